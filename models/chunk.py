@@ -1,0 +1,43 @@
+"""A chunk: the records that one fetch returned for one topic partition, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+#: one record's headers, as Kafka keeps them: ordered, a name may stand twice
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Records of one topic partition, in log order; possibly none.
+
+    Offsets increase but need not be contiguous (compaction, transactions): they are carried,
+    never derived.
+    """
+
+    topic: str
+    partition: int
+    #: offset of each record [n]
+    offsets: Sequence[int]
+    #: key bytes of each record [n]
+    keys: Sequence[bytes | None]
+    #: value bytes of each record [n]
+    values: Sequence[bytes | None]
+    #: the offset this chunk was fetched at: everything from `start` up to `position` is in it
+    start: int
+    #: the next offset to fetch
+    position: int
+    #: the partition's last stable offset when this was fetched; `position` < `end`: a backlog
+    end: int
+    #: headers of each record [n], or None where no record has any
+    headers: Sequence[Headers] | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @property
+    def lagging(self) -> bool:
+        """Whether the partition holds more than has been fetched."""
+        return self.position < self.end

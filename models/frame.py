@@ -1,0 +1,150 @@
+"""The frame: what one round of source slices says to one visits partition, as bytes.
+
+Little-endian. One record of the visits topic is one frame:
+
+    header    4 B magic "MRV" + version, u4 number of slices, u4 source partitions in all, u4 flags
+    slices    6 x i8 each: source, begin, position, clock, lagging, number of visits
+    columns   student i8 [n], at i8 [n], offset i8 [n]; then, if flagged, null u1 [n];
+              then, if flagged, headers: JSON would lose bytes, so lengths and raw bytes
+
+A frame with slices but no visits tells clocks and positions only.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.chunk import Headers
+from models.visits import Visits, concatenate
+
+#: layout written by this code; an older one is still read, a newer one is refused
+VERSION = 1
+#: `begin` of a slice whose sender has just taken its partition over: it says nothing about what was before
+FRESH = -1
+
+_HEADER = struct.Struct("<3sBIII")
+_MAGIC = b"MRV"
+_NULLS, _HEADERS = 1, 2
+
+
+class FrameError(ValueError):
+    """A record of the visits topic that is no frame of a version this code reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Consecutive events of one source partition, as far as they concern one visits partition."""
+
+    #: source partition
+    source: int
+    #: the source offsets from `begin` up to `position` have been looked at; FRESH: from wherever it starts
+    begin: int
+    position: int
+    #: the largest event time the sender has seen in this source partition up to `position` [ms], -1: none
+    clock: int
+    #: whether the source partition holds more than has been sent
+    lagging: bool
+    visits: Visits
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Slices of source partitions for one visits partition, in the order they are to be applied."""
+
+    #: number of source partitions of the topic
+    sources: int
+    slices: Sequence[Slice]
+
+    def __len__(self) -> int:
+        return sum(len(s.visits) for s in self.slices)
+
+
+def encode(frame: Frame) -> bytes:
+    """The frame's bytes."""
+    visits = concatenate([s.visits for s in frame.slices])
+    flags = _NULLS * bool(visits.null.any()) | _HEADERS * (visits.headers is not None)
+    slices = np.array([(s.source, s.begin, s.position, s.clock, s.lagging, len(s.visits)) for s in frame.slices], "<i8")
+    parts = [
+        _HEADER.pack(_MAGIC, VERSION, len(frame.slices), frame.sources, flags),
+        slices.tobytes(),
+        visits.student.astype("<i8", copy=False).tobytes(),
+        visits.at.astype("<i8", copy=False).tobytes(),
+        visits.offset.astype("<i8", copy=False).tobytes(),
+    ]
+    if flags & _NULLS:
+        parts.append(visits.null.astype(np.uint8).tobytes())
+    if visits.headers is not None:
+        parts.append(_encode_headers(visits.headers))
+    return b"".join(parts)
+
+
+def decode(raw: bytes) -> Frame:
+    """The frame in `raw`. Raises FrameError if it is none, is damaged, or is of a newer version."""
+    if len(raw) < _HEADER.size or raw[:3] != _MAGIC:
+        raise FrameError("not a frame of visits")
+    _, version, n_slices, sources, flags = _HEADER.unpack_from(raw)
+    if version > VERSION:
+        raise FrameError(f"a frame of version {version}, this program reads up to {VERSION}: upgrade every worker")
+    at = _HEADER.size + 48 * n_slices
+    if version != VERSION or flags > (_NULLS | _HEADERS) or at > len(raw):
+        raise FrameError("a damaged frame")
+    table = np.frombuffer(raw, "<i8", 6 * n_slices, _HEADER.size).reshape(n_slices, 6)
+    counts = table[:, 5]
+    if (counts < 0).any() or (counts > len(raw)).any() or (table[:, 0] < 0).any() or (table[:, 0] >= sources).any():
+        raise FrameError("a damaged frame")
+    n = int(counts.sum())
+    body = 24 * n + (n if flags & _NULLS else 0)
+    if len(raw) < at + body or (not flags & _HEADERS and len(raw) != at + body):
+        raise FrameError("a frame of the wrong length")
+    visits = _columns(
+        raw, at, n, bool(flags & _NULLS), _decode_headers(raw[at + body :], n) if flags & _HEADERS else None
+    )
+    slices, row = [], 0
+    for source, begin, position, clock, lagging, count in table.tolist():
+        slices.append(Slice(source, begin, position, clock, bool(lagging), visits.slice(row, row + count)))
+        row += count
+    return Frame(sources, slices)
+
+
+def _columns(raw: bytes, at: int, n: int, nulls: bool, headers: list[Headers] | None) -> Visits:
+    column = np.frombuffer(raw, "<i8", 3 * n, at).astype(np.int64, copy=False)
+    null = np.frombuffer(raw, np.uint8, n, at + 24 * n).astype(np.bool_) if nulls else np.zeros(n, np.bool_)
+    return Visits(column[:n], null, column[n : 2 * n], column[2 * n :], headers)
+
+
+def _encode_headers(headers: Sequence[Headers]) -> bytes:
+    out = [b""]
+    for one in headers:
+        out.append(struct.pack("<I", len(one)))
+        for name, value in one:
+            text = name.encode("utf-8", "surrogateescape")
+            out.append(struct.pack("<Ii", len(text), -1 if value is None else len(value)))
+            out += (text, value or b"")
+    return b"".join(out)
+
+
+def _decode_headers(raw: bytes, n: int) -> list[Headers]:
+    at = 0
+
+    def take(size: int) -> bytes:
+        nonlocal at
+        if size < 0 or at + size > len(raw):
+            raise FrameError("a frame with damaged headers")
+        at += size
+        return raw[at - size : at]
+
+    headers: list[Headers] = []
+    for _ in range(n):
+        one: list[tuple[str, bytes | None]] = []
+        for _ in range(struct.unpack("<I", take(4))[0]):
+            name, value = struct.unpack("<Ii", take(8))
+            text = take(name).decode("utf-8", "surrogateescape")
+            one.append((text, None if value < 0 else take(value)))
+        headers.append(tuple(one))
+    if at != len(raw):
+        raise FrameError("a frame with damaged headers")
+    return headers

@@ -1,0 +1,103 @@
+"""A student's roll-up totals: what MOODLE_LOGS_PREDICTION_AGG says, kept by adding and subtracting.
+
+KSQL: `sum(activities)`, `sum(duration)/count(*)`, `count(*)` over the sessions table: a session that
+goes is subtracted, one that comes is added; sums wrap at 64 bits, the division truncates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.records import Records
+from models.rules import NEVER, Bools, Int64s
+from models.segments import ends, running_max, running_sum
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Totals as columns, one row a student or one row a revision."""
+
+    #: number of visits in all sessions [u]
+    activities: Int64s
+    #: sum of the sessions' durations [u] s
+    seconds: Int64s
+    #: number of sessions [u]
+    sessions: Int64s
+    #: largest timestamp of any session record so far [u] ms
+    at: Int64s
+
+    @classmethod
+    def zero(cls, u: int) -> Totals:
+        """Totals of `u` students that were never seen."""
+        zeros = np.zeros(u, np.int64)
+        return cls(zeros, zeros, zeros, np.full(u, NEVER, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.activities)
+
+    def take(self, rows: Int64s | Bools) -> Totals:
+        """The totals at `rows` (indices or a mask)."""
+        return Totals(self.activities[rows], self.seconds[rows], self.sessions[rows], self.at[rows])
+
+    @property
+    def duration(self) -> Int64s:
+        """Mean session length [u] s, truncated toward zero as Java does; 0 where there is no session."""
+        n = np.where(self.sessions == 0, 1, self.sessions)
+        quotient = self.seconds // n
+        # floor and truncation differ by one where the signs differ and something is left over
+        quotient += ((self.seconds < 0) != (n < 0)) & (quotient * n != self.seconds)
+        return np.where(self.sessions == 0, 0, quotient)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """What a batch of session records made of the totals."""
+
+    #: the revisions to emit, in order
+    rows: Totals
+    #: the student's code of each revision [r]
+    owner: Int64s
+    #: the visit that caused each revision [r]
+    cause: Int64s
+    #: the totals of all students afterwards [u]
+    totals: Totals
+
+
+def roll_up(totals: Totals, records: Records, *, each: bool) -> Rollup:
+    """Add and subtract session `records` to the `totals` [u] of their students.
+
+    each: a revision for every record, in the records' order; else the last one of each student.
+    """
+    order = np.argsort(records.sessions.owner, kind="stable")
+    sorted_records = records.take(order)
+    owner, sign = sorted_records.sessions.owner, sorted_records.sign
+    after = Totals(
+        totals.activities[owner] + running_sum(owner, sign * sorted_records.sessions.count),
+        totals.seconds[owner] + running_sum(owner, sign * sorted_records.sessions.seconds),
+        totals.sessions[owner] + running_sum(owner, sign),
+        np.maximum(totals.at[owner], running_max(owner, sorted_records.sessions.end)),
+    )
+    last = ends(owner)
+    updated = _put(totals, owner[last], after.take(last))
+    if each:
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return Rollup(after.take(back), records.sessions.owner, records.cause, updated)
+    latest = running_max(owner, sorted_records.cause)
+    return Rollup(after.take(last), owner[last], latest[last], updated)
+
+
+def _put(totals: Totals, owner: Int64s, new: Totals) -> Totals:
+    columns = []
+    for old_column, new_column in (
+        (totals.activities, new.activities),
+        (totals.seconds, new.seconds),
+        (totals.sessions, new.sessions),
+        (totals.at, new.at),
+    ):
+        column = old_column.copy()
+        column[owner] = new_column
+        columns.append(column)
+    return Totals(*columns)

@@ -1,0 +1,93 @@
+"""Visits: a batch of log events as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.chunk import Headers
+from models.rules import Bools, Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """Events of the Moodle log, in arrival order."""
+
+    #: userid [n]; 0 where `null`
+    student: Int64s
+    #: whether the row has no userid: KSQL groups these under the key "null" [n]
+    null: Bools
+    #: event time [n] ms
+    at: Int64s
+    #: offset in the source partition [n]
+    offset: Int64s
+    #: the source record's headers [n], or None where no record has any
+    headers: Sequence[Headers] | None = None
+
+    @classmethod
+    def none(cls) -> Visits:
+        empty = np.empty(0, np.int64)
+        return cls(empty, np.empty(0, np.bool_), empty, empty)
+
+    def __len__(self) -> int:
+        return len(self.student)
+
+    def take(self, rows: Int64s | Bools) -> Visits:
+        """The visits at `rows` (indices or a mask)."""
+        headers = self.headers
+        if headers is not None:
+            picked = np.arange(len(self))[rows].tolist()
+            headers = [headers[i] for i in picked]
+        return Visits(self.student[rows], self.null[rows], self.at[rows], self.offset[rows], headers)
+
+    def slice(self, start: int, stop: int) -> Visits:
+        """The visits from `start` up to `stop`, without copying the columns."""
+        headers = None if self.headers is None else self.headers[start:stop]
+        s = slice(start, stop)
+        return Visits(self.student[s], self.null[s], self.at[s], self.offset[s], headers)
+
+
+def concatenate(parts: Sequence[Visits]) -> Visits:
+    """The visits of all `parts`, one after another."""
+    if not parts:
+        return Visits.none()
+    if len(parts) == 1:
+        return parts[0]
+    headers: list[Headers] | None = None
+    if any(p.headers is not None for p in parts):
+        headers = [h for p in parts for h in (p.headers if p.headers is not None else [()] * len(p))]
+    return Visits(
+        np.concatenate([p.student for p in parts]),
+        np.concatenate([p.null for p in parts]),
+        np.concatenate([p.at for p in parts]),
+        np.concatenate([p.offset for p in parts]),
+        headers,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """The distinct students of some visits, coded 0…u-1."""
+
+    #: userid of each code [u]; the student that is none, if there, comes last with 0
+    student: Int64s
+    #: whether the code is the student that is none [u]
+    null: Bools
+    #: the code of each visit [n]
+    code: Int64s
+
+
+def roster(visits: Visits) -> Roster:
+    """Code the students of `visits` [n]."""
+    if not visits.null.any():
+        student, code = np.unique(visits.student, return_inverse=True)
+        return Roster(student, np.zeros(len(student), np.bool_), code)
+    known = ~visits.null
+    student, known_code = np.unique(visits.student[known], return_inverse=True)
+    code = np.full(len(visits), len(student), np.int64)
+    code[known] = known_code
+    null = np.zeros(len(student) + 1, np.bool_)
+    null[-1] = True
+    return Roster(np.append(student, 0), null, code)
