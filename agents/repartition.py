@@ -1,0 +1,68 @@
+"""repartition: what was fetched of the source partitions -> rounds of frames, keyed by student, in time order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from models.aligner import Aligner
+from models.frame import Frame
+from models.routing import frames
+from models.visits import Visits
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The good visits of one fetch of one source partition; possibly none."""
+
+    partition: int
+    visits: Visits
+    #: the source offset behind what was fetched
+    position: int
+    #: whether the partition holds more
+    lagging: bool
+    #: the assignment this belongs to, and all source partitions that are in it
+    generation: int
+    assigned: frozenset[int]
+    #: handed back in `Round.done` when everything of this fetch is in a round
+    token: object
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Frames to send, and what is done once they are written."""
+
+    #: for each visits partition [s] its frames, in order
+    frames: Sequence[Sequence[Frame]]
+    #: the tokens of the fetches that are wholly sent with this round
+    done: Sequence[object]
+    #: number of visits held back per source partition, where that is said
+    held: dict[int, int]
+
+
+async def repartition(fetches: AsyncIterable[Fetched], sources: int, max_rows: int) -> AsyncIterator[Round]:
+    """Align the source partitions and route their visits.
+
+    sources: partitions of the source topic, and of the visits topic; max_rows: visits in one frame.
+    A fetch of another generation begins anew: what is held belongs to an assignment that is gone,
+    and is fetched again by whoever owns it now.
+    """
+    generation: int | None = None
+    aligner = Aligner(set())
+    open_fetches: dict[int, deque[tuple[int, object]]] = {}
+    async for fetched in fetches:
+        if fetched.generation != generation:
+            generation, aligner = fetched.generation, Aligner(set(fetched.assigned))
+            open_fetches = {p: deque() for p in fetched.assigned}
+        aligner.add(fetched.partition, fetched.visits, fetched.position, fetched.lagging)
+        open_fetches[fetched.partition].append((fetched.position, fetched.token))
+        while slices := aligner.round(max_rows):
+            done = []
+            for piece in slices:
+                waiting = open_fetches[piece.source]
+                while waiting and waiting[0][0] <= piece.position:
+                    done.append(waiting.popleft()[1])
+            yield Round(frames(slices, sources, max_rows), done, {})
+        # at the end of every fetch, whether or not it let anything go, say what waits
+        yield Round((), (), {p: aligner.held(p) for p in fetched.assigned})

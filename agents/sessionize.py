@@ -1,0 +1,80 @@
+"""sessionize: frames of visits -> changes of the sessions table."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from models import state, windowing
+from models.frame import Frame
+from models.front import Front, admit
+from models.records import Records
+from models.sessions import Sessions
+from models.totals import Totals
+from models.visits import Roster, Visits, roster
+
+
+class Students(Protocol):
+    """The students of one visits partition, as of the last flush."""
+
+    @property
+    def front(self) -> Front:
+        """How far the log has been applied to them."""
+
+    def load(self, students: Roster) -> Sequence[bytes | None]:
+        """The state record of each student [u]; None for one never seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Frames of one visits partition, in order, to be applied at once."""
+
+    frames: Sequence[Frame]
+    #: handed through: what is processed once this batch is flushed
+    token: object
+
+
+@dataclass(frozen=True, slots=True)
+class Sessionized:
+    """What a batch of visits does to the sessions of its students."""
+
+    visits: Visits
+    #: the students of the batch [u]
+    students: Roster
+    records: Records
+    #: all open sessions of these students afterwards
+    sessions: Sessions
+    #: their totals before
+    totals: Totals
+    front: Front
+    #: visits refused as late, visits applied before, slices that did not join
+    late: int
+    repeated: int
+    detached: int
+    token: object
+
+
+async def sessionize(arrivals: AsyncIterable[Arrived], students: Students, *, each: bool) -> AsyncIterator[Sessionized]:
+    """Apply each batch to the state as the flush before it left it.
+
+    each: report every revision (KSQL with its cache off), or one change a session.
+    """
+    async for arrived in arrivals:
+        passed = admit(students.front, arrived.frames)
+        who = roster(passed.visits)
+        totals, sessions = state.unpack(students.load(who))
+        observed = passed.front.clocks.observed
+        done = windowing.apply(sessions, who.code, passed.visits.at, passed.before, observed, each=each)
+        yield Sessionized(
+            visits=passed.visits,
+            students=who,
+            records=done.records,
+            sessions=done.sessions,
+            totals=totals,
+            front=passed.front,
+            late=int(done.late.sum()),
+            repeated=passed.repeated,
+            detached=passed.detached,
+            token=arrived.token,
+        )
