@@ -1,0 +1,146 @@
+"""Faust, bent to chunks: the app class, and how a stream function becomes an agent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import faust
+from faust.transport.drivers import TRANSPORTS
+from mode.utils.queues import FlowControlEvent
+
+from app.kafka_log import KafkaLog
+from app.pipeline import Delivery, Pipeline
+from app.settings import Settings
+from app.tables import StateTable
+from app.transport.driver import SCHEME, Consumer
+
+log = logging.getLogger(__name__)
+
+#: the entry point does the same where the package is installed; a bare checkout has none
+TRANSPORTS.aliases[SCHEME] = "app.transport.driver:Transport"
+
+#: a stream function: runs until its deliveries end
+Run = Callable[[AsyncIterator[Delivery]], Awaitable[None]]
+
+
+class ChunkSchema(faust.Schema[Any, Any]):
+    """Hands a chunk through as the event's value: decoding is for whole batches, later."""
+
+    def compile(self, app: Any, **kwargs: Any) -> Any:
+        """The function that makes an event of a message."""
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return app.create_event(None, message.value, None, message)
+
+        return decode
+
+
+class FlowControl(FlowControlEvent):
+    """Faust's flow control, without its hole.
+
+    Faust resumes flow that was never suspended, and clears the agents' queues on the way, when the
+    fetcher may have begun to fill them: what was in there was never seen again.
+    """
+
+    def resume(self) -> None:
+        """Resume; clear the queues only if flow had been suspended."""
+        if self.is_active():
+            return
+        super().resume()
+
+
+class RiskApp(faust.App):
+    """The Faust app: its settings, and the life of what the streams write to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        #: set by the topology
+        self.kafka: KafkaLog
+        self.pipeline: Pipeline
+        timeout = settings.session_timeout_s
+        super().__init__(
+            settings.app_id,
+            broker=";".join(f"{SCHEME}://{server}" for server in settings.brokers),
+            store=settings.store,
+            datadir=str(settings.datadir),
+            autodiscover=False,
+            web_bind=settings.web_bind,
+            web_port=settings.web_port,
+            web_host=settings.web_bind,
+            web_router_enabled=False,
+            web_tables_enabled=False,
+            web_graph_enabled=False,
+            web_stats_enabled=False,
+            web_metrics_enabled=False,
+            topic_disable_leader=True,
+            table_standby_replicas=0,
+            stream_wait_empty=False,
+            # these count chunks, not messages
+            stream_buffer_maxsize=8,
+            consumer_max_fetch_size=2**21,
+            broker_check_crcs=True,
+            broker_session_timeout=timeout,
+            broker_heartbeat_interval=timeout / 6,
+            broker_rebalance_timeout=max(10.0, timeout),
+            broker_request_timeout=max(30.0, 2 * timeout),
+            broker_commit_interval=1.0,
+            broker_max_poll_interval=300.0,
+            stream_recovery_delay=0.0,
+            Worker="app.worker:Worker",
+        )
+        self.flow_control = FlowControl(initially_suspended=True)
+
+    def table_of(self, name: str) -> StateTable:
+        """Declare a table of bytes with its changelog."""
+        changelog = self.topic(
+            f"{self.settings.app_id}-{name}-changelog", schema=ChunkSchema(), compacting=True, internal=False
+        )
+        table = StateTable(
+            self, name=name, key_type=bytes, value_type=bytes, changelog_topic=changelog, recovery_buffer_size=2
+        )
+        self.tables.add(table)
+        return table
+
+    def bind(self, name: str, topic: str, run: Run, *, actor_per_partition: bool = False) -> None:
+        """Make `run` the agent `name` of a topic's chunks.
+
+        An agent that raises takes the worker down: Faust would restart it past what it did not do.
+        """
+
+        async def agent(stream: Any) -> None:
+            await run(self._deliveries(stream, topic))
+
+        channel = self.topic(topic, schema=ChunkSchema(), internal=False)
+        self.agent(channel, name=name, isolated_partitions=actor_per_partition)(agent)
+
+    async def _deliveries(self, stream: Any, topic: str) -> AsyncIterator[Delivery]:
+        # acked by hand (Consumer.processed), after the commit: Faust would also ack what failed
+        async for event in stream.noack().events():
+            message = event.message
+            assigned = frozenset(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
+            yield Delivery(message.value, message.generation_id, assigned)
+
+    async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
+        log.critical("agent %s failed: %s: %s", agent.name, type(error).__name__, error)
+        await self.crash(error)
+
+    # -- life cycle
+
+    async def on_start(self) -> None:
+        """Connect what the streams write to."""
+        await super().on_start()
+        if isinstance(self.consumer, Consumer):
+            self.consumer.before_revoked = self.before_revoked  # type: ignore[method-assign]
+            await self.kafka.start(self.consumer)
+
+    async def on_stop(self) -> None:
+        """Finish flushes, commit, disconnect."""
+        await self.kafka.settle()
+        await super().on_stop()
+        await self.kafka.stop()
+
+    async def before_revoked(self) -> None:
+        """Called at the start of a rebalance, while the partitions are still ours."""
+        await self.kafka.settle()

@@ -1,0 +1,11 @@
+"""Errors a person must act on: each is one line that says what is wrong and what to set."""
+
+from __future__ import annotations
+
+
+class ConfigError(Exception):
+    """The program cannot start like this; the message names the setting, topic or column to change."""
+
+
+class Hole(Exception):
+    """Records between two fetches are missing: going on would lose them."""

@@ -1,0 +1,79 @@
+"""The streams' view of the real Kafka: frames and dead letters out, state partitions, commits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+
+from app.codecs.letters import Letter
+from app.partitions import Owned, Partition
+from app.producing import Row, last_offset, new_producer, send_rows
+from app.transport.driver import Consumer
+from models.chunk import Chunk
+
+
+class KafkaLog:
+    """Implements app.pipeline.Log. Mutable: holds the producer of frames while the worker runs."""
+
+    def __init__(self, brokers: Sequence[str], visits: str, dead_letters: str, students: Owned, alerts: Owned) -> None:
+        self._brokers = brokers
+        self._visits, self._dead_letters = visits, dead_letters
+        self.owned_students, self.owned_alerts = students, alerts
+        self._producer: AIOKafkaProducer | None = None
+        self._consumer: Consumer | None = None
+
+    async def start(self, consumer: Consumer) -> None:
+        """Connect the producer of frames and dead letters."""
+        self._consumer = consumer
+        self._producer = new_producer(self._brokers)
+        await self._producer.start()
+
+    async def settle(self) -> None:
+        """Let flushes under way finish, and own no state partition."""
+        await asyncio.gather(self.owned_students.release(), self.owned_alerts.release())
+
+    async def stop(self) -> None:
+        """Settle, and disconnect."""
+        await self.settle()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def send_visits(self, frames: Sequence[Sequence[bytes]]) -> None:
+        """Write frames to each of the visits partitions; returns when all are acknowledged."""
+        sent = []
+        for partition, some in enumerate(frames):
+            # one batch a frame: two of the largest would not fit the broker's limit
+            for frame in some:
+                sent += await send_rows(self._running, self._visits, partition, [Row(None, None, frame)])
+        await last_offset(sent)
+
+    async def send_letters(self, letters: Sequence[Letter]) -> None:
+        """Keep records that could not be used."""
+        rows = [letter.row for letter in letters]
+        await last_offset(await send_rows(self._running, self._dead_letters, 0, rows))
+
+    @property
+    def _running(self) -> AIOKafkaProducer:
+        assert self._producer is not None, "the worker has not started"
+        return self._producer
+
+    def processed(self, chunk: Chunk) -> None:
+        """Everything that follows from `chunk` is written."""
+        if self._consumer is not None:
+            self._consumer.processed(chunk)
+
+    def hold(self, topic: str, partition: int, held: bool) -> None:
+        """Stop or go on fetching a source partition."""
+        if self._consumer is not None:
+            self._consumer.hold(topic, partition, held)
+
+    def students(self, partition: int) -> Partition | None:
+        """The state of a visits partition, None if it is not ours now."""
+        return self.owned_students.get(partition)
+
+    def alerts(self) -> Partition | None:
+        """The state of `alert`, None if it is not ours now."""
+        return self.owned_alerts.get(0)

@@ -1,0 +1,176 @@
+"""The pipeline without a broker: the same streams over a log and a state in memory.
+
+Kafka Streams has its TopologyTestDriver for this. Parity cases, property tests and anything else that
+wants to know what the app makes of some records feed them here; nothing of the streams is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from app.codecs.letters import Letter
+from app.codecs.log import LogDecoder
+from app.names import Names
+from app.partitions import Target
+from app.pipeline import Delivery, Pipeline
+from app.producing import Row
+from app.settings import Settings
+from models import front as fronts
+from models.chunk import Chunk, Headers
+from models.front import Front
+from models.murmur2 import keys_of
+from models.risk import RiskModel
+from models.visits import Roster
+
+
+class Written(NamedTuple):
+    """A row that came out."""
+
+    at: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    #: index of the input being fed when the row came out
+    source: int
+
+
+class MemoryState:
+    """One partition of a state table, in a dict. Implements app.pipeline.State."""
+
+    def __init__(self, sink: Memory) -> None:
+        self._sink = sink
+        self.records: dict[bytes, bytes] = {}
+        self.front = Front.start(1)
+
+    def read(self, key: bytes) -> bytes | None:
+        """One record."""
+        return self.records.get(key)
+
+    def load(self, students: Roster) -> Sequence[bytes | None]:
+        """The state record of each student [u]."""
+        return [self.records.get(key) for key in keys_of(students.student, students.null)]
+
+    async def flush(
+        self,
+        rows: Mapping[Target, Sequence[Row]],
+        records: Mapping[bytes, bytes],
+        front: Front | None = None,
+        hot: tuple[Roster, Sequence[bytes]] | None = None,
+    ) -> bool:
+        """Keep rows and records; goes through the stored form of the front, as a restart would."""
+        for (topic, _), some in rows.items():
+            self._sink.write(topic, some)
+        self.records.update(records)
+        if front is not None:
+            lagging = front.clocks.lagging
+            self.front = fronts.unpack(fronts.pack(front), 1)
+            self.front.clocks.lagging[:] = lagging
+        return True
+
+
+@dataclass
+class Memory:
+    """A log of one partition per topic, and the pipeline running over it. Implements app.pipeline.Log.
+
+    Use as an async context manager, and `feed` it.
+    """
+
+    settings: Settings
+    decoder: LogDecoder
+    model: RiskModel | None = None
+    #: what came out, by topic
+    topics: dict[str, list[Written]] = field(default_factory=dict)
+    letters: list[Letter] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.names = Names.of(self.settings)
+        self.pipeline = Pipeline(self.settings, self.names, self, self.decoder, self.model)
+        self._students, self._alerts = MemoryState(self), MemoryState(self)
+        self._queues: dict[str, asyncio.Queue[Delivery | None]] = {}
+        self._offsets: dict[str, int] = {}
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._frames: list[bytes] = []
+        self._source = -1
+
+    async def __aenter__(self) -> Memory:
+        streams = {
+            self.names.source: self.pipeline.run_repartition,
+            self.names.visits: self.pipeline.run_process,
+            self.names.prediction: self.pipeline.run_alert,
+        }
+        self._queues = {topic: asyncio.Queue() for topic in streams}
+        self._tasks = [asyncio.create_task(run(self._pump(topic))) for topic, run in streams.items()]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for queue in self._queues.values():
+            queue.put_nowait(None)
+        await asyncio.gather(*self._tasks)
+
+    async def _pump(self, topic: str) -> AsyncIterator[Delivery]:
+        while (delivery := await self._queues[topic].get()) is not None:
+            yield delivery
+
+    async def feed(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None = None,
+        *,
+        source: int = -1,
+    ) -> None:
+        """Give one fetch of `topic` to the pipeline; returns when everything that follows is written."""
+        self._source = source
+        await self._deliver(topic, keys, values, headers)
+        if self._frames:
+            frames, self._frames = self._frames, []
+            await self._deliver(self.names.visits, [None] * len(frames), frames, None)
+
+    async def _deliver(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        headers: Sequence[Headers] | None,
+    ) -> None:
+        start = self._offsets.get(topic, 0)
+        stop = self._offsets[topic] = start + len(values)
+        chunk = Chunk(topic, 0, range(start, stop), keys, values, start, stop, stop, headers)
+        done = self._waiting[id(chunk)] = asyncio.get_running_loop().create_future()
+        self._queues[topic].put_nowait(Delivery(chunk, 1, frozenset({0})))
+        await asyncio.wait([done, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in self._tasks:
+            if task.done():
+                task.result()  # raises what ended it
+
+    def write(self, topic: str, rows: Sequence[Row]) -> None:
+        """Keep rows of a flush."""
+        kept = self.topics.setdefault(topic, [])
+        kept += [Written(*row, self._source) for row in rows]
+
+    async def send_visits(self, frames: Sequence[Sequence[bytes]]) -> None:
+        """Frames for the one visits partition; `feed` delivers them next."""
+        self._frames += frames[0]
+
+    async def send_letters(self, letters: Sequence[Letter]) -> None:
+        """Keep records that could not be used."""
+        self.letters += letters
+
+    def processed(self, chunk: Chunk) -> None:
+        """What `feed` waits for."""
+        self._waiting.pop(id(chunk)).set_result(None)
+
+    def hold(self, topic: str, partition: int, held: bool) -> None:
+        """Nothing is fetched here."""
+
+    def students(self, partition: int) -> MemoryState:
+        """The one partition of students."""
+        return self._students
+
+    def alerts(self) -> MemoryState:
+        """The state of `alert`."""
+        return self._alerts

@@ -1,0 +1,38 @@
+"""The topics' full names, from the settings; app/topology.py says what they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Every topic the app touches."""
+
+    source: str
+    visits: str
+    sessions: str
+    agg: str
+    prediction: str
+    in_risk: str
+    dead_letters: str
+    students_changelog: str
+    alerts_changelog: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Names:
+        """Outputs carry RISK_TOPIC_PREFIX, internal topics the app's id."""
+        prefix, app_id = settings.topic_prefix, settings.app_id
+        return cls(
+            source=settings.source_topic,
+            visits=f"{app_id}-visits",
+            sessions=f"{prefix}MOODLE_LOGS_SESSIONS_PER_15MINS",
+            agg=f"{prefix}MOODLE_LOGS_PREDICTION_AGG",
+            prediction=f"{prefix}MOODLE_LOGS_PREDICTION",
+            in_risk=f"{prefix}MOODLE_LOGS_PREDICTION_IN_RISK",
+            dead_letters=f"{app_id}-dead-letters",
+            students_changelog=f"{app_id}-students-changelog",
+            alerts_changelog=f"{app_id}-alerts-changelog",
+        )

@@ -1,0 +1,172 @@
+"""One owned partition of a state table: its hot records, its front, and the one transaction a flush."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerFenced
+
+from app.producing import Row, last_offset, new_producer, send_rows
+from app.tables import StateTable
+from models import front as fronts
+from models.front import Front
+from models.murmur2 import keys_of
+from models.visits import Roster
+
+log = logging.getLogger(__name__)
+
+#: where rows go: topic, partition
+Target = tuple[str, int]
+#: most records kept in memory per partition; RocksDB holds the rest
+HOT_RECORDS = 200_000
+
+
+class Partition:
+    """State and output of one partition, for one assignment. Mutable; dropped as a whole, never repaired.
+
+    A flush is one Kafka transaction of output rows, changelog records and the front; after its
+    commit the same records go to RocksDB, and only then does memory follow.
+    """
+
+    def __init__(self, number: int, table: StateTable, producer: AIOKafkaProducer, sources: int) -> None:
+        self.number = number
+        self._table = table
+        self._producer = producer
+        self._sources = sources
+        self._front: Front | None = None
+        self._hot: dict[int | None, bytes] = {}
+        self._busy = asyncio.Lock()
+        self.closed = False
+
+    @property
+    def front(self) -> Front:
+        """How far the log has been applied."""
+        if self._front is None:
+            self._front = fronts.unpack(self.read(fronts.KEY), self._sources)
+        return self._front
+
+    @property
+    def known(self) -> int:
+        """Number of records in memory."""
+        return len(self._hot)
+
+    def read(self, key: bytes) -> bytes | None:
+        """One record from the store."""
+        return self._table.read(self.number, [key])[0]
+
+    def load(self, students: Roster) -> Sequence[bytes | None]:
+        """The state record of each student [u]."""
+        codes = _codes(students)
+        records = [self._hot.get(code) for code in codes]
+        missing = [i for i, record in enumerate(records) if record is None]
+        if missing:
+            keys = keys_of(students.student[missing], students.null[missing])
+            for i, record in zip(missing, self._table.read(self.number, keys), strict=True):
+                records[i] = record
+        return records
+
+    async def flush(
+        self,
+        rows: Mapping[Target, Sequence[Row]],
+        records: Mapping[bytes, bytes],
+        front: Front | None = None,
+        hot: tuple[Roster, Sequence[bytes]] | None = None,
+    ) -> bool:
+        """Write output `rows` and state `records` (with the `front`) in one transaction.
+
+        hot: the students among the records, to remember. Returns False if the partition was lost to
+        another worker: then nothing is written. Any other failure raises, and this object must not
+        be used again: memory is where the last commit left it, but the log's answer is unknown.
+        """
+        async with self._busy:
+            if self.closed:
+                return False
+            state = dict(records)
+            if front is not None:
+                state[fronts.KEY] = fronts.pack(front)
+            try:
+                offset = await self._commit(rows, state)
+            except ProducerFenced:
+                self.closed = True
+                log.warning("%s-%d: another worker has taken over", self._table.changelog, self.number)
+                return False
+            self._table.write(self.number, state, offset)
+            if hot is not None:
+                self._remember(*hot)
+            self._front = front or self._front
+            return True
+
+    async def _commit(self, rows: Mapping[Target, Sequence[Row]], state: Mapping[bytes, bytes]) -> int:
+        await self._producer.begin_transaction()
+        sent = []
+        for (topic, partition), some in rows.items():
+            sent += await send_rows(self._producer, topic, partition, some)
+        changes = [Row(None, key, value) for key, value in state.items()]
+        logged = await send_rows(self._producer, self._table.changelog, self.number, changes)
+        offset = await last_offset(sent + logged)
+        await self._producer.commit_transaction()
+        return offset
+
+    def _remember(self, students: Roster, records: Sequence[bytes]) -> None:
+        if len(self._hot) + len(records) > HOT_RECORDS:
+            self._hot.clear()
+        self._hot.update(zip(_codes(students), records, strict=True))
+
+    async def close(self) -> None:
+        """Wait for a flush under way, then refuse all further ones."""
+        async with self._busy:
+            self.closed = True
+        await self._producer.stop()
+
+
+def _codes(students: Roster) -> list[int | None]:
+    codes: list[int | None] = students.student.tolist()
+    if len(codes) and students.null[-1]:
+        codes[-1] = None
+    return codes
+
+
+class Owned:
+    """The partitions of one table that this worker owns now."""
+
+    def __init__(
+        self, table: StateTable, brokers: Sequence[str], transactional_id: str, sources: Callable[[], int]
+    ) -> None:
+        self._table = table
+        self._brokers = brokers
+        self._transactional_id = transactional_id
+        self._sources = sources
+        self._partitions: dict[int, Partition] = {}
+
+    def get(self, number: int) -> Partition | None:
+        """The partition, unless it is another worker's by now."""
+        found = self._partitions.get(number)
+        return None if found is None or found.closed else found
+
+    def all(self) -> Iterable[Partition]:
+        """All partitions owned now."""
+        return self._partitions.values()
+
+    async def renew(self, numbers: set[int], generation: int) -> None:
+        """Own `numbers` from now on: drop all memory, and fence whoever owned them before.
+
+        Starting a transactional producer aborts the transaction its predecessor left open, so this
+        must happen before anybody asks for the end of the changelog.
+        """
+        await self.release()
+        log.info("%s: taking over partitions %s (generation %d)", self._table.changelog, sorted(numbers), generation)
+        opened = await asyncio.gather(*(self._open(n) for n in sorted(numbers)))
+        self._partitions = {p.number: p for p in opened}
+
+    async def release(self) -> None:
+        """Let flushes under way finish, and own nothing."""
+        partitions, self._partitions = self._partitions, {}
+        await asyncio.gather(*(p.close() for p in partitions.values()))
+
+    async def _open(self, number: int) -> Partition:
+        producer = new_producer(self._brokers, transactional_id=f"{self._transactional_id}-{number}")
+        await producer.start()
+        return Partition(number, self._table, producer, self._sources())

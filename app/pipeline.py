@@ -1,0 +1,319 @@
+"""The topology's three streams, from chunks to flushes, over whatever log they are given.
+
+`app/topology.py` binds them to Faust and Kafka, `app/testdriver.py` to a log in memory: the same code
+runs in the worker, in the parity cases and in the tests.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from agents.alert import alert
+from agents.repartition import Fetched, repartition
+from agents.rollup import rollup
+from agents.score import Scored, score
+from agents.sessionize import Arrived, sessionize
+from app.codecs import rows
+from app.codecs.letters import Letter
+from app.codecs.log import LogDecoder
+from app.counts import Counts
+from app.names import Names
+from app.partitions import Target
+from app.producing import Row
+from app.settings import Settings
+from models import state
+from models.chunk import Chunk
+from models.frame import Frame, FrameError, decode, encode
+from models.front import Front
+from models.murmur2 import keys_of
+from models.risk import RiskModel
+from models.visits import Roster, Visits
+
+log = logging.getLogger(__name__)
+
+#: rejected records of one fetch that are logged one by one
+LOGGED_REJECTS = 20
+#: most visits in one frame: 24 B each, so that a frame stays below the broker's 1 MiB
+FRAME_ROWS = 20_000
+
+
+class State(Protocol):
+    """One partition of a state table; see app.partitions.Partition."""
+
+    @property
+    def front(self) -> Front: ...
+    def read(self, key: bytes) -> bytes | None: ...
+    def load(self, students: Roster) -> Sequence[bytes | None]: ...
+    async def flush(
+        self,
+        rows: Mapping[Target, Sequence[Row]],
+        records: Mapping[bytes, bytes],
+        front: Front | None = None,
+        hot: tuple[Roster, Sequence[bytes]] | None = None,
+    ) -> bool: ...
+
+
+class Log(Protocol):
+    """What the streams need from the outside."""
+
+    async def send_visits(self, frames: Sequence[Sequence[bytes]]) -> None:
+        """Write frames to each of the visits partitions, in order; returns when they are acknowledged."""
+
+    async def send_letters(self, letters: Sequence[Letter]) -> None:
+        """Keep records that could not be used."""
+
+    def processed(self, chunk: Chunk) -> None:
+        """Everything that follows from `chunk` is written."""
+
+    def hold(self, topic: str, partition: int, held: bool) -> None:
+        """Stop or go on fetching a source partition."""
+
+    def students(self, partition: int) -> State | None:
+        """The state of a visits partition, None if it is not ours now."""
+
+    def alerts(self) -> State | None:
+        """The state of `alert`."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A chunk, with the assignment it was fetched under."""
+
+    chunk: Chunk
+    generation: int
+    #: the partitions of the chunk's topic that are ours in this generation
+    assigned: frozenset[int]
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """The streams of one app."""
+
+    settings: Settings
+    names: Names
+    log: Log
+    #: known once the source topic's schema has been looked at (app/preflight.py)
+    decoder: LogDecoder | None = None
+    #: None: scoring is off
+    model: RiskModel | None = None
+    counts: Counts = field(default_factory=Counts)
+    #: partitions of the source topic, and of the visits topic
+    sources: int = 1
+    #: visits of a source partition held back by the aligner before its fetching pauses
+    hold_rows: int = 200_000
+    _warned_unit: bool = False
+
+    @property
+    def _each(self) -> bool:
+        return self.settings.emit == "changes"
+
+    # -- log rows -> frames
+
+    async def run_repartition(self, deliveries: AsyncIterable[Delivery]) -> None:
+        """Decode, align and route what is fetched of the source topic."""
+        rounds = repartition(self._fetches(deliveries), self.sources, min(self.settings.batch_rows, FRAME_ROWS))
+        async for round_ in rounds:
+            if round_.frames:
+                await self.log.send_visits([[encode(f) for f in frames] for frames in round_.frames])
+            for chunk in round_.done:
+                assert isinstance(chunk, Chunk)
+                self.log.processed(chunk)
+            for partition, held in round_.held.items():
+                if held > self.hold_rows or held <= self.hold_rows // 2:
+                    self.log.hold(self.settings.source_topic, partition, held > self.hold_rows)
+
+    async def _fetches(self, deliveries: AsyncIterable[Delivery]) -> AsyncIterator[Fetched]:
+        async for d in deliveries:
+            visits = await self._decode(d.chunk)
+            partition = d.chunk.partition
+            yield Fetched(partition, visits, d.chunk.position, d.chunk.lagging, d.generation, d.assigned, d.chunk)
+
+    async def _decode(self, chunk: Chunk) -> Visits:
+        if not len(chunk):
+            return Visits.none()
+        assert self.decoder is not None, "preflight comes first"
+        decoded = await self.decoder.decode(chunk)
+        self.counts.add("events", len(chunk))
+        self.counts.add("source_tombstones", decoded.tombstones)
+        self._warn_unit(decoded.suspicious, chunk)
+        if decoded.rejects:
+            letters = [Letter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects]
+            await self._reject(letters)
+        rows = decoded.row
+        headers = None if chunk.headers is None else [chunk.headers[i] for i in rows.tolist()]
+        return Visits(decoded.student, decoded.null, decoded.at, np.array(chunk.offsets, np.int64)[rows], headers)
+
+    def _warn_unit(self, suspicious: int, chunk: Chunk) -> None:
+        self.counts.add("suspicious_unit", suspicious)
+        if suspicious and not self._warned_unit:
+            self._warned_unit = True
+            other = "s" if self.settings.time_unit == "ms" else "ms"
+            log.warning(
+                "topic %s partition %d: timecreated does not look like %s; if the log counts in %s set RISK_TIME_UNIT=%s",
+                chunk.topic, chunk.partition, self.settings.time_unit, other, other,
+            )  # fmt: skip
+
+    async def _reject(self, letters: Sequence[Letter]) -> None:
+        self._report(letters)
+        await self.log.send_letters(letters)
+
+    def _report(self, letters: Sequence[Letter]) -> None:
+        for letter in letters:
+            self.counts.add("rejected", 1, letter.reason)
+        for letter in letters[:LOGGED_REJECTS]:
+            log.warning("%s", letter)
+        if len(letters) > LOGGED_REJECTS:
+            log.warning("and %d more of that fetch; all are in %s", len(letters) - LOGGED_REJECTS, self.names.dead_letters)
+
+    # -- frames -> sessions, totals, predictions
+
+    async def run_process(self, deliveries: AsyncIterable[Delivery]) -> None:
+        """Apply the frames of the visits partitions, a flush a batch."""
+        students = _Current(self.log)
+        sessionized = sessionize(self._arrivals(deliveries, students), students, each=self._each)
+        async for scored in score(rollup(sessionized, each=self._each), self.model):
+            await self._flush(students.state, scored)
+
+    async def _arrivals(self, deliveries: AsyncIterable[Delivery], students: _Current) -> AsyncIterator[Arrived]:
+        async for d in deliveries:
+            batches = self._batches(await self._frames(d.chunk))
+            for i, batch in enumerate(batches):
+                if not students.turn_to(d.chunk.partition):
+                    break  # lost in a rebalance: the new owner reads it again
+                yield Arrived(batch, d.chunk if i == len(batches) - 1 else None)
+
+    async def _frames(self, chunk: Chunk) -> list[Frame]:
+        frames, letters = [], []
+        for i, value in enumerate(chunk.values):
+            try:
+                frames.append(decode(value or b""))
+            except FrameError as error:
+                letters.append(Letter.of(chunk, i, "bad-frame", str(error)))
+        if letters:
+            await self._reject(letters)
+        return frames
+
+    def _batches(self, frames: list[Frame]) -> list[list[Frame]]:
+        """Frames in groups of about `batch_rows` visits; at least one group, so that the chunk gets done."""
+        batches: list[list[Frame]] = [[]]
+        rows_now = 0
+        for frame in frames:
+            if rows_now and rows_now + len(frame) > self.settings.batch_rows:
+                batches.append([])
+                rows_now = 0
+            batches[-1].append(frame)
+            rows_now += len(frame)
+        return batches
+
+    async def _flush(self, current: State, scored: Scored) -> None:
+        batch, result = scored.rolled.batch, scored.rolled.rollup
+        keys = keys_of(batch.students.student, batch.students.null)
+        out: dict[Target, Sequence[Row]] = {
+            (self.names.sessions, 0): rows.sessions(batch, keys),
+            (self.names.agg, 0): rows.totals(batch, result, keys),
+        }
+        if self.model is not None:
+            out[self.names.prediction, 0] = rows.predictions(scored, keys, self.model_headers())
+        records = state.pack(result.totals, batch.sessions)
+        named = dict(zip(keys, records, strict=True))
+        if await current.flush(out, named, batch.front, (batch.students, records)):
+            self._count(scored, out)
+            if isinstance(batch.token, Chunk):
+                self.log.processed(batch.token)
+
+    def model_headers(self) -> list[tuple[str, bytes | None]]:
+        """What every prediction says of the model that made it."""
+        return [] if self.model is None else [("model", self.model.sha256.encode())]
+
+    def _count(self, scored: Scored, out: Mapping[Target, Sequence[Row]]) -> None:
+        batch = scored.rolled.batch
+        self.counts.add("flushes")
+        self.counts.add("visits", len(batch.visits))
+        self.counts.add("late", batch.late)
+        self.counts.add("repeated", batch.repeated)
+        self.counts.add("detached_slices", batch.detached)
+        for (topic, _), some in out.items():
+            self.counts.add("rows", len(some), topic)
+
+    # -- predictions -> in risk
+
+    async def run_alert(self, deliveries: AsyncIterable[Delivery]) -> None:
+        """Forward the predictions that say a student is in risk, whoever wrote them."""
+        async for alerted in alert(self._predictions(deliveries)):
+            current = self.log.alerts()
+            if current is None:
+                continue
+            chunk, result = alerted.chunk, alerted.result
+            headers: Callable[[int], Sequence[tuple[str, bytes | None]]]
+            headers = (lambda i: ()) if chunk.headers is None else chunk.headers.__getitem__
+            out = [Row(r.timestamp, r.key, r.value, headers(r.index)) for r in result.rows]
+            letters = [Letter.of(chunk, s.index, s.reason, "") for s in result.skips]
+            wanted: dict[Target, Sequence[Row]] = {(self.names.in_risk, 0): out}
+            if letters:
+                wanted[self.names.dead_letters, 0] = [x.row for x in letters]
+            if await current.flush(wanted, {b"position": b"%d" % chunk.position}):
+                self._report(letters)
+                self.counts.add("predictions_read", len(chunk))
+                self.counts.add("rows", len(out), self.names.in_risk)
+                self.log.processed(chunk)
+
+    async def _predictions(self, deliveries: AsyncIterable[Delivery]) -> AsyncIterator[Chunk]:
+        """What has not been read before the last commit."""
+        async for d in deliveries:
+            current = self.log.alerts()
+            if current is None:
+                continue
+            done = int(current.read(b"position") or 0)
+            chunk = _after(d.chunk, done)
+            if chunk is None:
+                self.log.processed(d.chunk)
+            else:
+                yield chunk
+
+
+class _Current:
+    """The state of the partition whose batch is under way.
+
+    A batch is loaded from one state object and flushed to the same one: if a rebalance replaced it
+    meanwhile, it is closed, and the flush does nothing.
+    """
+
+    state: State
+
+    def __init__(self, log_: Log) -> None:
+        self._log = log_
+
+    def turn_to(self, partition: int) -> bool:
+        """Take the partition's state as it is now; False if it is not ours."""
+        found = self._log.students(partition)
+        if found is not None:
+            self.state = found
+        return found is not None
+
+    @property
+    def front(self) -> Front:
+        return self.state.front
+
+    def load(self, students: Roster) -> Sequence[bytes | None]:
+        return self.state.load(students)
+
+
+def _after(chunk: Chunk, done: int) -> Chunk | None:
+    """The records of `chunk` from offset `done` on; None if there is nothing to do."""
+    if not len(chunk):
+        return None
+    if chunk.offsets[0] >= done:
+        return chunk
+    if chunk.position <= done:
+        return None
+    first = next(i for i, offset in enumerate(chunk.offsets) if offset >= done)
+    headers = None if chunk.headers is None else chunk.headers[first:]
+    return Chunk(
+        chunk.topic, chunk.partition, chunk.offsets[first:], chunk.keys[first:], chunk.values[first:],
+        chunk.start, chunk.position, chunk.end, headers,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Faust's Kafka transport, carrying whole fetches instead of single messages."""

@@ -1,0 +1,260 @@
+"""Faust's aiokafka transport with chunks for messages; chosen by broker URLs `chunked://host:port`.
+
+What Faust keeps: the app, agents, assignment, recovery, flow control, timers. What changes here:
+
+- one message is one chunk: everything a fetch returned for one topic partition;
+- only committed records are read, and an end offset is the end of what is committed;
+- Faust's own acks do not count. A chunk counts as processed when the wiring says `processed(...)`,
+  and what is committed is the processed prefix (ledger.py);
+- records of the streams are fetched only after this generation's seek to the committed offsets, and a
+  chunk is delivered only if it begins where the one before it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import aiokafka
+from aiokafka.errors import ConsumerStoppedError
+from faust.transport.drivers import aiokafka as driver
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
+from faust.types import TP, ConsumerMessage
+
+from app.errors import Hole
+from app.transport.ledger import Ledger
+from app.transport.reader import read_chunks
+from models.chunk import Chunk
+
+#: name of the transport in broker URLs
+SCHEME = "chunked"
+#: how long one look into the fetcher waits for records [s]
+_FETCH_WAIT_S = 0.5
+#: pause when no partition may be fetched [s]
+_IDLE_S = 0.02
+
+
+class Thread(driver.AIOKafkaConsumerThread):
+    """The thread that owns aiokafka's consumer."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        self._assignor = self.app.assignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            bootstrap_servers=server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            check_crcs=conf.broker_check_crcs,
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=500,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+            **credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+    async def chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
+        """Whatever has been fetched of `partitions`; see reader.read_chunks."""
+        return await self.call_thread(self._chunks, partitions, max_rows)  # type: ignore[no-any-return]
+
+    async def _chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
+        consumer = self._ensure_consumer()
+        if not self.consumer.flow_active or consumer._closed:
+            return []
+        with consumer._fetcher._subscriptions.fetch_context():
+            return await read_chunks(consumer._fetcher, partitions, _FETCH_WAIT_S, max_rows)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's livelock guesses are per message and would cry wolf here; app/watchdog.py looks instead."""
+
+
+class Consumer(driver.Consumer):
+    """Delivers chunks, and commits what has been processed."""
+
+    #: most records in one chunk
+    max_rows: int = 50_000
+
+    def on_init(self) -> None:
+        """Set up what a restart of the consumer clears."""
+        super().on_init()
+        self._ledger: Ledger[TP] = Ledger()
+        #: where the next chunk of each stream partition must begin
+        self._expected: dict[TP, int] = {}
+        #: partitions an agent has asked to wait, apart from Faust's own queue pressure
+        self._held: set[TP] = set()
+        #: the generation whose seek is done
+        self._sought: int | None = None
+        self._statuses: list[Chunk] = []
+        #: of each stream partition, where this assignment began, and the end as of the last fetch
+        self._begun: dict[TP, int] = {}
+        self._ends: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> Thread:
+        return Thread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- what the wiring sets and calls
+
+    async def before_revoked(self) -> None:
+        """Called at the start of a rebalance, while the partitions are still ours; the app replaces it."""
+
+    def processed(self, chunk: Chunk) -> None:
+        """Everything that follows from `chunk` is written: its offsets may be committed."""
+        self._ledger.processed(TP(chunk.topic, chunk.partition), chunk)
+
+    def hold(self, topic: str, partition: int, held: bool) -> None:
+        """Stop or go on fetching a partition."""
+        (self._held.add if held else self._held.discard)(TP(topic, partition))
+
+    def lags(self) -> dict[tuple[str, int], int]:
+        """Records not processed yet, of each stream partition, as of its last fetch."""
+        begun = self._begun
+        return {(tp.topic, tp.partition): end - self._ledger.done(tp, begun[tp]) for tp, end in self._ends.items()}
+
+    # -- commits: the processed prefix
+
+    def ack(self, message: Any) -> bool:
+        """Faust's acks follow its own idea of "processed" (also on errors and skips): they do not count."""
+        self._unacked_messages.discard(message)
+        return False
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter(self._ledger.committable())
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._ledger.committable().get(tp)
+
+    # -- rebalance and seek
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Finish and commit what is under way, then forget what was delivered."""
+        await self.before_revoked()
+        await self.commit()
+        self._ledger.clear()
+        self._sought = None
+        await super().on_partitions_revoked(revoked)
+
+    async def perform_seek(self) -> None:
+        """Go to the committed offsets, and tell the agents where each partition stands.
+
+        Raises Hole if a partition ends before what was committed: the topic is not the one it was.
+        """
+        generation = self.app.consumer_generation_id
+        self._sought = None
+        streams = sorted(tp for tp in self.assignment() if not self._is_changelog_tp(tp))
+        committed = {TP(*tp): offset for tp, offset in (await self.seek_to_committed()).items()}
+        first = await self.earliest_offsets(*streams) if streams else {}
+        ends = await self.highwaters(*streams) if streams else {}
+        positions = {tp: committed.get(tp) or first[tp] for tp in streams}
+        for tp, position in positions.items():
+            if position > ends[tp]:
+                raise Hole(
+                    f"topic {tp.topic} partition {tp.partition} ends at offset {ends[tp]}, but {position} was "
+                    "committed: it was deleted and made anew; set another RISK_APP_ID to begin anew"
+                )
+        if positions:
+            await self.seek_wait(positions)
+        self._ledger.clear()
+        self._held.clear()
+        self._committed_offset.update({tp: offset for tp, offset in committed.items() if offset})
+        self._expected, self._begun = dict(positions), dict(positions)
+        self._ends = {tp: ends[tp] for tp in positions}
+        self._statuses = [_status(tp, at, ends[tp]) for tp, at in positions.items()]
+        self._sought = generation
+
+    # -- fetching
+
+    def _to_message(self, tp: TP, record: Chunk) -> ConsumerMessage:
+        message: Any = ConsumerMessage  # typed for bytes; a chunk goes through all the same
+        built: ConsumerMessage = message(
+            record.topic,
+            record.partition,
+            record.position - 1,
+            None,
+            0,
+            (),
+            None,
+            record,
+            None,
+            tp=tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+        return built
+
+    def _wanted(self) -> set[TP]:
+        active = self._get_active_partitions() - self._held
+        if self._sought is None or self._sought != self.app.consumer_generation_id:
+            return {tp for tp in active if self._is_changelog_tp(tp)}
+        return active
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                if not self.flow_active:
+                    await self.wait(self.can_resume_flow.wait())
+                generation = self.app.consumer_generation_id
+                for chunk in await self._next_chunks():
+                    await self._deliver(chunk, generation)
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not self.app.should_stop:
+                raise
+
+    async def _next_chunks(self) -> list[Chunk]:
+        if self._statuses and self._sought == self.app.consumer_generation_id:
+            statuses, self._statuses = self._statuses, []
+            return statuses
+        wanted = self._wanted()
+        if not wanted:
+            await self.sleep(_IDLE_S)
+            return []
+        thread: Any = self._thread
+        chunks: list[Chunk] = await thread.chunks(wanted, self.max_rows)
+        return chunks
+
+    async def _deliver(self, chunk: Chunk, generation: int) -> None:
+        tp = TP(chunk.topic, chunk.partition)
+        if not self.flow_active or self.app.consumer_generation_id != generation:
+            return  # what comes after the rebalance is fetched anew
+        if not self._is_changelog_tp(tp):
+            if not await self._joins(tp, chunk):
+                return
+            self._expected[tp], self._ends[tp] = chunk.position, chunk.end
+            self._ledger.delivered(tp, chunk)
+        self.app.monitor.track_tp_end_offset(tp, chunk.end)
+        await self.wait_first(self.callback(self._to_message(tp, chunk)), self.suspend_flow.wait())
+
+    async def _joins(self, tp: TP, chunk: Chunk) -> bool:
+        """Whether `chunk` begins where the one before it ended; if not, see to it that nothing is lost."""
+        expected = self._expected.get(tp)
+        if expected is None or chunk.start < expected:
+            return False  # from before a seek: it comes again
+        if chunk.start > expected:
+            earliest = (await self.earliest_offsets(tp)).get(tp, 0)
+            if earliest <= expected:
+                self.log.error("%s: got offset %d instead of %d, reading again", tp, chunk.start, expected)
+                await self._seek(tp, expected)
+                return False
+            self.log.error(
+                "topic %s partition %d: offsets %d to %d were deleted by retention before they were read",
+                tp.topic, tp.partition, expected, chunk.start - 1,
+            )  # fmt: skip
+        return True
+
+
+def _status(tp: TP, position: int, end: int) -> Chunk:
+    """A chunk without records that tells where a partition stands."""
+    return Chunk(tp.topic, tp.partition, (), (), (), position, position, max(position, end))
+
+
+class Transport(driver.Transport):
+    """Kafka with chunks for messages."""
+
+    Consumer = Consumer

@@ -1,0 +1,27 @@
+"""`faust -A app worker`: look before starting, and end with a line instead of a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, NoReturn
+
+import faust.worker
+
+from app.errors import ConfigError
+from app.preflight import preflight
+
+
+class Worker(faust.worker.Worker):
+    """Faust's worker, which first checks the broker, the registry and the topics."""
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Run until stopped; exit code 1 if it cannot start or had to give up."""
+        app: Any = self.app
+        try:
+            asyncio.run(preflight(app.pipeline))
+        except ConfigError as error:
+            print(f"moodle-risk: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        app.conf.topic_partitions = app.pipeline.sources
+        super().execute_from_commandline()
