@@ -58,11 +58,15 @@ async def repartition(fetches: AsyncIterable[Fetched], sources: int, max_rows: i
         aligner.add(fetched.partition, fetched.visits, fetched.position, fetched.lagging)
         open_fetches[fetched.partition].append((fetched.position, fetched.token))
         while slices := aligner.round(max_rows):
-            done = []
-            for piece in slices:
-                waiting = open_fetches[piece.source]
-                while waiting and waiting[0][0] <= piece.position:
-                    done.append(waiting.popleft()[1])
-            yield Round(frames(slices, sources, max_rows), done, {})
+            yield Round(frames(slices, sources, max_rows), _done(open_fetches, aligner), {})
         # at the end of every fetch, whether or not it let anything go, say what waits
-        yield Round((), (), {p: aligner.held(p) for p in fetched.assigned})
+        yield Round((), _done(open_fetches, aligner), {p: aligner.held(p) for p in fetched.assigned})
+
+
+def _done(open_fetches: dict[int, deque[tuple[int, object]]], aligner: Aligner) -> list[object]:
+    """The tokens of the fetches that are wholly released by now."""
+    done = []
+    for partition, waiting in open_fetches.items():
+        while waiting and waiting[0][0] <= aligner.position(partition):
+            done.append(waiting.popleft()[1])
+    return done

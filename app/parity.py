@@ -72,9 +72,7 @@ async def compare(case: Case, exceptions: Exceptions = frozenset()) -> Outcome:
     return Outcome(case.name, rows, found)
 
 
-async def run(
-    case: Case, emit: Emit, at_once: int, exceptions: Exceptions = frozenset()
-) -> dict[str, list[Expected]]:
+async def run(case: Case, emit: Emit, at_once: int, exceptions: Exceptions = frozenset()) -> dict[str, list[Expected]]:
     """What the pipeline writes for a case, `at_once` inputs a fetch (0: all in one), scoring off.
 
     An input that is excepted is fetched alone, so that its rows can be told from the others'.

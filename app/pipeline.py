@@ -11,8 +11,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Seq
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
 from agents.alert import alert
 from agents.repartition import Fetched, repartition
 from agents.rollup import rollup
@@ -144,9 +142,7 @@ class Pipeline:
         if decoded.rejects:
             letters = [Letter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects]
             await self._reject(letters)
-        rows = decoded.row
-        headers = None if chunk.headers is None else [chunk.headers[i] for i in rows.tolist()]
-        return Visits(decoded.student, decoded.null, decoded.at, np.array(chunk.offsets, np.int64)[rows], headers)
+        return decoded.visits(chunk)
 
     def _warn_unit(self, suspicious: int, chunk: Chunk) -> None:
         self.counts.add("suspicious_unit", suspicious)
@@ -168,7 +164,9 @@ class Pipeline:
         for letter in letters[:LOGGED_REJECTS]:
             log.warning("%s", letter)
         if len(letters) > LOGGED_REJECTS:
-            log.warning("and %d more of that fetch; all are in %s", len(letters) - LOGGED_REJECTS, self.names.dead_letters)
+            log.warning(
+                "and %d more of that fetch, see topic %s", len(letters) - LOGGED_REJECTS, self.names.dead_letters
+            )
 
     # -- frames -> sessions, totals, predictions
 

@@ -67,6 +67,10 @@ class Aligner:
         """Number of visits of a source partition that wait for slower ones."""
         return self._sources[partition].rows
 
+    def position(self, partition: int) -> int:
+        """The offset of a source partition up to which everything has been released."""
+        return self._sources[partition].position
+
     def add(self, partition: int, visits: Visits, position: int, lagging: bool) -> None:
         """Take what was fetched of a source partition, up to its offset `position`; maybe no visits.
 

@@ -1,0 +1,250 @@
+"""Chunks of the Moodle log: from bytes to visits, by the schemas of their writers."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.codecs.log import LogDecoder
+from app.codecs.schema import Json, check
+from models.decoded import Decoded, Reject
+from models.rules import MAX_AT
+from tests.golden_cases import ERRORS, PUBLIC, chunk, expected, load, source
+from tests.test_avro import HEAD, varint
+
+SESSIONS = "MOODLE_LOGS_SESSIONS_PER_15MINS"
+PLAIN: Any = load("p01_seed_rows")["schemas"][0]["schema"]
+#: no poison that kills KSQL, no schema it refuses, and KSQL alone groups by text
+WORKING = [n for n in ERRORS if not load(n).get("error") and n != "err_userid_string"]
+
+
+class Source:
+    """Schemas from a dict, which counts what it is asked."""
+
+    def __init__(self, schemas: Mapping[int, Any]) -> None:
+        self._schemas = schemas
+        self.asked: list[int] = []
+
+    async def schema(self, schema_id: int) -> Json:
+        self.asked.append(schema_id)
+        found: Json = self._schemas.get(schema_id)
+        return found
+
+
+def plain(userid: int, at: int, schema_id: int = 1) -> bytes:
+    """A record of the plain table."""
+    body = varint(9) + varint(3) + b"\\ev" + varint(userid) + varint(at)
+    return b"\0" + schema_id.to_bytes(4, "big") + body
+
+
+async def decode(values: list[bytes | None], unit_ms: int = 1) -> Decoded:
+    return await LogDecoder(Source({1: PLAIN, 2: PLAIN}), unit_ms=unit_ms).decode(chunk(values))
+
+
+def rows(found: Decoded) -> list[tuple[int, int | None, int]]:
+    """(index, userid, time) of each visit."""
+    columns = (found.row.tolist(), found.student.tolist(), found.null.tolist(), found.at.tolist())
+    return [(row, None if null else student, at) for row, student, null, at in zip(*columns, strict=True)]
+
+
+def reasons(found: Decoded) -> dict[int, str]:
+    return {reject.index: reject.reason for reject in found.rejects}
+
+
+async def golden(name: str) -> Decoded:
+    case = load(name)
+    latest = [entry["schema"] for entry in case["schemas"] if not entry.get("after")][-1]
+    schemas = Source({entry["id"]: entry["schema"] for entry in case["schemas"]})
+    return await LogDecoder(schemas, check(latest, case["source_topic"])).decode(source(case))
+
+
+@pytest.mark.parametrize("name", PUBLIC + WORKING)
+async def test_golden(name: str) -> None:
+    """Every record that gave a session row is decoded, with that row's student and a time inside it."""
+    found = await golden(name)
+    visits = {row: (student, at) for row, student, at in rows(found)}
+    for index, _, value, _ in expected(load(name), SESSIONS):
+        if value is not None and not name.startswith("p37"):
+            row = json.loads(value)
+            student, at = visits[index]
+            assert student == row["USERID"]
+            assert row["START_DATE"] <= at <= row["END_DATE"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+async def test_skips_as_many_as_kafka_streams_counted(name: str) -> None:
+    """Kafka Streams' count of skipped records: what is undecodable, and negative times."""
+    metrics = load(name)["oracle_metrics"]
+    counted = [n for metric, n in metrics.items() if metric.startswith(f"{SESSIONS}:skipped-records-total")]
+    assert len((await golden(name)).rejects) == sum(counted)
+
+
+async def test_golden_reasons() -> None:
+    assert reasons(await golden("p22_undecodable")) == {
+        **dict.fromkeys((1, 2, 3), "truncated"),
+        **dict.fromkeys((4, 10, 13), "bad-magic"),
+        **dict.fromkeys((5, 6, 7, 15), "truncated"),
+        **dict.fromkeys((8, 9), "unknown-schema"),
+        14: "malformed",
+    }
+    assert reasons(await golden("p28_schema_type_changes")) == dict.fromkeys((4, 8, 11, 12, 13), "type-mismatch")
+    assert set(reasons(await golden("p19_negative_timecreated")).values()) == {"negative-time"}
+    assert reasons(await golden("err_maxts")) == {0: "time-too-large"}
+    assert reasons(await golden("err_maxts2")) == dict.fromkeys((3, 4, 5, 6), "time-too-large")
+
+
+async def test_missing_and_null_columns() -> None:
+    found = rows(await golden("p28_schema_type_changes"))
+    assert found[1] == (1, None, 1561975260000)  # userid is missing
+    assert found[4] == (5, 38, 0)  # timecreated is missing
+    assert rows(await golden("p18_null_timecreated_later"))[3] == (3, None, 0)
+
+
+@pytest.mark.parametrize("name", ["default", "rewrite"])
+async def test_what_debezium_wrote(name: str) -> None:
+    """Real records of a MariaDB table: inserts, updates, deletes as each transform writes them."""
+    folder = Path(__file__).parent / "debezium"
+    records = json.loads((folder / f"{name}.records.json").read_bytes())["records"]
+    schemas = json.loads((folder / f"{name}.schemas.json").read_bytes())
+    topic = records[0]["topic"]
+    values = [None if r["value_base64"] is None else base64.b64decode(r["value_base64"]) for r in records]
+    latest = schemas[f"{topic}-value"]
+    decoder = LogDecoder(Source({latest["id"]: latest["schema_parsed"]}), check(latest["schema_parsed"], topic))
+    for copies in (1, 20):  # few records and many take different ways
+        found = await decoder.decode(chunk(values * copies))
+        wanted = [
+            (i, r["value"]["userid"], r["value"]["timecreated"])
+            for i, r in enumerate(records * copies)
+            if r["value"] is not None
+        ]
+        assert rows(found) == wanted
+        assert found.tombstones == copies * values.count(None)
+        assert not found.rejects
+
+
+async def test_one_question_for_each_new_schema() -> None:
+    """Not one a record; what is known stays known, what is not is asked for again."""
+    schemas = Source({1: PLAIN})
+    decoder = LogDecoder(schemas)
+    for n in (3, 40):
+        for _ in range(2):
+            await decoder.decode(chunk([plain(5, 6), plain(5, 6, 2), plain(5, 6, 3)] * n))
+    assert sorted(schemas.asked) == [1] + [2] * 4 + [3] * 4
+
+
+async def test_ids_no_registry_gives_are_not_asked_for() -> None:
+    schemas = Source({})
+    found = await LogDecoder(schemas).decode(chunk([b"\0\xff\xff\xff\xff\0"] * 2))
+    assert found.rejects[0] == Reject(0, "unknown-schema", "schema id -1: the registry has no Avro schema of this id")
+    assert not schemas.asked
+
+
+async def test_many_schemas_in_one_chunk() -> None:
+    ids = [i % 23 for i in range(400)]
+    decoder = LogDecoder(Source(dict.fromkeys(range(1, 23), PLAIN)))
+    found = await decoder.decode(chunk([plain(i, i * i, schema_id) for i, schema_id in enumerate(ids)]))
+    assert rows(found) == [(i, i, i * i) for i, schema_id in enumerate(ids) if schema_id]
+    assert reasons(found) == {i: "unknown-schema" for i, schema_id in enumerate(ids) if not schema_id}
+
+
+async def test_declaring_anew_plans_anew() -> None:
+    decoder = LogDecoder(Source({1: PLAIN}))
+    assert not (await decoder.decode(chunk([plain(1, 2)]))).rejects
+    other = dict(PLAIN, fields=[dict(f, type="int") if f["name"] == "userid" else f for f in PLAIN["fields"]])
+    decoder.declare(check(other, "t"))
+    assert reasons(await decoder.decode(chunk([plain(1, 2)]))) == {0: "type-mismatch"}
+
+
+kinds = st.sampled_from(["good", "none", "short", "magic", "cut", "unknown", "negative", "large", "wide", "empty"])
+
+
+@settings(deadline=None)
+@given(st.lists(kinds, min_size=25, max_size=60), st.sampled_from([1, 1000]))
+async def test_many_are_read_as_each_alone(chosen: list[str], unit_ms: int) -> None:
+    """Large chunks go through columns, small ones do not: the outcome is the same, in order."""
+    made: dict[str, bytes | None] = {
+        "good": plain(3, 1_561_975_200),
+        "none": None,
+        "short": b"\0\0\0",
+        "magic": b"\1" + plain(3, 4)[1:],
+        "cut": plain(3, 4)[:-1],
+        "unknown": plain(3, 4, 9),
+        "negative": plain(3, -4),
+        "large": plain(3, 2**63 - 1),
+        "wide": plain(2**62, 5, 2),
+        "empty": b"",
+    }
+    values = [made[kind] for kind in chosen]
+    together = await decode(values, unit_ms)
+    apart = [await decode([value], unit_ms) for value in values]
+    assert rows(together) == [(i, student, at) for i, one in enumerate(apart) for _, student, at in rows(one)]
+    assert together.rejects == [Reject(i, r.reason, r.detail) for i, one in enumerate(apart) for r in one.rejects]
+    assert together.tombstones == sum(one.tombstones for one in apart)
+    assert together.suspicious == sum(one.suspicious for one in apart)
+
+
+@pytest.mark.parametrize("copies", [1, 30])
+async def test_seconds(copies: int) -> None:
+    """RISK_TIME_UNIT=s: scaled, and refused where the product leaves the range KSQL survives."""
+    limit = MAX_AT // 1000
+    found = await decode([plain(1, limit), plain(1, limit + 1), plain(1, -1), plain(1, 1_561_975_200)] * copies, 1000)
+    assert rows(found)[:2] == [(0, 1, limit * 1000), (3, 1, 1_561_975_200_000)]
+    assert [r.reason for r in found.rejects[:2]] == ["time-too-large", "negative-time"]
+    assert found.rejects[1].detail == "timecreated is -1 s"
+
+
+async def test_the_largest_time_that_is_kept() -> None:
+    found = await decode([plain(1, MAX_AT), plain(1, MAX_AT + 1)])
+    assert rows(found) == [(0, 1, MAX_AT)]
+    assert reasons(found) == {1: "time-too-large"}
+
+
+@pytest.mark.parametrize(
+    ("at", "unit_ms", "suspicious"),
+    [
+        (0, 1, 0),
+        (1, 1, 1),
+        (99_999_999_999, 1, 1),
+        (100_000_000_000, 1, 0),
+        (1_561_975_200, 1000, 0),
+        (99_999_999_999, 1000, 0),
+        (100_000_000_000, 1000, 1),
+        (-1, 1, 0),
+    ],
+)
+async def test_times_that_look_like_another_unit(at: int, unit_ms: int, suspicious: int) -> None:
+    assert (await decode([plain(1, at)], unit_ms)).suspicious == suspicious
+
+
+@pytest.mark.parametrize("n", [0, 1, 24, 25, 200])
+async def test_sizes(n: int) -> None:
+    """None at all, few and many."""
+    found = await decode([plain(i, 10**12 + i) for i in range(n)])
+    assert rows(found) == [(i, i, 10**12 + i) for i in range(n)]
+    assert (len(found), found.tombstones, found.suspicious, found.rejects) == (n, 0, 0, [])
+    assert [column.dtype.kind for column in (found.row, found.student, found.null, found.at)] == list("iibi")
+
+
+@pytest.mark.parametrize("copies", [1, 30])
+async def test_only_tombstones_or_only_rejects(copies: int) -> None:
+    assert (await decode([None] * copies)).tombstones == copies
+    assert len((await decode([HEAD] * copies)).rejects) == copies
+
+
+@pytest.mark.parametrize("headers", [True, False])
+async def test_visits_keep_offset_and_headers(headers: bool) -> None:
+    """Offsets are carried, not derived: a log may have holes."""
+    case = chunk([plain(5, 10**12), None, plain(6, 10**12 + 1)])
+    lists = [[("h", b"0")], [], [("h", b"2")]]
+    case = type(case)("t", 0, [7, 9, 12], case.keys, case.values, 7, 13, 13, lists if headers else None)
+    visits = (await LogDecoder(Source({1: PLAIN})).decode(case)).visits(case)
+    assert visits.offset.tolist() == [7, 12]
+    assert visits.student.tolist() == [5, 6]
+    assert visits.headers == ([lists[0], lists[2]] if headers else None)

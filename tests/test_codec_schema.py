@@ -1,0 +1,198 @@
+"""What Avro schemas mean to KSQL: accepted at CREATE STREAM, projected later, or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.codecs.schema import MOODLE, Declared, Unreadable, check, columns, plan, sql_type
+from app.errors import ConfigError
+from models.avro import Kind, Wire
+from tests.golden_cases import ERRORS, PUBLIC, load
+
+TOPIC = "demo.demo.mdl_logstore_standard_log"
+#: KSQL takes a userid of text and groups by it; the app does not
+ONLY_OURS = {"err_userid_string"}
+
+
+def record(*fields: tuple[str, Any], **attributes: Any) -> dict[str, Any]:
+    return {"type": "record", "name": "V", "fields": [{"name": n, "type": t} for n, t in fields], **attributes}
+
+
+def moodle(**types: Any) -> dict[str, Any]:
+    """The log table with other types for some columns, or without those set to None."""
+    usual: dict[str, Any] = {"id": "long", "eventname": "string", "userid": "long", "timecreated": "long"}
+    return record(*((name, kind) for name, kind in {**usual, **types}.items() if kind is not None))
+
+
+def latest_at_create(name: str) -> Any:
+    return [entry["schema"] for entry in load(name)["schemas"] if not entry.get("after")][-1]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_accepts_what_ksql_accepted(name: str) -> None:
+    declared = check(latest_at_create(name), TOPIC).columns
+    assert {"ID", "USERID", "TIMECREATED"} <= set(declared)
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_refuses_what_ksql_refused(name: str) -> None:
+    """CREATE STREAM failed where KSQL threw a KsqlStatementException; poison records came later."""
+    refused = "KsqlStatementException" in load(name).get("error", "") or name in ONLY_OURS
+    if refused:
+        with pytest.raises(ConfigError):
+            check(latest_at_create(name), TOPIC)
+    else:
+        check(latest_at_create(name), TOPIC)
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        (moodle(id=None), "no column id"),
+        (moodle(userid=None), "no column userid"),
+        (moodle(timecreated=None), "no column timecreated"),
+        (moodle(id="bytes"), "no column id"),
+        (moodle(timecreated="int"), "column timecreated is INTEGER"),
+        (moodle(timecreated="string"), "column timecreated is STRING"),
+        (moodle(userid="string"), "column userid is STRING"),
+        (moodle(userid="double"), "column userid is DOUBLE"),
+        (moodle(userid=["null", "long", "string"]), "column userid is STRUCT"),
+        (moodle(USERID="long"), "column userid is there twice"),
+        (record(("before", "long"), ("after", "long"), ("op", "string")), "ExtractNewRecordState"),
+        ("long", "it is not a record"),
+        (None, "it is not a record"),
+        (moodle(x="Missing"), "type Missing is not defined"),
+    ],
+)
+def test_errors_say_what_to_change(schema: Any, says: str) -> None:
+    """One line that names the topic, the subject and the column."""
+    with pytest.raises(ConfigError) as caught:
+        check(schema, TOPIC)
+    message = str(caught.value)
+    assert says in message
+    assert f"topic {TOPIC}, subject {TOPIC}-value: " in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("avro", "sql"),
+    [
+        ("boolean", "BOOLEAN"),
+        ({"type": "int", "connect.type": "int16"}, "INTEGER"),
+        ({"type": "long", "logicalType": "timestamp-millis"}, "BIGINT"),
+        ({"type": "long", "connect.name": "io.debezium.time.Timestamp"}, "BIGINT"),
+        ("float", "DOUBLE"),
+        (["null", "double"], "DOUBLE"),
+        (["string", "null"], "STRING"),
+        ({"type": "enum", "name": "E", "symbols": ["A"]}, "STRING"),
+        ({"type": "array", "items": "long"}, "ARRAY"),
+        ({"type": "map", "values": "long"}, "MAP"),
+        (record(("x", "long")), "STRUCT"),
+        (["null", "long", "string"], "STRUCT"),
+        (["long"], "STRUCT"),
+        ("bytes", None),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 9}, None),
+        ({"type": "fixed", "name": "F", "size": 3}, None),
+        ({"type": "array", "items": "bytes"}, None),
+    ],
+)
+def test_sql_types(avro: Any, sql: str | None) -> None:
+    """ConnectSchemaTranslator; what it cannot hold it leaves out (err_wide)."""
+    ((_, wire),) = columns(record(("x", avro)))
+    assert sql_type(wire) == sql
+
+
+#: p28: the columns of schemas 1 to 14, and whether KSQL took their records
+TAKEN = {1: 1, 2: 1, 3: 1, 4: 1, 5: 0, 6: 1, 7: 1, 8: 1, 9: 0, 10: 1, 11: 1, 12: 0, 13: 0, 14: 0}
+
+
+@pytest.mark.parametrize("number", TAKEN)
+def test_later_schemas_are_projected_as_in_p28(number: int) -> None:
+    schemas = {entry["id"]: entry["schema"] for entry in load("p28_schema_type_changes")["schemas"]}
+    declared = check(schemas[1], TOPIC)
+    if TAKEN[number]:
+        plan(schemas[number], declared)
+    else:
+        with pytest.raises(Unreadable) as caught:
+            plan(schemas[number], declared)
+        assert caught.value.reason == "type-mismatch"
+
+
+@pytest.mark.parametrize(
+    ("declared", "written", "taken"),
+    [
+        ("long", "int", True),
+        ("int", "long", False),
+        ("double", "float", True),
+        ("double", "long", False),
+        ("string", "long", True),  # ConnectDataTranslator: String.valueOf of whole numbers and booleans
+        ("string", "boolean", True),
+        ("string", "double", False),
+        ("string", "bytes", False),
+        ("boolean", "string", False),
+        ("bytes", "long", True),  # a column KSQL left out
+        (["null", "long"], "long", True),
+        ("long", ["null", "int"], True),
+        ("long", ["null", "string"], False),  # null or not, the type is looked at first
+    ],
+)
+def test_which_type_a_column_takes(declared: Any, written: Any, taken: bool) -> None:
+    of = check(moodle(x=declared), TOPIC)
+    if taken:
+        plan(moodle(X=written), of)
+    else:
+        with pytest.raises(Unreadable, match="column x is"):
+            plan(moodle(X=written), of)
+
+
+def test_columns_the_stream_does_not_have_may_be_anything() -> None:
+    plan(moodle(x={"type": "map", "values": "bytes"}, **{"__deleted": "string"}), MOODLE)
+
+
+def test_of_names_that_differ_in_case_the_last_counts() -> None:
+    assert plan(moodle(USERID="long"), MOODLE).student == 4
+
+
+def test_userid_may_be_an_int_from_the_start() -> None:
+    """err_userid_int: then a writer's long no longer fits."""
+    declared = check(moodle(userid="int"), TOPIC)
+    assert plan(moodle(userid="int"), declared).fields[2] == Wire(Kind.INT)
+    with pytest.raises(Unreadable):
+        plan(moodle(), declared)
+
+
+def test_named_types_are_found_in_their_namespace() -> None:
+    """The raw envelope's `after` names the type that its `before` defines."""
+    fields = dict(columns(latest_at_create("err_envelope")))
+    assert fields["after"] == fields["before"]
+    twice = record(("a", {"type": "fixed", "name": "F", "size": 2}), ("b", "F"), ("c", "n.F"), namespace="n")
+    assert {wire for _, wire in columns(twice)} == {Wire(Kind.FIXED, 2)}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        record(("x", "null")),  # Connect: "Standalone null schemas are not supported"
+        record(("x", ["null", "V"])),  # contains itself
+        record(("x", "nowhere.T")),
+        record(("x", None)),
+        record(("x", {"type": "fixed", "name": "F"})),
+        record(("x", {"type": "fixed", "name": "F", "size": "2"})),
+        record(("x", {"type": "enum", "name": "E"})),
+        record(("x", {"type": "record", "fields": []})),
+        record(("x", {"type": "array"})),
+        {"type": "record", "name": "V"},
+        {"type": "record", "name": "V", "fields": ["x"]},
+    ],
+)
+def test_unreadable_schemas(schema: Any) -> None:
+    with pytest.raises(Unreadable) as caught:
+        plan(schema, MOODLE)
+    assert caught.value.reason == "unreadable-schema"
+
+
+def test_a_plan_keeps_the_writers_order() -> None:
+    of = plan(record(("timecreated", "long"), ("Id", "int"), ("USERID", ["long", "null"])), Declared({}))
+    assert (of.at, of.student, len(of.fields)) == (0, 2, 3)

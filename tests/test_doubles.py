@@ -1,0 +1,95 @@
+"""Double.toString of the JDK that KSQL 5.3 runs on."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.doubles import java_double
+
+RECORDED = (Path(__file__).parent / "golden" / "jdk17_doubles.txt").read_text().splitlines()
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def from_bits(bits: str) -> float:
+    (x,) = struct.unpack(">d", bytes.fromhex(bits))
+    return float(x)
+
+
+def digits(text: str) -> str:
+    """The significant digits of a number's text."""
+    return re.sub(r"[-.]|[eE].*", "", text).strip("0")
+
+
+def test_writes_what_jdk_17_writes() -> None:
+    """1,574 recorded doubles, 300 of them with digits that are not the shortest."""
+    recorded = [line.split() for line in RECORDED]
+    assert {bits: java_double(from_bits(bits)) for bits, _ in recorded} == dict(recorded)
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (0.9, "0.9"),
+        (1.0, "1.0"),
+        (0.001, "0.001"),
+        (0.0009, "9.0E-4"),
+        (9999999.0, "9999999.0"),
+        (1e7, "1.0E7"),
+        (-0.0, "-0.0"),
+        (1e23, "9.999999999999999E22"),
+        (7766279631452241920.0, "7.7662796314522419E18"),
+        (5e-324, "4.9E-324"),
+        (math.inf, "Infinity"),
+        (-math.inf, "-Infinity"),
+        (math.nan, "NaN"),
+    ],
+)
+def test_format(x: float, text: str) -> None:
+    assert java_double(x) == text
+
+
+@settings(deadline=None)
+@given(finite)
+def test_reads_back(x: float) -> None:
+    """The text is that double and no other."""
+    assert float(java_double(x)) == x
+    assert math.copysign(1, float(java_double(x))) == math.copysign(1, x)
+
+
+@settings(deadline=None)
+@given(finite)
+def test_has_one_of_two_forms(x: float) -> None:
+    """Plain from 10**-3 to below 10**7, else with an exponent; at least one digit on each side of the point."""
+    text = java_double(x)
+    if x == 0 or 1e-3 <= abs(x) < 1e7:
+        assert re.fullmatch(r"-?(0|[1-9][0-9]*)\.[0-9]+", text)
+    else:
+        assert re.fullmatch(r"-?[1-9]\.[0-9]+E-?[1-9][0-9]*", text)
+    # no zero at the end that says nothing
+    assert re.search(r"\.(0|[0-9]*[1-9])(E|$)", text)
+
+
+@settings(deadline=None)
+@given(finite.map(abs))
+def test_is_never_shorter_than_the_shortest(x: float) -> None:
+    assert len(digits(java_double(x))) >= len(digits(repr(x)))
+
+
+@settings(deadline=None)
+@given(st.floats(min_value=0.001, max_value=1, exclude_max=True))
+def test_probabilities_have_the_shortest_digits(x: float) -> None:
+    """Where predictions lie, Java's digits are Python's: differences are a matter of large and tiny numbers."""
+    assert digits(java_double(x)) == digits(repr(x))
+
+
+@settings(deadline=None)
+@given(finite)
+def test_sign_is_apart(x: float) -> None:
+    assert java_double(-abs(x)) == "-" + java_double(abs(x))

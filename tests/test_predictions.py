@@ -1,0 +1,199 @@
+"""Predictions as KSQL's JSON reads and writes them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.predictions import THRESHOLD, Prediction, Skip, Skipped, in_risk, parse, text_key
+from tests.golden_cases import PUBLIC, exempt, expected, load, predictions
+
+IN_RISK = "MOODLE_LOGS_PREDICTION_IN_RISK"
+CASES = [name for name in PUBLIC if load(name)["prediction"]]
+UTF8 = (Path(__file__).parent / "golden" / "jdk17_utf8.txt").read_text().splitlines()
+longs = st.none() | st.integers(-(2**63), 2**63 - 1)
+
+
+def reason(value: bytes) -> str:
+    with pytest.raises(Skipped) as caught:
+        parse(value)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden(name: str) -> None:
+    """Every recorded prediction gives KSQL's row or none, but for the inputs we do not follow."""
+    case = load(name)
+    chunk = predictions(case)
+    found = in_risk(chunk.keys, chunk.values)
+    exempted = {index for case_name, index in exempt(IN_RISK) if case_name == name}
+    mine = [(row.index, row.key, row.value, row.timestamp) for row in found.rows]
+    assert [row for row in mine if row[0] not in exempted] == [
+        row for row in expected(case, IN_RISK) if row[0] not in exempted
+    ]
+
+
+def test_golden_cases_hold_all_predictions() -> None:
+    assert sum(len(load(name)["prediction"]) for name in CASES) == 1737
+    assert len(exempt(IN_RISK)) == 30
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("pfuzz")])
+def test_skips_as_many_as_kafka_streams_counted(name: str) -> None:
+    case = load(name)
+    chunk = predictions(case)
+    counted = [n for metric, n in case["oracle_metrics"].items() if metric.startswith(f"{IN_RISK}:skipped")]
+    assert len(in_risk(chunk.keys, chunk.values).skips) == sum(counted)
+
+
+def test_in_risk_names_what_it_skips() -> None:
+    good = b'{"userid":5,"prediction":0.90,"created_date":7}'
+    found = in_risk([b"a", None, b"c", b"d"], [b"{", good, None, b'{"prediction":0.7}'])
+    assert found.skips == [Skip(0, "not JSON")]
+    assert [(row.index, row.key, row.timestamp) for row in found.rows] == [(1, None, 7)]
+    assert found.rows[0].value == b'{"USERID":5,"PREDICTION":0.9,"CREATED_DATE":7}'
+
+
+@pytest.mark.parametrize("value", [None, b"", b" \n\t\r ", b"null", b" null "])
+def test_null_values_are_no_prediction(value: bytes | None) -> None:
+    assert parse(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (b"[]", "not a JSON object"),
+        (b"5", "not a JSON object"),
+        (b"{}x", "not JSON"),
+        (b'{"a":NaN}', "not JSON"),
+        (b'{"a":-Infinity}', "not JSON"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b'{"a":"\xff"}', "not UTF-8"),
+        (b'{"a":"\xed\xa0\x80"}', "not UTF-8"),
+        ('{"userid":1}'.encode("utf-16"), "not UTF-8"),
+        (b"[" * 100_000, "JSON nested too deep"),
+        (b'{"userid":true}', "userid is no BIGINT"),
+        (b'{"userid":9223372036854775808}', "userid is no BIGINT"),
+        (b'{"userid":1e19}', "userid is no BIGINT"),
+        (b'{"userid":"1.5"}', "userid is no BIGINT"),
+        (b'{"userid":"' + "\u0665".encode() + b'"}', "userid is no BIGINT"),
+        (b'{"userid":"1_0"}', "userid is no BIGINT"),
+        (b'{"prediction":1' + b"0" * 5000 + b"}", "prediction is no DOUBLE"),
+        (b'{"prediction":"1_0"}', "prediction is no DOUBLE"),
+        (b'{"prediction":"inf"}', "prediction is no DOUBLE"),
+        (b'{"prediction":"1' + b"1" * 100_000 + b'x"}', "prediction is no DOUBLE"),
+        (b'{"prediction":[0.9]}', "prediction is no DOUBLE"),
+        (b'{"created_date":-1}', "created_date is negative"),
+        (b'{"created_date":"-1"}', "created_date is negative"),
+    ],
+)
+def test_skipped(value: bytes, why: str) -> None:
+    assert reason(value) == why
+
+
+def test_huge_numbers_in_other_fields_do_no_harm() -> None:
+    value = b'{"x":%b,"y":1e999,"prediction":"' % (b"1" * 5000) + b"0" * 5000 + b'.8"}'
+    assert parse(value) == Prediction(None, 0.8, None)
+
+
+def test_leading_zeros_in_text_do_no_harm() -> None:
+    assert parse(b'{"userid":"-' + b"0" * 5000 + b'7"}') == Prediction(-7, None, None)
+
+
+def test_half_a_millisecond_before_1970_is_1970() -> None:
+    """A float is truncated towards zero before its sign is looked at."""
+    assert parse(b'{"created_date":-0.5}') == Prediction(None, None, 0)
+
+
+def test_infinity_is_in_risk_and_quoted() -> None:
+    assert in_risk([b"k"], [b'{"prediction":1e400}']).rows[0].value == (
+        b'{"USERID":null,"PREDICTION":"Infinity","CREATED_DATE":null}'
+    )
+
+
+@settings(deadline=None)
+@given(longs, st.none() | st.floats(allow_nan=False), longs.filter(lambda date: date is None or date >= 0))
+def test_a_row_reads_back(userid: int | None, risk: float | None, date: int | None) -> None:
+    """What we write we also read, but for the words in quotes."""
+    written = Prediction(userid, risk, date)
+    if risk is None or math.isfinite(risk):
+        assert parse(written.row) == written
+    assert list(json.loads(written.row)) == ["USERID", "PREDICTION", "CREATED_DATE"]
+    assert b" " not in written.row
+
+
+@settings(deadline=None)
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_the_threshold_is_strict(risk: float) -> None:
+    rows = in_risk([b""], [Prediction(1, risk, 2).row]).rows
+    assert bool(rows) == (risk > THRESHOLD)
+
+
+@settings(deadline=None)
+@given(st.binary() | st.text().map(str.encode) | st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.dictionaries(st.sampled_from(["userid", "Prediction", "CREATED_DATE", "x"]), inner),
+).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_any_bytes_are_a_prediction_null_or_skipped(value: bytes) -> None:
+    found = in_risk([value], [value])
+    assert len(found.rows) + len(found.skips) <= 1
+    for row in found.rows:
+        assert 0 <= row.timestamp < 2**63
+
+
+def test_keys_are_replaced_as_java_replaces_them() -> None:
+    """308 recorded byte strings, most of them not UTF-8."""
+    recorded = [[bytes.fromhex(side.strip("-")) for side in line.split()] for line in UTF8]
+    assert [text_key(key) for key, _ in recorded] == [text for _, text in recorded]
+
+
+@pytest.mark.parametrize(
+    ("key", "replaced"),
+    [
+        (b"\xed\xa0\x80", "\ufffd"),
+        (b"\xed\xa0x", "\ufffdx"),
+        (b"\xc0\x80", "\ufffd\ufffd"),
+        (b"\xf0\x9f\x98", "\ufffd"),
+    ],
+)
+def test_broken_keys(key: bytes, replaced: str) -> None:
+    assert text_key(key) == replaced.encode()
+
+
+@settings(deadline=None)
+@given(st.binary())
+def test_a_key_is_text_afterwards_and_stays(key: bytes) -> None:
+    text = text_key(key)
+    assert text is not None
+    text.decode()
+    assert text_key(text) == text
+
+
+@settings(deadline=None)
+@given(st.text().map(str.encode))
+def test_text_keys_are_untouched(key: bytes) -> None:
+    assert text_key(key) == key
+
+
+def test_no_key_stays_none() -> None:
+    assert text_key(None) is None
+
+
+@given(
+    st.integers(-(2**60), 2**60),
+    st.integers(0, 1_000_000).map(lambda n: f"0.{n:06}".rstrip("0") if n < 1_000_000 else "1.0")
+    | st.floats().map(repr),
+    st.integers(-5, 2**60),
+)
+def test_what_the_app_itself_writes_is_read_as_anything_else_is(userid, text, date):
+    """The short way for canonical rows gives what parsing gives, and takes the app's own rows."""
+    value = f'{{"USERID":{userid},"PREDICTION":{text},"CREATED_DATE":{date}}}'.encode()
+    found = in_risk([b"k"], [value])
+    # a blank before the value keeps it off the short way, and changes nothing
+    slow = in_risk([b"k"], [b" " + value])
+    assert found == slow

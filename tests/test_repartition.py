@@ -1,0 +1,184 @@
+"""From fetches to frames: nothing lost, nothing twice, in time order, each student on one partition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from aiokafka.partitioner import murmur2 as reference_murmur2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.repartition import Fetched, repartition
+from models.frame import FRESH, Frame, Slice, decode, encode
+from models.front import Front, admit
+from models.murmur2 import keys_of, partitions_of
+from models.routing import frames
+from models.visits import Visits
+
+PARTITIONS = 3
+
+
+def visits(students: list[int], ats: list[int], first: int) -> Visits:
+    n = len(ats)
+    columns = (np.array(students, np.int64), np.zeros(n, np.bool_), np.array(ats, np.int64))
+    return Visits(*columns, np.arange(first, first + n))
+
+
+@dataclass
+class Source:
+    """One source partition: its events, and in which pieces they are fetched."""
+
+    events: list[tuple[int, int]]
+    cuts: list[int]
+
+    def fetches(self, partition: int, generation: int = 1) -> list[Fetched]:
+        out, at = [], 0
+        everybody = frozenset(range(PARTITIONS))
+        for size in [*self.cuts, len(self.events)]:
+            piece = self.events[at : at + size]
+            v = visits([s for s, _ in piece], [t for _, t in piece], at)
+            at += len(piece)
+            out.append(Fetched(partition, v, at, at < len(self.events), generation, everybody, (partition, at)))
+        return out
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> list[Source]:
+    out = []
+    for _ in range(PARTITIONS):
+        ats = np.cumsum(draw(st.lists(st.integers(-3, 50), max_size=25))).clip(0).tolist()
+        events = [(draw(st.integers(1, 9)), at) for at in ats]
+        out.append(Source(events, draw(st.lists(st.integers(0, 6), max_size=5))))
+    return out
+
+
+async def run(fetches: list[Fetched], max_rows: int = 1000) -> tuple[list[list[Frame]], list[object]]:
+    async def stream():
+        for fetch in fetches:
+            yield fetch
+
+    rounds = [r async for r in repartition(stream(), PARTITIONS, max_rows)]
+    sent = [[decode(encode(f)) for r in rounds if r.frames for f in r.frames[p]] for p in range(PARTITIONS)]
+    return sent, [token for r in rounds for token in r.done]
+
+
+def interleave(log: list[Source], random) -> list[Fetched]:
+    """The fetches of all partitions, each partition's in order, at uneven speed."""
+    waiting = [s.fetches(p) for p, s in enumerate(log)]
+    out = []
+    while any(waiting):
+        pick = random.choice([w for w in waiting if w])
+        out.append(pick.pop(0))
+    return out
+
+
+@given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
+@settings(deadline=None, max_examples=150)
+async def test_every_visit_is_sent_once_and_every_fetch_is_done(log, random, max_rows):
+    """All events of all partitions arrive, each exactly once, in their partition's order; every token comes back."""
+    sent, done = await run(interleave(log, random), max_rows)
+    got = {
+        (piece.source, int(offset), int(student), int(at))
+        for partition in sent
+        for frame in partition
+        for piece in frame.slices
+        for offset, student, at in zip(piece.visits.offset, piece.visits.student, piece.visits.at, strict=True)
+    }
+    wanted = {(p, i, s, t) for p, source in enumerate(log) for i, (s, t) in enumerate(source.events)}
+    assert got == wanted
+    assert sum(len(f) for partition in sent for f in partition) == len(wanted)
+    assert sorted(map(repr, done)) == sorted(repr(f.token) for p, s in enumerate(log) for f in s.fetches(p))
+    assert all(len(f) <= max_rows for partition in sent for f in partition)
+
+
+@given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
+@settings(deadline=None, max_examples=150)
+async def test_a_student_belongs_to_one_partition_and_the_front_passes_everything(log, random, max_rows):
+    """Frames join without a hole, whatever way they were cut, and a second delivery passes nothing."""
+    sent, _ = await run(interleave(log, random), max_rows)
+    homes: dict[int, set[int]] = {}
+    for p, partition in enumerate(sent):
+        passed = admit(Front.start(PARTITIONS), partition)
+        assert passed.repeated == passed.detached == 0
+        assert len(passed.visits) == sum(map(len, partition))
+        again = admit(passed.front, partition)
+        assert len(again.visits) == 0
+        for student in passed.visits.student.tolist():
+            homes.setdefault(student, set()).add(p)
+    assert all(len(home) == 1 for home in homes.values())
+
+
+@given(sources(), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=150)
+async def test_nothing_of_a_time_ordered_backlog_is_late(log, random):
+    """Observed time never runs ahead of a partition that is still being read."""
+    for source in log:
+        source.events.sort(key=lambda event: event[1])
+    sent, _ = await run(interleave(log, random))
+    for partition in sent:
+        passed = admit(Front.start(PARTITIONS), partition)
+        # each partition may be ahead of the slowest by what is in one frame, never by a whole backlog
+        assert (passed.before <= max([0, *(t for s in log for _, t in s.events)])).all()
+        for source in range(PARTITIONS):
+            mine = [s.visits.at for f in partition for s in f.slices if s.source == source]
+            assert np.all(np.diff(np.concatenate([*mine, np.empty(0, np.int64)])) >= 0)
+
+
+def test_a_slice_that_leaves_a_hole_does_not_pass():
+    """What a fenced worker still had in flight is refused; its new owner sends it again."""
+    front = Front.start(1)
+    ahead = Frame(1, [Slice(0, 5, 9, 90, True, visits([1], [90], 8))])
+    passed = admit(front, [ahead])
+    assert (len(passed.visits), passed.detached) == (0, 1)
+    assert passed.front.position.tolist() == [0]
+    joined = admit(passed.front, [Frame(1, [Slice(0, 0, 5, 50, True, visits([1], [50], 4))]), ahead])
+    assert joined.visits.offset.tolist() == [4, 8]
+
+
+def test_the_first_slice_of_a_new_owner_may_begin_anywhere():
+    """Its sender begins at what is committed, and says so."""
+    passed = admit(Front.start(1), [Frame(1, [Slice(0, FRESH, 9, 90, True, visits([1], [90], 8))])])
+    assert passed.visits.offset.tolist() == [8]
+    assert passed.front.position.tolist() == [9]
+
+
+def test_a_new_assignment_forgets_what_was_held():
+    """Visits held under an assignment that is gone are fetched again by whoever owns them now."""
+
+    async def check() -> None:
+        early = Source([(1, 10), (1, 900)], [2]).fetches(0)[:1]
+        early = [Fetched(0, early[0].visits, 2, True, 1, early[0].assigned, "old")]
+        again = Source([(1, 10), (1, 900)], []).fetches(0, generation=2)
+        rest = [f for p in (1, 2) for f in Source([], []).fetches(p, generation=2)]
+        sent, done = await run([*early, *again, *rest])
+        assert sum(len(f) for partition in sent for f in partition) == 2
+        assert "old" not in done
+
+    import asyncio
+
+    asyncio.run(check())
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50), st.integers(1, 50))
+def test_students_hash_as_kafkas_default_partitioner_does(students, count):
+    """murmur2 of the decimal text, column-wise, against aiokafka's own."""
+    column = np.array(students, np.int64)
+    keys = keys_of(column, np.zeros(len(students), np.bool_))
+    wanted = [(reference_murmur2(key) & 0x7FFFFFFF) % count for key in keys]
+    assert partitions_of(keys, count).tolist() == wanted
+
+
+def test_the_student_that_is_none_hashes_by_its_text():
+    """KSQL groups a null userid under the key "null"."""
+    assert keys_of(np.array([0]), np.array([True])) == [b"null"]
+    assert partitions_of([b"null"], 7).tolist() == [(reference_murmur2(b"null") & 0x7FFFFFFF) % 7]
+
+
+def test_a_frame_that_is_too_large_is_cut_into_pieces_that_join():
+    """Many visits at one instant cannot be told apart by time: frames are cut by rows too."""
+    burst = Slice(0, FRESH, 100, 7, False, visits([1] * 100, [7] * 100, 0))
+    pieces = frames([burst], 1, 30)[0]
+    assert [len(f) for f in pieces] == [30, 30, 30, 10]
+    assert [s.lagging for f in pieces for s in f.slices] == [True, True, True, False]
+    assert len(admit(Front.start(1), pieces).visits) == 100
