@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+from app import commands
 from app.errors import ConfigError
 from app.settings import Settings
 from app.topology import build
+
+#: importing the commands is what registers them with `faust -A app`
+__all__ = ["app", "commands"]
 
 try:
     #: the app `faust -A app` finds; the one thing in this code base that is made at import

@@ -19,6 +19,8 @@ from app.errors import ConfigError
 from app.memory import Memory
 from app.settings import Emit, Settings
 
+#: how each case is run: what is emitted, and how many inputs are fetched at once (0: all)
+WAYS: tuple[tuple[Emit, int], ...] = (("changes", 1), ("changes", 0), ("batch", 7), ("batch", 0))
 #: inputs where the app does otherwise on purpose: (case, topic, index of the input)
 Exceptions = frozenset[tuple[str, str, int]]
 
@@ -59,8 +61,7 @@ async def compare(case: Case, exceptions: Exceptions = frozenset()) -> Outcome:
         return Outcome(case.name, rows, [f"the app refuses this schema: {error}"])
     found: list[str] = []
     wanted = _without(case, exceptions, case.expected)
-    for emit, at_once in (("changes", 1), ("changes", 0), ("batch", 1), ("batch", 7), ("batch", 0)):
-        assert emit in ("changes", "batch")
+    for emit, at_once in WAYS:
         got = _without(case, exceptions, await run(case, emit, at_once, exceptions))
         label = f"{emit}, " + (f"{at_once} at a time" if at_once else "all at once")
         for topic in sorted(wanted | got):

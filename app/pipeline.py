@@ -150,7 +150,7 @@ class Pipeline:
             self._warned_unit = True
             other = "s" if self.settings.time_unit == "ms" else "ms"
             log.warning(
-                "topic %s partition %d: timecreated does not look like %s; if the log counts in %s set RISK_TIME_UNIT=%s",
+                "topic %s partition %d: timecreated does not look like %s; if the log counts %s set RISK_TIME_UNIT=%s",
                 chunk.topic, chunk.partition, self.settings.time_unit, other, other,
             )  # fmt: skip
 

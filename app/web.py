@@ -44,6 +44,7 @@ def _stats(app: RiskApp, uptime_s: float) -> dict[str, Any]:
         "uptime_s": round(uptime_s, 1),
         "problem": _problem(app),
         "model": None if pipeline.model is None else pipeline.model.sha256,
+        "lag_looks": app.consumer.looks if isinstance(app.consumer, Consumer) else 0,
         "lag": {f"{topic}-{partition}": lag for (topic, partition), lag in sorted(lags.items())},
         "students_in_memory": sum(p.known for p in kafka.owned_students.all()),
         "observed_ms": {p.number: p.front.clocks.observed for p in kafka.owned_students.all()},

@@ -21,6 +21,7 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
 from faust.types import TP, ConsumerMessage
+from mode import Service
 
 from app.errors import Hole
 from app.transport.ledger import Ledger
@@ -31,6 +32,8 @@ from models.chunk import Chunk
 SCHEME = "chunked"
 #: how long one look into the fetcher waits for records [s]
 _FETCH_WAIT_S = 0.5
+#: how often the ends of the partitions are asked for [s]
+LOOK_S = 0.5
 #: pause when no partition may be fetched [s]
 _IDLE_S = 0.02
 
@@ -94,8 +97,10 @@ class Consumer(driver.Consumer):
         #: the generation whose seek is done
         self._sought: int | None = None
         self._statuses: list[Chunk] = []
-        #: of each stream partition, where this assignment began, and the end as of the last fetch
+        #: of each stream partition, where this assignment began, and the end as of the last look
         self._begun: dict[TP, int] = {}
+        #: how often the ends have been looked at
+        self.looks = 0
         self._ends: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> Thread:
@@ -114,10 +119,22 @@ class Consumer(driver.Consumer):
         """Stop or go on fetching a partition."""
         (self._held.add if held else self._held.discard)(TP(topic, partition))
 
+    @Service.task
+    async def _look_at_ends(self) -> None:
+        while not self.should_stop:
+            await self.sleep(LOOK_S)
+            if self._sought is not None and self._sought == self.app.consumer_generation_id:
+                ends = await self.highwaters(*self._expected)
+                if self._sought == self.app.consumer_generation_id:
+                    self._ends = {tp: ends[tp] for tp in self._expected if tp in ends}
+                    self.looks += 1
+
     def lags(self) -> dict[tuple[str, int], int]:
-        """Records not processed yet, of each stream partition, as of its last fetch."""
+        """Records not processed yet, of each stream partition, as of the last look at its end."""
         begun = self._begun
-        return {(tp.topic, tp.partition): end - self._ledger.done(tp, begun[tp]) for tp, end in self._ends.items()}
+        return {
+            (tp.topic, tp.partition): max(0, end - self._ledger.done(tp, begun[tp])) for tp, end in self._ends.items()
+        }
 
     # -- commits: the processed prefix
 
@@ -226,7 +243,7 @@ class Consumer(driver.Consumer):
         if not self._is_changelog_tp(tp):
             if not await self._joins(tp, chunk):
                 return
-            self._expected[tp], self._ends[tp] = chunk.position, chunk.end
+            self._expected[tp] = chunk.position
             self._ledger.delivered(tp, chunk)
         self.app.monitor.track_tp_end_offset(tp, chunk.end)
         await self.wait_first(self.callback(self._to_message(tp, chunk)), self.suspend_flow.wait())

@@ -1,0 +1,51 @@
+# Everything here sets up what it needs: a virtual environment in .venv, servers in a per-user cache.
+.DEFAULT_GOAL := help
+.PHONY: help demo smoke test parity lint up down clean
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+# for demo, smoke: OPTS="--presentation BBB-2013J"
+OPTS   ?=
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): setup.cfg pyproject.toml
+	@echo "setting up $(VENV) …"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
+	  echo "this Python has no venv: using virtualenv"; \
+	  $(PYTHON) -m virtualenv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet --user --break-system-packages virtualenv || $(PYTHON) -m pip install --quiet --user virtualenv; \
+	  $(PYTHON) -m virtualenv --quiet $(VENV); }
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -q -e '.[test]'
+	@touch $@
+
+demo: $(READY) ## real students, live, on a Kafka of its own (Ctrl-C stops everything)
+	@$(BIN)/faust -A app demo $(OPTS)
+
+smoke: $(READY) ## the whole way on a real Kafka, every row recounted; JSON last
+	@$(BIN)/faust -A app smoke $(OPTS)
+
+test: lint ## lint, types, import contracts, and all tests with a real Kafka
+	$(BIN)/python -m pytest
+
+parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker
+	@$(BIN)/faust -A app parity --differences tests/golden/differences.json \
+	  $(filter-out %p37_sessions_topic_foreign.json,$(wildcard tests/golden/public/*))
+
+lint: $(READY) ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+up: $(READY) ## Kafka and a schema registry in the background, for `faust -A app worker`
+	@$(BIN)/python -m stack up .stack
+
+down: $(READY) ## stop what `make up` started
+	@$(BIN)/python -m stack down .stack
+
+clean: ## remove the virtual environment and what demo and up left
+	rm -rf $(VENV) .demo .stack

@@ -1,0 +1,1 @@
+"""Trying the app out on this machine: workers as processes, topics read back, results recounted."""

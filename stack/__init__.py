@@ -1,0 +1,26 @@
+"""Real servers on a machine that has only Python: Apache Kafka and a schema registry.
+
+`python -m stack up|down|status DIRECTORY`, or from Python:
+
+    environment = stack.up(directory, owner_pid=os.getpid())   # they die with this process, however it dies
+    environment.broker, environment.registry
+    stack.kill("kafka", directory); stack.restart("kafka", directory)
+    stack.down(directory)
+"""
+
+from stack.cluster import HOURS, Environment, Status, down, fetch, kill, restart, status, up
+from stack.errors import StackError, Unavailable
+
+__all__ = [
+    "HOURS",
+    "Environment",
+    "StackError",
+    "Status",
+    "Unavailable",
+    "down",
+    "fetch",
+    "kill",
+    "restart",
+    "status",
+    "up",
+]

@@ -1,0 +1,185 @@
+"""The servers of one directory, together: started, asked, killed, stopped. And nothing else."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stack import artifacts, ports
+from stack.errors import StackError
+from stack.held import alone, freed, holder
+from stack.kafka import KAFKA
+from stack.life import SERVERS, START_S, await_ready, end, launch, place, runs, send, start
+from stack.orders import Files, Orders
+from stack.registry import REGISTRY
+from stack.server import find_java
+
+#: life of servers that nobody stops [h]
+HOURS = 12.0
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What leads other commands to the servers of a directory."""
+
+    directory: Path
+    variables: Mapping[str, str]
+
+    @property
+    def broker(self) -> str:
+        """host:port of Kafka. Raises StackError if none runs."""
+        return self._get("RISK_BROKER", "broker")
+
+    @property
+    def registry(self) -> str:
+        """Base URL of the Confluent API. Raises StackError if no registry runs."""
+        return self._get("RISK_SCHEMA_REGISTRY", "registry")
+
+    def __str__(self) -> str:
+        """Lines for a shell to load."""
+        pairs = sorted(self.variables.items())
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in pairs)
+
+    def _get(self, variable: str, what: str) -> str:
+        if variable not in self.variables:
+            raise StackError(f"no {what} runs in {self.directory}")
+        return self.variables[variable]
+
+
+@dataclass(frozen=True)
+class Status:
+    """One server as it is now."""
+
+    name: str
+    #: of the server itself; None if it is not running
+    pid: int | None
+    ports: Mapping[str, int]
+    ready: bool
+
+
+def up(
+    directory: Path,
+    *,
+    kafka_port: int | None = None,
+    registry_port: int | None = None,
+    registry: bool = True,
+    hours: float = HOURS,
+    owner_pid: int | None = None,
+) -> Environment:
+    """Start what does not run yet in `directory`, and return when all of it is ready.
+
+    The servers end with `down`, after `hours`, or when the process `owner_pid` dies, whichever is first.
+    Those that ran before keep their ports, owner and end. Raises StackError, having stopped what it started.
+    """
+    directory = usable(directory)
+    wanted = {KAFKA.name: kafka_port} | ({REGISTRY.name: registry_port} if registry else {})
+    with alone(directory / "lock", START_S):
+        for name, port in wanted.items():
+            if port is not None:
+                require_port(Files(directory, name), port)
+        missing = [name for name in SERVERS if name in wanted and not runs(Files(directory, name))]
+        files = artifacts.fetch({name: SERVERS[name].roots for name in missing})
+        orders = Orders("", (), {}, owner_pid, time.time() + hours * 3600, 0.0)
+        try:
+            for name in missing:
+                start(Files(directory, name), orders, files[name], wanted[name])
+            for name in wanted:
+                await_ready(Files(directory, name), files.get(name), wanted[name])
+        except BaseException:
+            for name in missing:
+                forget(Files(directory, name))
+            raise
+        return publish(directory)
+
+
+def fetch() -> None:
+    """Have everything here that `up` needs. Raises StackError: Unavailable if something cannot be had."""
+    find_java()
+    artifacts.fetch({name: server.roots for name, server in SERVERS.items()})
+
+
+def usable(directory: Path) -> Path:
+    """The absolute path. Raises StackError if it has a character that separates paths in a configuration."""
+    absolute = directory.absolute()
+    if bad := set(str(absolute)) & set(",;\\\n"):
+        raise StackError(f"{absolute}: servers cannot live in a path with {' '.join(sorted(bad))}")
+    return absolute
+
+
+def require_port(files: Files, port: int) -> None:
+    """Raises StackError if the server runs on another port, or somebody else on this one."""
+    if not runs(files):
+        ports.require_free(port)
+    elif (actual := place(files).ports[SERVERS[files.name].ports[0]]) != port:
+        raise StackError(f"{files.name} already runs in {files.directory}, on port {actual}, not {port}")
+
+
+def known(directory: Path) -> list[Files]:
+    """Every server that was started here and not stopped, running or not."""
+    return [files for files in (Files(directory, name) for name in SERVERS) if files.orders.exists()]
+
+
+def publish(directory: Path) -> Environment:
+    """Gather what the running servers tell others, and write it to `directory`/env."""
+    variables: dict[str, str] = {}
+    for files in known(directory):
+        if runs(files):
+            variables.update(SERVERS[files.name].environment(place(files)))
+    environment = Environment(directory, variables)
+    (directory / "env").write_text(str(environment), encoding="utf-8")
+    return environment
+
+
+def status(directory: Path) -> list[Status]:
+    """Every server that was started in `directory` and not stopped with `down`."""
+    return [look(files) for files in known(usable(directory))]
+
+
+def look(files: Files) -> Status:
+    """One server as it is now."""
+    where = place(files)
+    return Status(files.name, holder(files.server) or None, where.ports, SERVERS[files.name].ready(where))
+
+
+def down(directory: Path) -> list[str]:
+    """Stop what `up` started in `directory` and forget it; data and logs stay. Returns their names."""
+    directory = usable(directory)
+    if not (directory / "lock").exists():
+        return []  # nothing was ever started here, and this is no reason to make the directory
+    with alone(directory / "lock", START_S):
+        (directory / "env").unlink(missing_ok=True)
+        return [files.name for files in reversed(known(directory)) if forget(files)]
+
+
+def forget(files: Files) -> bool:
+    """Stop a server and drop the record that it was started; whether there was anything to stop."""
+    stopped = end(files)
+    files.orders.unlink(missing_ok=True)
+    return stopped
+
+
+def kill(name: str, directory: Path) -> None:
+    """kill -9 one server, and return when it is gone. Raises StackError if it does not run."""
+    files = Files(usable(directory), name)
+    if not send(signal.SIGKILL, files.server):
+        raise StackError(f"{name} does not run in {directory}")
+    if not freed([files.keeper, files.server], 10.0):
+        raise StackError(f"{name} is still there after kill -9")
+
+
+def restart(name: str, directory: Path) -> None:
+    """Start one server again as it was, same ports and data, and return when it is ready.
+
+    It is stopped first if it runs. Raises StackError if it was never started here, or does not come up.
+    """
+    files = Files(usable(directory), name)
+    if not files.orders.exists():
+        raise StackError(f"{name} was never started in {directory}")
+    with alone(files.directory / "lock", START_S):
+        end(files)
+        launch(files)
+        await_ready(files, None, None)

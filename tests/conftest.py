@@ -1,0 +1,38 @@
+"""Real servers for the tests that are marked `broker`: one broker and one registry for the whole run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+import stack
+
+
+@pytest.fixture(scope="session")
+def servers() -> None:
+    """What servers are made of is here. Without it tests are skipped, but in CI, where they must run."""
+    try:
+        stack.fetch()
+    except stack.Unavailable as error:
+        missing = str(error)
+    else:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)
+
+
+@pytest.fixture(autouse=True)
+def _servers_where_needed(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("broker"):
+        request.getfixturevalue("servers")
+
+
+@pytest.fixture(scope="session")
+def cluster(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
+    """A broker and a registry that all tests share: do not kill them; name your topics after your test."""
+    directory = tmp_path_factory.mktemp("cluster")
+    yield stack.up(directory, owner_pid=os.getpid())
+    stack.down(directory)
