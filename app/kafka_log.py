@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaProducer
 
 from app.codecs.letters import Letter
 from app.partitions import Owned, Partition
-from app.producing import Row, last_offset, new_producer, send_rows
+from app.producing import NO_HEADERS, last_offset, new_producer, send_rows
 from app.transport.driver import Consumer
 from models.chunk import Chunk
 
@@ -47,7 +47,7 @@ class KafkaLog:
         for partition, some in enumerate(frames):
             # one batch a frame: two of the largest would not fit the broker's limit
             for frame in some:
-                sent += await send_rows(self._running, self._visits, partition, [Row(None, None, frame)])
+                sent += await send_rows(self._running, self._visits, partition, [(None, None, frame, NO_HEADERS)])
         await last_offset(sent)
 
     async def send_letters(self, letters: Sequence[Letter]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerFenced
 
-from app.producing import Row, last_offset, new_producer, send_rows
+from app.producing import NO_HEADERS, Row, last_offset, new_producer, send_rows
 from app.tables import StateTable
 from models import front as fronts
 from models.front import Front
@@ -104,7 +104,7 @@ class Partition:
         sent = []
         for (topic, partition), some in rows.items():
             sent += await send_rows(self._producer, topic, partition, some)
-        changes = [Row(None, key, value) for key, value in state.items()]
+        changes: list[Row] = [(None, key, value, NO_HEADERS) for key, value in state.items()]
         logged = await send_rows(self._producer, self._table.changelog, self.number, changes)
         offset = await last_offset(sent + logged)
         await self._producer.commit_transaction()

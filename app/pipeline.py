@@ -22,7 +22,7 @@ from app.codecs.log import LogDecoder
 from app.counts import Counts
 from app.names import Names
 from app.partitions import Target
-from app.producing import Row
+from app.producing import NO_HEADERS, Row
 from app.settings import Settings
 from models import state
 from models.chunk import Chunk
@@ -248,8 +248,8 @@ class Pipeline:
                 continue
             chunk, result = alerted.chunk, alerted.result
             headers: Callable[[int], Sequence[tuple[str, bytes | None]]]
-            headers = (lambda i: ()) if chunk.headers is None else chunk.headers.__getitem__
-            out = [Row(r.timestamp, r.key, r.value, headers(r.index)) for r in result.rows]
+            headers = (lambda i: NO_HEADERS) if chunk.headers is None else chunk.headers.__getitem__
+            out: list[Row] = [(r.timestamp, r.key, r.value, headers(r.index)) for r in result.rows]
             letters = [Letter.of(chunk, s.index, s.reason, "") for s in result.skips]
             wanted: dict[Target, Sequence[Row]] = {(self.names.in_risk, 0): out}
             if letters:

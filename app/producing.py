@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer
 
@@ -14,14 +14,10 @@ from models.chunk import Headers
 _BATCH_BYTES = 960_000
 
 
-class Row(NamedTuple):
-    """One record to write."""
-
-    #: record timestamp [ms]; None: now
-    at: int | None
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
+#: one record to write: timestamp [ms] (None: now), key, value, headers. A plain tuple: there are a great many
+Row: TypeAlias = tuple["int | None", "bytes | None", "bytes | None", Headers]
+#: the headers of a row without any; the compiled builder takes lists only, and only reads this one
+NO_HEADERS: Headers = []
 
 
 def new_producer(brokers: Sequence[str], *, transactional_id: str | None = None) -> AIOKafkaProducer:
@@ -48,7 +44,7 @@ async def send_rows(
     batch = producer.create_batch()
     count = 0
     for at, key, value, headers in rows:
-        listed = list(headers)  # the compiled builder takes nothing else
+        listed = headers if type(headers) is list else list(headers)
         if batch.append(timestamp=at, key=key, value=value, headers=listed) is None:
             if count:
                 sent.append((await producer.send_batch(batch, topic, partition=partition), count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import Any, NoReturn
 
@@ -24,4 +25,16 @@ class Worker(faust.worker.Worker):
             print(f"moodle-risk: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         app.conf.topic_partitions = app.pipeline.sources
+        _rest_the_collector()
         super().execute_from_commandline()
+
+
+def _rest_the_collector() -> None:
+    """Let Python's cycle collector look rarely: two thirds of the reader's time were its rounds.
+
+    A fetch makes a hundred thousand short-lived objects without a cycle among them, which trips the
+    collector a hundred times with its default thresholds. Reference counting frees them all the same.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 50)

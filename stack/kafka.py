@@ -41,8 +41,6 @@ SETTINGS: Mapping[str, str | int] = {
     "group.min.session.timeout.ms": 1000,
     # the default takes 128 MB of the heap from the first minute [bytes]
     "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
-    # nobody to hand leadership to
-    "controlled.shutdown.enable": "false",
 }
 
 LOGGING = """\

@@ -46,4 +46,4 @@ class Letter:
         ]
         # a record without key and value cannot be batched: an empty value says the same here
         value = b"" if self.key is None and self.value is None else self.value
-        return Row(None, self.key, value, [*origin, *self.headers])
+        return (None, self.key, value, [*origin, *self.headers])

@@ -9,7 +9,7 @@ import numpy as np
 
 from agents.score import Scored
 from agents.sessionize import Sessionized
-from app.producing import Row
+from app.producing import NO_HEADERS, Row
 from models.chunk import Headers
 from models.doubles import java_double
 from models.murmur2 import NULL_KEY
@@ -40,7 +40,7 @@ def sessions(batch: Sessionized, keys: Sequence[bytes]) -> list[Row]:
     bounds[:, 0], bounds[:, 1] = s.end, s.start
     windows = bounds.tobytes()
     headers = _headers(batch, records.cause)
-    rows = []
+    rows: list[Row] = []
     columns = zip(
         s.owner.tolist(), records.sign.tolist(), s.count.tolist(), s.start.tolist(), s.end.tolist(),
         s.seconds.tolist(), headers, strict=True,
@@ -48,7 +48,7 @@ def sessions(batch: Sessionized, keys: Sequence[bytes]) -> list[Row]:
     for i, (owner, sign, count, start, end, seconds, header) in enumerate(columns):
         key = keys[owner]
         value = None if sign < 0 else _SESSION % (key, count, start, end, seconds)
-        rows.append(Row(end, key + windows[16 * i : 16 * i + 16], value, header))
+        rows.append((end, key + windows[16 * i : 16 * i + 16], value, header))
     return rows
 
 
@@ -63,7 +63,7 @@ def totals(batch: Sessionized, rollup: Rollup, keys: Sequence[bytes]) -> list[Ro
         _headers(batch, rollup.cause), strict=True,
     )  # fmt: skip
     return [
-        Row(at, keys[owner], _AGG % (keys[owner], activities, duration, count), header)
+        (at, keys[owner], _AGG % (keys[owner], activities, duration, count), header)
         for owner, activities, duration, count, at, header in columns
     ]
 
@@ -74,7 +74,7 @@ def predictions(scored: Scored, keys: Sequence[bytes], headers: Headers) -> list
     owners = rollup.owner[scored.rows].tolist()
     ats = rollup.rows.at[scored.rows].tolist()
     return [
-        Row(at, keys[owner], _PREDICTION % (keys[owner], _double(risk), at), headers)
+        (at, keys[owner], _PREDICTION % (keys[owner], _double(risk), at), headers)
         for owner, at, risk in zip(owners, ats, scored.risk.tolist(), strict=True)
     ]
 
@@ -83,5 +83,5 @@ def _headers(batch: Sessionized, cause: Int64s) -> Sequence[Headers]:
     """The headers of the record that caused each row, as Kafka Streams forwards them."""
     headers = batch.visits.headers
     if headers is None:
-        return [()] * len(cause)
+        return [NO_HEADERS] * len(cause)
     return [headers[visit] for visit in cause.tolist()]

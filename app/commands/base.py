@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
@@ -22,7 +23,8 @@ class Command(AppCommand):
     main: ClassVar[Callable[..., int]]
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Run, and end the program."""
+        """Run, and end the program; SIGTERM ends it as Ctrl-C does, so that nothing is left running."""
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             code = self.main(**self.kwargs)
         except ConfigError as error:

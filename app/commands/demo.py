@@ -18,7 +18,7 @@ from app.trial import demo as demos
 from app.trial.workers import TrialError
 
 #: seconds of the course a second: a presentation takes about two minutes
-SPEED = 200_000.0
+SPEED = 100_000.0
 
 
 class demo(Command):
@@ -29,7 +29,7 @@ class demo(Command):
 
     options = (
         option("--directory", type=Path, default=Path(".demo"), show_default=True, help="Wiped at the start."),
-        option("--presentation", default="AAA-2013J", show_default=True, help="MODULE-PRESENTATION to replay."),
+        option("--presentation", default="BBB-2013J", show_default=True, help="MODULE-PRESENTATION to replay."),
         option("--speed", type=float, default=SPEED, show_default=True, help="Course seconds a second, 0: no limit."),
     )
 

@@ -22,7 +22,7 @@ from schema_registry.client import AsyncSchemaRegistryClient
 from app import topics
 from app.errors import ConfigError
 from app.preflight import connect
-from app.producing import Row, new_producer, send_rows
+from app.producing import NO_HEADERS, Row, new_producer, send_rows
 from app.replaying import debezium
 from app.replaying.rows import LogRows
 from app.settings import Settings
@@ -253,6 +253,6 @@ async def _send(producer: AIOKafkaProducer, plan: Plan, part: slice) -> Flying:
     now = int(time.time() * 1000)  # as Connect does: the record's time is the producer's
     sent: Flying = []
     for p in np.unique(partition).tolist():
-        records = [Row(now, keys[i], values[i]) for i in np.flatnonzero(partition == p).tolist()]
+        records: list[Row] = [(now, keys[i], values[i], NO_HEADERS) for i in np.flatnonzero(partition == p).tolist()]
         sent += await send_rows(producer, plan.settings.source_topic, p, records)
     return sent

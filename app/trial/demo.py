@@ -22,7 +22,8 @@ from app.replaying import oulad
 from app.settings import Settings
 from app.trial.tally import Tally
 from app.trial.view import line, picture
-from app.trial.workers import TrialError, Worker, is_idle
+from app.trial.workers import ROOT, TrialError, Worker, is_idle
+from stack.keeper import dying_with
 
 #: how often the picture is drawn, and a line printed where there is no terminal [s]
 PICTURE_S, LINE_S = 0.25, 2.0
@@ -65,8 +66,14 @@ def _start_replay(
     command = [sys.executable, "-m", "faust", "-A", "app", "replay", "oulad"]
     command += ["--module", one.module, "--presentation", one.code, "--speed", str(speed)]
     with log.open("wb") as out:
-        root = Path(__file__).parents[2]
-        return subprocess.Popen(command, env={**os.environ, **variables}, stdout=out, stderr=out, cwd=root)
+        return subprocess.Popen(
+            command,
+            env={**os.environ, **variables},
+            stdout=out,
+            stderr=out,
+            cwd=ROOT,
+            preexec_fn=dying_with(os.getpid()),
+        )
 
 
 @asynccontextmanager

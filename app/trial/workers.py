@@ -15,6 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stack.keeper import dying_with
+
+#: where `-A app` is found
+ROOT = Path(__file__).parents[2]
 #: how long a worker gets to end by itself after SIGTERM [s]
 STOP_S = 15.0
 #: pause between two looks at a worker [s]
@@ -51,7 +55,8 @@ class Worker:
                 env=self._environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                cwd=Path(__file__).parents[2],
+                cwd=ROOT,
+                preexec_fn=dying_with(os.getpid()),
             )
         return self
 
