@@ -25,11 +25,11 @@ class Worker(faust.worker.Worker):
             print(f"moodle-risk: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         app.conf.topic_partitions = app.pipeline.sources
-        _rest_the_collector()
+        rest_the_collector()
         super().execute_from_commandline()
 
 
-def _rest_the_collector() -> None:
+def rest_the_collector() -> None:
     """Let Python's cycle collector look rarely: two thirds of the reader's time were its rounds.
 
     A fetch makes a hundred thousand short-lived objects without a cycle among them, which trips the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,12 @@ class demo(Command):
             chosen = oulad.named([presentation])
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it waits for topics, aloud
         try:
             asyncio.run(demos.run(directory.resolve(), chosen[0], speed, Console()))
         except (stack.StackError, TrialError) as error:
             print(f"moodle-risk: {error}", file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            pass  # the way to end it
         return 0

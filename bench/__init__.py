@@ -1,0 +1,1 @@
+"""The figures README quotes, from one command on one machine: `make bench`."""

@@ -1,0 +1,191 @@
+"""The whole pipeline over a log in memory: what is no golden case."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from app.codecs.log import LogDecoder
+from app.codecs.schema import Declared
+from app.memory import Memory
+from app.model_file import load_model
+from app.replaying import debezium
+from app.replaying.rows import LogRows
+from app.settings import Settings
+from models.risk import RiskModel
+
+SETTINGS = Settings(app_id="test", model="none")
+NOW = 1_561_975_200_000
+MINUTE = 60_000
+
+
+class Registry:
+    """One schema, under id 1."""
+
+    async def schema(self, schema_id: int) -> Any:
+        return json.loads(debezium.schemas(SETTINGS.source_topic).value) if schema_id == 1 else None
+
+
+def memory(settings: Settings = SETTINGS, model: RiskModel | None = None) -> Memory:
+    declared = Declared({"ID": "BIGINT", "EVENTNAME": "STRING", "USERID": "BIGINT", "TIMECREATED": "BIGINT"})
+    return Memory(settings, LogDecoder(Registry(), declared, unit_ms=settings.unit_ms), model)
+
+
+def log(*visits: tuple[int, int]) -> list[bytes | None]:
+    """Log rows (userid, timecreated) as Debezium's Avro."""
+    import numpy as np
+
+    student, at = (np.array(c, np.int64) for c in zip(*visits, strict=True))
+    rows = LogRows(np.arange(1, len(visits) + 1), np.zeros(len(visits), np.int64), ("e",), student, at)
+    return list(debezium.values(rows, 1))
+
+
+async def feed(m: Memory, values: Sequence[bytes | None], topic: str | None = None) -> None:
+    await m.feed(topic or m.names.source, [None] * len(values), values)
+
+
+def rows(m: Memory, topic: str) -> list[Any]:
+    return [None if w.value is None else json.loads(w.value) for w in m.topics.get(topic, [])]
+
+
+async def test_bad_records_are_kept_with_their_origin_and_disturb_nothing():
+    """Each is a dead letter with topic, partition, offset and reason, counted; the good ones around it count."""
+    good = log((1, NOW), (1, NOW + MINUTE))
+    async with memory() as m:
+        await feed(m, [b"\1garbage", good[0], b"\0\0\0\0\x63x", None, good[1][:9], good[1], *log((1, -5))])
+    assert [(x.offset, x.reason) for x in m.letters] == [
+        (0, "bad-magic"),
+        (2, "unknown-schema"),
+        (4, "truncated"),
+        (6, "negative-time"),
+    ]
+    assert m.pipeline.counts.reasons("rejected") == {
+        "bad-magic": 1, "unknown-schema": 1, "truncated": 1, "negative-time": 1,
+    }  # fmt: skip
+    assert m.pipeline.counts["source_tombstones"] == 1
+    assert [r["ACTIVITIES"] for r in rows(m, m.names.agg)] == [2]
+    at, key, value, headers = m.letters[0].row
+    assert (at, key, value) == (None, None, b"\1garbage")
+    assert dict(headers)["dead-letter.topic"] == m.names.source.encode()
+    assert dict(headers)["dead-letter.offset"] == b"0"
+
+
+async def test_predictions_that_are_not_strict_json_are_kept():
+    """What `alert` cannot read is a dead letter; what it can read goes on."""
+    async with memory() as m:
+        await feed(m, [b'{"USERID":1,"PREDICTION":0.9,"CREATED_DATE":5}', b"{nonsense", b'{"prediction":0.8}'],
+                   m.names.prediction)  # fmt: skip
+    assert [r["PREDICTION"] for r in rows(m, m.names.in_risk)] == [0.9, 0.8]
+    (letter,) = m.topics["test-dead-letters"]
+    assert letter.value == b"{nonsense"
+    assert m.pipeline.counts["rejected"] == 1
+
+
+async def test_seconds_are_multiplied_and_a_wrong_unit_is_counted():
+    """RISK_TIME_UNIT=s is Moodle's own unit; values that do not look like it are warned about once."""
+    seconds = dataclasses.replace(SETTINGS, time_unit="s")
+    async with memory(seconds) as m:
+        await feed(m, log((1, NOW // 1000), (1, NOW // 1000 + 900), (1, NOW // 1000 + 1801)))
+        assert m.pipeline.counts["suspicious_unit"] == 0
+    assert rows(m, m.names.sessions)[0]["DURATION"] == 900
+    async with memory() as wrong:
+        await feed(wrong, log((1, NOW // 1000)))
+        assert wrong.pipeline.counts["suspicious_unit"] == 1
+
+
+async def test_a_batch_is_one_row_a_key_and_tombstones_only_for_what_was_written():
+    """emit=batch: sessions that come and go inside one batch leave no trace."""
+    async with memory() as m:
+        await feed(m, log((1, NOW), (1, NOW + 20 * MINUTE), (1, NOW + 10 * MINUTE)))
+        assert [r["ACTIVITIES"] for r in rows(m, m.names.sessions)] == [3]
+        await feed(m, log((1, NOW + 30 * MINUTE)))
+        tombstone, row = rows(m, m.names.sessions)[1:]
+        assert tombstone is None
+        assert row["ACTIVITIES"] == 4
+        assert len(rows(m, m.names.agg)) == 2
+
+
+async def test_a_chunk_larger_than_a_batch_is_flushed_in_pieces():
+    """RISK_BATCH_ROWS bounds a flush; the result is the same."""
+    small = dataclasses.replace(SETTINGS, batch_rows=3)
+    visits = [(1 + i % 3, NOW + i * MINUTE) for i in range(20)]
+    async with memory(small) as m:
+        await feed(m, log(*visits))
+        assert m.pipeline.counts["flushes"] >= 6
+        last = {r["USERID"]: r["ACTIVITIES"] for r in rows(m, m.names.agg)}
+    assert last == {1: 7, 2: 7, 3: 6}
+
+
+async def test_every_student_whose_totals_changed_is_scored_but_no_null_one():
+    """MOODLE_LOGS_PREDICTION: key, CREATED_DATE and timestamp of the roll-up row, the model's hash as header."""
+    model = load_model("")
+    async with memory(model=model) as m:
+        await feed(m, log((7, NOW), (7, NOW + MINUTE), (8, NOW)))
+        agg, predictions = m.topics[m.names.agg], m.topics[m.names.prediction]
+        assert (
+            [(w.key, w.at) for w in predictions] == [(w.key, w.at) for w in agg] == [(b"7", NOW + MINUTE), (b"8", NOW)]
+        )
+        for w in predictions:
+            row = json.loads(w.value or b"")
+            assert row["CREATED_DATE"] == w.at
+            assert 0 < row["PREDICTION"] < 1
+            assert list(w.headers) == [("model", model.sha256.encode())]
+
+
+async def test_in_changes_mode_a_student_is_scored_once_a_visit():
+    """The revisions between a subtraction and its addition are no state of a student."""
+    changes = dataclasses.replace(SETTINGS, emit="changes")
+    async with memory(changes, load_model("")) as m:
+        await feed(m, log((7, NOW), (7, NOW + MINUTE), (7, NOW + 2 * MINUTE)))
+        assert len(m.topics[m.names.agg]) == 5
+        assert [json.loads(w.value or b"")["CREATED_DATE"] for w in m.topics[m.names.prediction]] == [
+            NOW, NOW + MINUTE, NOW + 2 * MINUTE,
+        ]  # fmt: skip
+
+
+async def test_a_frame_that_is_none_is_a_dead_letter():
+    """Rubbish in the internal topic does not stop the rest."""
+    async with memory() as m:
+        await feed(m, log((1, NOW)))
+        await m.feed(m.names.visits, [None], [b"rubbish"])
+        await feed(m, log((1, NOW + MINUTE)))
+    assert [x.reason for x in m.letters] == ["bad-frame"]
+    assert rows(m, m.names.agg)[-1]["ACTIVITIES"] == 2
+
+
+async def test_what_is_delivered_again_is_not_applied_again():
+    """A frame read twice, as after a restart, changes nothing and writes nothing."""
+    async with memory() as m:
+        await feed(m, log((1, NOW), (2, NOW)))
+        sent: list[bytes] = []
+        original = m.send_visits
+
+        async def spy(frames: Sequence[Sequence[bytes]]) -> None:
+            sent.extend(frames[0])
+            await original(frames)
+
+        m.send_visits = spy  # type: ignore[method-assign]
+        await feed(m, log((1, NOW + MINUTE)))
+        before = {topic: len(written) for topic, written in m.topics.items()}
+        await m.feed(m.names.visits, [None] * len(sent), sent)
+        assert {topic: len(written) for topic, written in m.topics.items()} == before
+        assert m.pipeline.counts["repeated"] == 1
+
+
+async def test_an_error_that_is_no_bad_record_ends_the_stream():
+    """Anything but bad data crashes loudly."""
+
+    async def broken(*_: object, **__: object) -> bool:
+        raise RuntimeError("disk")
+
+    async def run() -> None:
+        async with memory() as m:
+            m.students(0).flush = broken  # type: ignore[method-assign]
+            await feed(m, log((1, NOW)))
+
+    with pytest.raises(RuntimeError, match="disk"):
+        await run()

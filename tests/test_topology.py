@@ -1,0 +1,44 @@
+"""Names are durable state: changing one loses the state or the position of every running site."""
+
+from __future__ import annotations
+
+from app.names import Names
+from app.settings import Settings
+from app.topics import wanted
+from app.topology import build
+
+SETTINGS = Settings(app_id="site", topic_prefix="new.", store="memory://")
+
+
+def test_the_agents_and_tables_are_these():
+    """Agents, tables and changelogs, by name."""
+    app = build(SETTINGS)
+    assert sorted(a.name for a in app.agents.values()) == ["alert", "process", "repartition"]
+    assert sorted(app.tables) == ["alerts", "students"]
+    assert app.tables.changelog_topics == {"site-students-changelog", "site-alerts-changelog"}
+    topics = {name for agent in app.agents.values() for name in agent.get_topic_names()}
+    assert topics == {"demo.demo.mdl_logstore_standard_log", "site-visits", "new.MOODLE_LOGS_PREDICTION"}
+
+
+def test_the_topics_are_these():
+    """Every topic the app declares, with its partitions for a source of four, and what it keeps."""
+    declared = {t.name: (t.partitions, t.configs.get("cleanup.policy"), t.configs.get("retention.ms")) for t in
+                wanted(Names.of(SETTINGS), 4)}  # fmt: skip
+    assert declared == {
+        "site-visits": (4, "delete", "2592000000"),
+        "site-students-changelog": (4, "compact", None),
+        "site-alerts-changelog": (1, "compact", None),
+        "new.MOODLE_LOGS_SESSIONS_PER_15MINS": (1, "delete", "-1"),
+        "new.MOODLE_LOGS_PREDICTION_AGG": (1, "compact", None),
+        "new.MOODLE_LOGS_PREDICTION": (1, "delete", "-1"),
+        "new.MOODLE_LOGS_PREDICTION_IN_RISK": (1, "delete", "-1"),
+        "site-dead-letters": (1, "delete", "-1"),
+    }
+
+
+def test_the_app_binds_to_this_machine_only_and_serves_none_of_fausts_pages():
+    """Safe by default."""
+    conf = build(SETTINGS).conf
+    assert conf.web_bind == "127.0.0.1"
+    pages = ("tables", "router", "graph", "stats", "metrics")
+    assert [name for name in pages if getattr(conf, f"web_{name}_enabled")] == []
