@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from models import state, windowing
@@ -63,7 +63,9 @@ async def sessionize(arrivals: AsyncIterable[Arrived], students: Students, *, ea
     async for arrived in arrivals:
         passed = admit(students.front, arrived.frames)
         who = roster(passed.visits)
-        totals, sessions = state.unpack(students.load(who))
+        records = students.load(who)
+        totals, sessions = state.unpack(records)
+        front = replace(passed.front, students=passed.front.students + sum(r is None for r in records))
         observed = passed.front.clocks.observed
         done = windowing.apply(sessions, who.code, passed.visits.at, passed.before, observed, each=each)
         yield Sessionized(
@@ -72,7 +74,7 @@ async def sessionize(arrivals: AsyncIterable[Arrived], students: Students, *, ea
             records=done.records,
             sessions=done.sessions,
             totals=totals,
-            front=passed.front,
+            front=front,
             late=int(done.late.sum()),
             repeated=passed.repeated,
             detached=passed.detached,

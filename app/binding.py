@@ -78,7 +78,7 @@ class RiskApp(faust.App):
             table_standby_replicas=0,
             stream_wait_empty=False,
             # these count chunks, not messages
-            stream_buffer_maxsize=8,
+            stream_buffer_maxsize=4,
             consumer_max_fetch_size=2**21,
             broker_check_crcs=True,
             broker_session_timeout=timeout,

@@ -43,9 +43,14 @@ class Partition:
 
     @property
     def front(self) -> Front:
-        """How far the log has been applied."""
+        """How far the log has been applied. Read from the store at the first batch, which is after recovery."""
         if self._front is None:
             self._front = fronts.unpack(self.read(fronts.KEY), self._sources)
+        return self._front
+
+    @property
+    def seen_front(self) -> Front | None:
+        """The front if it has been needed yet: asking must not read it before recovery has brought it."""
         return self._front
 
     @property

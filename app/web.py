@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any
 
 from app.binding import RiskApp
+from app.counts import Counts
 from app.transport.driver import Consumer
+
+#: how far back rates look [s]
+RATE_S = 10
 
 
 def add_pages(app: RiskApp) -> None:
     """Serve the two pages, and none of Faust's own."""
     started = time.monotonic()
+    rates = Rates(app.pipeline.counts)
 
     @app.page("/health", name="health")
     async def health(web: Any, request: Any) -> Any:
@@ -21,7 +27,11 @@ def add_pages(app: RiskApp) -> None:
 
     @app.page("/stats", name="stats")
     async def stats(web: Any, request: Any) -> Any:
-        return web.json(_stats(app, time.monotonic() - started))
+        return web.json(_stats(app, rates, time.monotonic() - started))
+
+    @app.timer(interval=1.0, name="rates")  # type: ignore[untyped-decorator]
+    async def look() -> None:
+        rates.look(time.monotonic())
 
 
 def _problem(app: RiskApp) -> str | None:
@@ -36,8 +46,31 @@ def _problem(app: RiskApp) -> str | None:
     return None
 
 
-def _stats(app: RiskApp, uptime_s: float) -> dict[str, Any]:
+class Rates:
+    """How fast things are counted, over the last seconds. Mutable: `look` once a second."""
+
+    _COUNTED = ("events", "visits", "rows", "rejected")
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._looks: deque[tuple[float, list[int]]] = deque(maxlen=RATE_S + 1)
+
+    def look(self, now_s: float) -> None:
+        """Remember the counts at `now_s`."""
+        self._looks.append((now_s, [self._counts[name] for name in self._COUNTED]))
+
+    def per_s(self) -> dict[str, float]:
+        """Events read, visits applied, rows written and records rejected a second, over the last RATE_S."""
+        if len(self._looks) < 2:
+            return dict.fromkeys(self._COUNTED, 0.0)
+        (then, old), (now, new) = self._looks[0], self._looks[-1]
+        rates = [round((b - a) / (now - then), 1) for a, b in zip(old, new, strict=True)]
+        return dict(zip(self._COUNTED, rates, strict=True))
+
+
+def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
     pipeline, kafka = app.pipeline, app.kafka
+    fronts = {p.number: p.seen_front for p in kafka.owned_students.all() if p.seen_front is not None}
     lags = app.consumer.lags() if app.started and isinstance(app.consumer, Consumer) else {}
     return {
         "app": app.settings.app_id,
@@ -46,7 +79,9 @@ def _stats(app: RiskApp, uptime_s: float) -> dict[str, Any]:
         "model": None if pipeline.model is None else pipeline.model.sha256,
         "lag_looks": app.consumer.looks if isinstance(app.consumer, Consumer) else 0,
         "lag": {f"{topic}-{partition}": lag for (topic, partition), lag in sorted(lags.items())},
+        "students": sum(front.students for front in fronts.values()),
         "students_in_memory": sum(p.known for p in kafka.owned_students.all()),
-        "observed_ms": {p.number: p.front.clocks.observed for p in kafka.owned_students.all()},
+        "rates_per_s": rates.per_s(),
+        "observed_ms": {number: front.clocks.observed for number, front in fronts.items()},
         "counts": pipeline.counts.as_dict(),
     }

@@ -19,6 +19,7 @@ from models.visits import Visits, concatenate
 
 #: layout written by this code; an older one is still read, a newer one is refused
 VERSION = 1
+_HEAD = 4
 #: key of the front's record in the table of students: no userid's text
 KEY = b"front"
 
@@ -30,6 +31,8 @@ class Front:
     #: everything before this offset of each source partition has been applied [s]
     position: Int64s
     clocks: Clocks
+    #: number of students that have a state record
+    students: int = 0
 
     @classmethod
     def start(cls, sources: int) -> Front:
@@ -80,7 +83,7 @@ def admit(front: Front, frames: Sequence[Frame]) -> Passed:
             np.array([p.source for p, _ in taken], np.int64), np.array([len(v) for _, v in taken], np.int64)
         )
         before, clocks = observe(front.clocks, source, visits.at)
-        front = Front(position, _announce(clocks, [p for p, _ in taken]))
+        front = replace(front, position=position, clocks=_announce(clocks, [p for p, _ in taken]))
         parts.append(visits)
         befores.append(before)
     before = np.concatenate(befores) if befores else np.empty(0, np.int64)
@@ -109,12 +112,12 @@ def _widen(front: Front, sources: int) -> Front:
         np.append(front.clocks.lagging, start.clocks.lagging),
         front.clocks.observed,
     )
-    return Front(np.append(front.position, start.position), clocks)
+    return replace(front, position=np.append(front.position, start.position), clocks=clocks)
 
 
 def pack(front: Front) -> bytes:
-    """The front as little-endian int64 words: version, observed, then positions and clocks [s]."""
-    head = np.array([VERSION, front.clocks.observed], np.int64)
+    """The front as little-endian int64 words: version, observed, students, 0, then positions and clocks [s]."""
+    head = np.array([VERSION, front.clocks.observed, front.students, 0], np.int64)
     return np.concatenate((head, front.position, front.clocks.at)).astype("<i8").tobytes()
 
 
@@ -125,13 +128,13 @@ def unpack(raw: bytes | None, sources: int) -> Front:
     """
     if raw is None:
         return Front.start(sources)
-    if len(raw) < 16 or len(raw) % 16:
+    if len(raw) < 8 * _HEAD or len(raw) % 16:
         raise StateError(f"a front of {len(raw)} bytes is damaged")
     words = np.frombuffer(raw, "<i8").astype(np.int64)
     if words[0] != VERSION:
         raise StateError(
             f"a front has layout version {words[0]}, this program reads up to {VERSION}: run the version that wrote it"
         )
-    n = (len(words) - 2) // 2
-    clocks = replace(Clocks.unknown(n), at=words[2 + n :], observed=int(words[1]))
-    return _widen(Front(words[2 : 2 + n], clocks), sources)
+    n = (len(words) - _HEAD) // 2
+    clocks = replace(Clocks.unknown(n), at=words[_HEAD + n :], observed=int(words[1]))
+    return _widen(Front(words[_HEAD : _HEAD + n], clocks, int(words[2])), sources)

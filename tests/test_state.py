@@ -118,11 +118,12 @@ def test_a_newer_frame_says_what_to_do():
 def test_a_front_survives_packing(sources, observed):
     """Positions, clocks and observed time survive; what was known of backlogs does not."""
     position, clock = (np.array(c, np.int64) for c in zip(*sources, strict=True))
-    front = Front(position, Clocks(clock, np.zeros(len(sources), np.bool_), observed))
+    front = Front(position, Clocks(clock, np.zeros(len(sources), np.bool_), observed), students=12)
     got = fronts.unpack(fronts.pack(front), len(sources))
     assert got.position.tolist() == position.tolist()
     assert got.clocks.at.tolist() == clock.tolist()
     assert got.clocks.observed == observed
+    assert got.students == 12
     assert got.clocks.lagging.all()
 
 
@@ -131,4 +132,4 @@ def test_a_front_of_a_newer_version_or_a_damaged_one_is_refused():
     with pytest.raises(state.StateError, match="damaged"):
         fronts.unpack(b"12345", 1)
     with pytest.raises(state.StateError, match="layout version 9"):
-        fronts.unpack(np.array([9, 0, 0, 0], "<i8").tobytes(), 1)
+        fronts.unpack(np.array([9, 0, 0, 0, 0, 0], "<i8").tobytes(), 1)

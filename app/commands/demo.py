@@ -40,7 +40,7 @@ class demo(Command):
             chosen = oulad.named([presentation])
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        logging.getLogger("aiokafka").setLevel(logging.ERROR)  # it waits for topics, aloud
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it waits for topics, aloud
         try:
             asyncio.run(demos.run(directory.resolve(), chosen[0], speed, Console()))
         except (stack.StackError, TrialError) as error:
