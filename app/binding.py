@@ -123,6 +123,8 @@ class RiskApp(faust.App):
             yield Delivery(message.value, message.generation_id, assigned)
 
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
+        if self.crashed:
+            return  # the others fail of the first one's consequences
         log.critical("agent %s failed: %s: %s", agent.name, type(error).__name__, error)
         await self.crash(error)
 

@@ -7,6 +7,7 @@ runs in the worker, in the parity cases and in the tests.
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -242,36 +243,27 @@ class Pipeline:
 
     async def run_alert(self, deliveries: AsyncIterable[Delivery]) -> None:
         """Forward the predictions that say a student is in risk, whoever wrote them."""
-        async for alerted in alert(self._predictions(deliveries)):
-            current = self.log.alerts()
+        async for alerted in alert(d.chunk async for d in deliveries):
+            chunk, result, current = alerted.chunk, alerted.result, self.log.alerts()
             if current is None:
                 continue
-            chunk, result = alerted.chunk, alerted.result
+            # what was forwarded before the last commit comes again after a restart
+            new = bisect_left(chunk.offsets, int(current.read(b"position") or 0))
+            if new == len(chunk):
+                self.log.processed(chunk)
+                continue
             headers: Callable[[int], Sequence[tuple[str, bytes | None]]]
             headers = (lambda i: NO_HEADERS) if chunk.headers is None else chunk.headers.__getitem__
-            out: list[Row] = [(r.timestamp, r.key, r.value, headers(r.index)) for r in result.rows]
-            letters = [Letter.of(chunk, s.index, s.reason, "") for s in result.skips]
+            out: list[Row] = [(r.timestamp, r.key, r.value, headers(r.index)) for r in result.rows if r.index >= new]
+            letters = [Letter.of(chunk, s.index, s.reason, "") for s in result.skips if s.index >= new]
             wanted: dict[Target, Sequence[Row]] = {(self.names.in_risk, 0): out}
             if letters:
                 wanted[self.names.dead_letters, 0] = [x.row for x in letters]
             if await current.flush(wanted, {b"position": b"%d" % chunk.position}):
                 self._report(letters)
-                self.counts.add("predictions_read", len(chunk))
+                self.counts.add("predictions_read", len(chunk) - new)
                 self.counts.add("rows", len(out), self.names.in_risk)
                 self.log.processed(chunk)
-
-    async def _predictions(self, deliveries: AsyncIterable[Delivery]) -> AsyncIterator[Chunk]:
-        """What has not been read before the last commit."""
-        async for d in deliveries:
-            current = self.log.alerts()
-            if current is None:
-                continue
-            done = int(current.read(b"position") or 0)
-            chunk = _after(d.chunk, done)
-            if chunk is None:
-                self.log.processed(d.chunk)
-            else:
-                yield chunk
 
 
 class _Current:
@@ -299,19 +291,3 @@ class _Current:
 
     def load(self, students: Roster) -> Sequence[bytes | None]:
         return self.state.load(students)
-
-
-def _after(chunk: Chunk, done: int) -> Chunk | None:
-    """The records of `chunk` from offset `done` on; None if there is nothing to do."""
-    if not len(chunk):
-        return None
-    if chunk.offsets[0] >= done:
-        return chunk
-    if chunk.position <= done:
-        return None
-    first = next(i for i, offset in enumerate(chunk.offsets) if offset >= done)
-    headers = None if chunk.headers is None else chunk.headers[first:]
-    return Chunk(
-        chunk.topic, chunk.partition, chunk.offsets[first:], chunk.keys[first:], chunk.values[first:],
-        chunk.start, chunk.position, chunk.end, headers,
-    )  # fmt: skip

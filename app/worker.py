@@ -26,7 +26,12 @@ class Worker(faust.worker.Worker):
             raise SystemExit(1) from None
         app.conf.topic_partitions = app.pipeline.sources
         rest_the_collector()
-        super().execute_from_commandline()
+        try:
+            super().execute_from_commandline()
+        finally:
+            if app.crash_reason is not None:
+                reason = app.crash_reason
+                print(f"moodle-risk: gave up: {type(reason).__name__}: {reason}", file=sys.stderr)
 
 
 def rest_the_collector() -> None:

@@ -149,6 +149,10 @@ class Consumer(driver.Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         return self._ledger.committable().get(tp)
 
+    async def _commit(self, offsets: Any) -> bool:
+        # after a crash the thread may be gone; what was not committed is read again
+        return False if self._thread.thread_loop.is_closed() else await super()._commit(offsets)
+
     # -- rebalance and seek
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
