@@ -134,7 +134,7 @@ class RiskApp(faust.App):
         """Connect what the streams write to."""
         await super().on_start()
         if isinstance(self.consumer, Consumer):
-            self.consumer.before_revoked = self.before_revoked  # type: ignore[method-assign]
+            self.consumer.revoking = self.kafka.settle
             await self.kafka.start(self.consumer)
 
     async def on_stop(self) -> None:
@@ -142,7 +142,3 @@ class RiskApp(faust.App):
         await self.kafka.settle()
         await super().on_stop()
         await self.kafka.stop()
-
-    async def before_revoked(self) -> None:
-        """Called at the start of a rebalance, while the partitions are still ours."""
-        await self.kafka.settle()

@@ -13,7 +13,7 @@ What Faust keeps: the app, agents, assignment, recovery, flow control, timers. W
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import aiokafka
@@ -108,8 +108,8 @@ class Consumer(driver.Consumer):
 
     # -- what the wiring sets and calls
 
-    async def before_revoked(self) -> None:
-        """Called at the start of a rebalance, while the partitions are still ours; the app replaces it."""
+    #: called at the start of a rebalance, while the partitions are still ours
+    revoking: Callable[[], Awaitable[None]] | None = None
 
     def processed(self, chunk: Chunk) -> None:
         """Everything that follows from `chunk` is written: its offsets may be committed."""
@@ -157,7 +157,8 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit what is under way, then forget what was delivered."""
-        await self.before_revoked()
+        if self.revoking is not None:
+            await self.revoking()
         await self.commit()
         self._ledger.clear()
         self._sought = None
