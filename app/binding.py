@@ -138,7 +138,11 @@ class RiskApp(faust.App):
             await self.kafka.start(self.consumer)
 
     async def on_stop(self) -> None:
-        """Finish flushes, commit, disconnect."""
+        """Finish flushes, and commit."""
         await self.kafka.settle()
         await super().on_stop()
+
+    async def on_shutdown(self) -> None:
+        """Disconnect: only now have the agents ended, which send until then."""
+        await super().on_shutdown()
         await self.kafka.stop()

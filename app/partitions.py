@@ -7,9 +7,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import ProducerFenced
 
-from app.producing import NO_HEADERS, Row, last_offset, new_producer, send_rows
+from app.producing import NO_HEADERS, Row, is_fenced, last_offset, new_producer, send_rows
 from app.tables import StateTable
 from models import front as fronts
 from models.front import Front
@@ -94,7 +93,9 @@ class Partition:
                 state[fronts.KEY] = fronts.pack(front)
             try:
                 offset = await self._commit(rows, state)
-            except ProducerFenced:
+            except Exception as error:
+                if not is_fenced(self._producer, error):
+                    raise
                 self.closed = True
                 log.warning("%s-%d: another worker has taken over", self._table.changelog, self.number)
                 return False

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -53,7 +56,8 @@ async def _declared(settings: Settings) -> Declared:
     """What the source topic's latest schema declares, judged as KSQL's CREATE STREAM does."""
     subject = f"{settings.source_topic}-value"
     try:
-        latest = await asyncio.wait_for(Schemas(settings.schema_registry).latest(subject), PATIENCE_S)
+        with _silent("app.codecs.registry"):
+            latest = await asyncio.wait_for(Schemas(settings.schema_registry).latest(subject), PATIENCE_S)
     except asyncio.TimeoutError:
         raise ConfigError(
             f"no schema registry answers at {settings.schema_registry}: start it, or set RISK_SCHEMA_REGISTRY"
@@ -68,12 +72,32 @@ async def _declared(settings: Settings) -> Declared:
 async def connect(settings: Settings) -> AIOKafkaAdminClient:
     """An admin client of the brokers. Raises ConfigError if none answers."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers, request_timeout_ms=int(PATIENCE_S * 1000))
-    # aiokafka logs each failed try; the one line that matters is ours
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
-        await asyncio.wait_for(admin.start(), PATIENCE_S)
+        with _silent("aiokafka"):
+            await asyncio.wait_for(admin.start(), PATIENCE_S)
     except (KafkaError, OSError, asyncio.TimeoutError) as error:
         raise ConfigError(f"no Kafka broker answers at {settings.broker}: start it, or set RISK_BROKER") from error
-    finally:
-        logging.getLogger("aiokafka").setLevel(logging.NOTSET)
     return admin
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises ConfigError if nothing can listen on this address: it is taken, or not this machine's."""
+    try:
+        with socket.socket() as probe:
+            # as the web server does: a port that was used a moment ago may be used again
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise ConfigError(f"RISK_WEB_PORT: cannot listen on {host}:{port}: {error.strerror}; set another") from error
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    """Keep a library's word on each failed try back: the one line that matters is ours."""
+    found = logging.getLogger(logger)
+    level = found.level
+    found.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        found.setLevel(level)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, TypeAlias
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import ProducerFenced
 
 from models.chunk import Headers
 
@@ -31,6 +32,17 @@ def new_producer(brokers: Sequence[str], *, transactional_id: str | None = None)
         max_batch_size=_BATCH_BYTES,
         request_timeout_ms=20_000,
     )
+
+
+def is_fenced(producer: AIOKafkaProducer, error: BaseException) -> bool:
+    """Whether `producer` raised `error` because a newer one has taken over its transactional id.
+
+    aiokafka says so once, to whoever waits at that moment; every later call fails in a way of its own.
+    """
+    transactions = producer._txn_manager
+    if isinstance(error, ProducerFenced) or transactions is None or not transactions.is_fatal_error():
+        return isinstance(error, ProducerFenced)
+    return isinstance(transactions.wait_for_transaction_end().exception(), ProducerFenced)
 
 
 async def send_rows(

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import faust.worker
 
 from app.errors import ConfigError
-from app.preflight import preflight
+from app.preflight import check_port, preflight
 
 
 class Worker(faust.worker.Worker):
@@ -20,6 +20,8 @@ class Worker(faust.worker.Worker):
         """Run until stopped; exit code 1 if it cannot start or had to give up."""
         app: Any = self.app
         try:
+            if app.conf.web_enabled:
+                check_port(app.conf.web_bind, app.conf.web_port)
             asyncio.run(preflight(app.pipeline))
         except ConfigError as error:
             print(f"moodle-risk: {error}", file=sys.stderr)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import stack
+from tests import live
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,15 @@ def cluster(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     directory = tmp_path_factory.mktemp("cluster")
     yield stack.up(directory, owner_pid=os.getpid())
     stack.down(directory)
+
+
+@pytest.fixture
+def place(cluster: stack.Environment, tmp_path: Path) -> live.Place:
+    """Names of the test's own on the shared servers."""
+    return live.Place.new(cluster, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def course(cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory) -> live.Course:
+    """Four months of 2,000 students in four partitions: read it with an app id of your own, write nothing to it."""
+    return live.replayed(live.Place.new(cluster, tmp_path_factory.mktemp("course")), live.months())

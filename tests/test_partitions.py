@@ -50,6 +50,8 @@ class Batch:
 class Producer:
     """A transactional producer that writes down what it is asked, and fails where it is told to."""
 
+    _txn_manager = None
+
     def __init__(self, steps: list[Any], fail: dict[str, Exception] | None = None) -> None:
         self.steps, self.fail = steps, fail or {}
 
