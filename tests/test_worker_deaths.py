@@ -1,0 +1,198 @@
+"""Workers that are killed, stopped, suspended and joined in the middle of a backlog: nothing lost, nothing twice.
+
+Every scenario reads the same log with an app of its own, so they run side by side: most of a worker's
+start is waiting.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import stack
+from app.trial.workers import Worker
+from tests.live import PATIENCE_S, Place, months, replayed, until
+
+pytestmark = pytest.mark.broker
+
+Scenario = Callable[[Place], None]
+SCENARIOS: dict[str, Scenario] = {}
+
+#: how many scenarios run at a time
+AT_ONCE = 4
+#: how long a worker may take while other scenarios run
+LONG_S = 2 * PATIENCE_S
+#: visits in a flush: with few, the backlog lasts, and is interrupted at a great many different places
+FLUSH = "200"
+#: partitions of one app's streams: log, visits and predictions
+PARTITIONS = 4 + 4 + 1
+
+
+def scenario(play: Scenario) -> Scenario:
+    """Have this played by the test below; its docstring is the law."""
+    SCENARIOS[play.__name__] = play
+    return play
+
+
+@pytest.fixture(scope="module")
+def played(
+    request: pytest.FixtureRequest, cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[list[str]]]]:
+    """What differs from the recount after each of the scenarios that were chosen."""
+    course = replayed(Place.new(cluster, tmp_path_factory.mktemp("log")), months(students=800, sessions=11_000))
+
+    def play(name: str) -> list[str]:
+        directory = tmp_path_factory.mktemp(name)
+        place = Place.new(cluster, directory, RISK_SOURCE_TOPIC=course.topic, RISK_BATCH_ROWS=FLUSH)
+        SCENARIOS[name](place)
+        return course.wrong(place)
+
+    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {name: pool.submit(play, name) for name in [p["name"] for p in params if p.get("name") in SCENARIOS]}
+
+
+def applied(stats: dict[str, Any]) -> int:
+    """How many visits a worker has applied since it started."""
+    return int(stats["counts"].get("visits", 0))
+
+
+def behind(stats: dict[str, Any]) -> int:
+    """How many records of its partitions a worker has not processed yet, as of its last look."""
+    return sum(stats["lag"].values())
+
+
+def progress(worker: Worker, visits: int) -> dict[str, Any]:
+    """Wait until the worker has applied so many visits, while there are more to apply."""
+    stats = worker.wait(lambda stats: applied(stats) >= visits, timeout=LONG_S)
+    assert behind(stats), "the backlog was over too soon"
+    return stats
+
+
+def finish(at: Place) -> None:
+    """A last worker, in large steps to the end of the log."""
+    with at.worker(RISK_BATCH_ROWS="40000", forked=True) as worker:
+        worker.wait_idle(timeout=LONG_S)
+        assert worker.stop() == 0, worker.tail()
+
+
+def one_of_two_dies(at: Place, dies: int) -> None:
+    with at.worker(1, forked=True) as first:
+        progress(first, 1_500)
+        with at.worker(2, forked=True) as second:
+            progress(second, 1_500)
+            doomed, survivor = (first, second) if dies == 1 else (second, first)
+            assert len(stats_of(survivor)["lag"]) < PARTITIONS
+            doomed.kill()
+            survivor.wait(lambda stats: len(stats["lag"]) == PARTITIONS, timeout=LONG_S)
+            survivor.wait_idle(timeout=LONG_S)
+
+
+def stats_of(worker: Worker) -> dict[str, Any]:
+    return worker.wait(bool, timeout=PATIENCE_S)
+
+
+@scenario
+def the_first_of_two_killed(at: Place) -> None:
+    """Partitions go over to a second worker in mid-backlog, and the rest when the first is killed."""
+    one_of_two_dies(at, 1)
+
+
+@scenario
+def the_second_of_two_killed(at: Place) -> None:
+    """Partitions go over to a second worker in mid-backlog, and back when it is killed."""
+    one_of_two_dies(at, 2)
+
+
+@scenario
+def suspended_while_another_takes_over(at: Place) -> None:
+    """A worker that sleeps through its own replacement is fenced when it wakes, and joins in again."""
+    with at.worker(1, forked=True) as first:
+        progress(first, 1_500)
+        with at.worker(2, forked=True) as second:
+            progress(second, 1_000)
+            first.process.send_signal(signal.SIGSTOP)
+            taken = second.wait(lambda stats: len(stats["lag"]) == PARTITIONS, timeout=LONG_S)
+            progress(second, applied(taken) + 1_500)
+            first.process.send_signal(signal.SIGCONT)
+            second.wait(lambda stats: len(stats["lag"]) < PARTITIONS, timeout=LONG_S)
+            first.wait_idle(timeout=LONG_S)
+            second.wait_idle(timeout=LONG_S)
+
+
+@scenario
+def killed_and_its_state_kept(at: Place) -> None:
+    """kill -9 anywhere in a backlog; the next worker finds the RocksDB as it was."""
+    draw = random.Random(3)
+    for _ in range(4):
+        with at.worker(forked=True) as worker:
+            progress(worker, draw.randrange(1, 6_000))
+            assert worker.kill() == -signal.SIGKILL
+    finish(at)
+
+
+@scenario
+def killed_and_its_state_wiped(at: Place) -> None:
+    """kill -9 anywhere in a backlog; the next worker has nothing but the changelog."""
+    draw = random.Random(5)
+    for _ in range(4):
+        with at.worker(forked=True) as worker:
+            progress(worker, draw.randrange(1, 6_000))
+            worker.kill()
+        shutil.rmtree(at.state())
+    finish(at)
+
+
+@scenario
+def killed_while_it_takes_over(at: Place) -> None:
+    """kill -9 at any step of a start, with transactions left open by the one before."""
+    for step in (b"Joined group", b"taking over partitions", b"Highwater for active", b"Seek stream partitions"):
+        with at.worker(forked=True) as worker:
+            progress(worker, 3_000)
+            worker.kill()
+        said = len(worker.log.read_bytes())
+        with at.worker(forked=True) as again:
+            until(lambda log=again.log, said=said: log.read_bytes()[said:], lambda text, step=step: step in text)
+            again.kill()
+    finish(at)
+
+
+@scenario
+def asked_to_stop(at: Place) -> None:
+    """SIGTERM anywhere in a backlog ends a worker within 10 s with exit code 0."""
+    draw = random.Random(4)
+    for _ in range(3):
+        with at.worker(forked=True) as worker:
+            progress(worker, draw.randrange(1, 6_000))
+            began = time.monotonic()
+            assert worker.stop() == 0, worker.tail()
+            assert time.monotonic() - began < 10
+    finish(at)
+
+
+@scenario
+def asked_to_stop_while_it_takes_over(at: Place) -> None:
+    """SIGTERM at any step of a start ends a worker within 10 s with exit code 0."""
+    for step in (b"Joined group", b"taking over partitions", b"Highwater for active", b"Seek stream partitions"):
+        with at.worker(forked=True) as worker:
+            until(
+                lambda log=worker.log: log.exists() and log.read_bytes(), lambda text, step=step: text and step in text
+            )
+            began = time.monotonic()
+            assert worker.stop() == 0, worker.tail()
+            assert time.monotonic() - began < 10
+        worker.log.unlink()
+    finish(at)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_nothing_is_lost_and_nothing_comes_twice(name: str, played: dict[str, Future[list[str]]]) -> None:
+    """Whatever happens to workers in a backlog: sessions, totals, predictions and alarms are those of a recount."""
+    assert played[name].result() == []
