@@ -1,0 +1,84 @@
+"""Workers forked from a process that has imported the app already: a test that needs fifty of them can afford it.
+
+What runs is the program itself (Faust's command line with `-A app worker`), only its imports are not
+done again; tests/test_worker*.py start it the plain way.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.trial.workers import ROOT, Worker
+from stack.keeper import dying_with
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    ["app", "app.worker", "aiohttp", "faust.cli.worker", "faust.transport.drivers.aiokafka", "faust.stores.rocksdb"]
+)
+
+
+def _work(settings: Mapping[str, str], log: str) -> None:
+    """What a forked process does: become a worker with these settings."""
+    ask = dying_with(os.getppid())
+    if ask is not None:
+        ask()
+    with open(log, "ab") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    os.chdir(ROOT)
+    os.environ.update(settings)
+    sys.argv = ["faust", "-A", "app", "worker", "-l", "info"]
+    from faust.cli.faust import cli
+
+    import app
+    from app.settings import Settings
+    from app.topology import build
+
+    app.app = build(Settings.from_env(os.environ))  # as app/__init__.py does at import
+    cli()
+
+
+class Forked:
+    """As much of subprocess.Popen as Worker uses."""
+
+    def __init__(self, settings: Mapping[str, str], log: Path) -> None:
+        self._process = _CONTEXT.Process(target=_work, args=(dict(settings), str(log)), daemon=True)
+        self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("worker", timeout or 0)
+        return self.returncode
+
+
+class ForkedWorker(Worker):
+    """A worker whose process is forked."""
+
+    def __init__(self, settings: Mapping[str, str], log: Path) -> None:
+        super().__init__(settings, log)
+        self._settings = {**settings, "RISK_WEB_PORT": str(self.port)}
+
+    def start(self) -> ForkedWorker:
+        """Fork."""
+        self._process = Forked(self._settings, self.log)
+        return self
