@@ -64,6 +64,8 @@ def cache_directory() -> Path:
 
 def locked(name: str, roots: Sequence[str], lock: Path = LOCK) -> list[Locked]:
     """The files of server `name`. Raises StackError if the lock was not made for these roots."""
+    if not roots:
+        return []
     try:
         entry = json.loads(lock.read_text(encoding="utf-8"))[name]
     except (FileNotFoundError, KeyError):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import shlex
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stack import artifacts, ports
+from stack.connect import CONNECT
 from stack.errors import StackError
 from stack.held import alone, freed, holder
 from stack.kafka import KAFKA
 from stack.life import SERVERS, START_S, await_ready, end, launch, place, runs, send, start
+from stack.mariadb import MARIADB
 from stack.orders import Files, Orders
 from stack.registry import REGISTRY
-from stack.server import find_java
 
 #: life of servers that nobody stops [h]
 HOURS = 12.0
@@ -38,6 +39,16 @@ class Environment:
     def registry(self) -> str:
         """Base URL of the Confluent API. Raises StackError if no registry runs."""
         return self._get("RISK_SCHEMA_REGISTRY", "registry")
+
+    @property
+    def mariadb(self) -> str:
+        """host:port of MariaDB. Raises StackError if none runs."""
+        return self._get("RISK_MARIADB", "MariaDB")
+
+    @property
+    def connect(self) -> str:
+        """Base URL of Kafka Connect. Raises StackError if none runs."""
+        return self._get("RISK_CONNECT", "Kafka Connect")
 
     def __str__(self) -> str:
         """Lines for a shell to load."""
@@ -67,28 +78,33 @@ def up(
     kafka_port: int | None = None,
     registry_port: int | None = None,
     registry: bool = True,
+    cdc: bool = False,
     hours: float = HOURS,
     owner_pid: int | None = None,
 ) -> Environment:
     """Start what does not run yet in `directory`, and return when all of it is ready.
 
     The servers end with `down`, after `hours`, or when the process `owner_pid` dies, whichever is first.
-    Those that ran before keep their ports, owner and end. Raises StackError, having stopped what it started.
+    Those that ran before keep their ports, owner and end. `cdc`: MariaDB and Kafka Connect too, and
+    always the registry. Raises StackError, having stopped what it started.
     """
     directory = usable(directory)
-    wanted = {KAFKA.name: kafka_port} | ({REGISTRY.name: registry_port} if registry else {})
+    wanted = {KAFKA.name: kafka_port} | ({REGISTRY.name: registry_port} if registry or cdc else {})
+    if cdc:
+        wanted |= {MARIADB.name: None, CONNECT.name: None}
     with alone(directory / "lock", START_S):
         for name, port in wanted.items():
             if port is not None:
                 require_port(Files(directory, name), port)
         missing = [name for name in SERVERS if name in wanted and not runs(Files(directory, name))]
-        files = artifacts.fetch({name: SERVERS[name].roots for name in missing})
+        files = gather(missing)
         orders = Orders("", (), {}, owner_pid, time.time() + hours * 3600, 0.0)
         try:
-            for name in missing:
-                start(Files(directory, name), orders, files[name], wanted[name])
-            for name in wanted:
-                await_ready(Files(directory, name), files.get(name), wanted[name])
+            for stage in stages(wanted):
+                for name in (name for name in stage if name in missing):
+                    start(Files(directory, name), orders, files[name], wanted[name])
+                for name in stage:
+                    await_ready(Files(directory, name), files.get(name), wanted[name])
         except BaseException:
             for name in missing:
                 forget(Files(directory, name))
@@ -96,10 +112,23 @@ def up(
         return publish(directory)
 
 
-def fetch() -> None:
+def fetch(*, cdc: bool = False) -> None:
     """Have everything here that `up` needs. Raises StackError: Unavailable if something cannot be had."""
-    find_java()
-    artifacts.fetch({name: server.roots for name, server in SERVERS.items()})
+    optional = () if cdc else (MARIADB.name, CONNECT.name)
+    gather([name for name in SERVERS if name not in optional])
+
+
+def gather(names: Sequence[str]) -> dict[str, list[Path]]:
+    """What servers are made of, by their names. Raises StackError, before anything is downloaded if it can."""
+    for name in names:
+        SERVERS[name].require()
+    return artifacts.fetch({name: SERVERS[name].roots for name in names})
+
+
+def stages(names: Iterable[str]) -> list[list[str]]:
+    """Servers that may start side by side, then those that need them ready."""
+    in_order = [name for name in SERVERS if name in set(names)]
+    return [[name for name in in_order if bool(SERVERS[name].needs) == late] for late in (False, True)]
 
 
 def usable(directory: Path) -> Path:

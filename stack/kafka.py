@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stack.errors import StackError
-from stack.server import ASK_S, HOST, Place, Server, java
+from stack.server import ASK_S, HOST, Place, Server, find_java, java
 
 VERSION = "3.9.1"
 
@@ -146,4 +146,5 @@ KAFKA = Server(
     ready=ready,
     settle=lambda place: None,
     environment=lambda place: {"RISK_BROKER": f"{HOST}:{place.ports['broker']}"},
+    require=find_java,
 )

@@ -12,15 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from stack import ports
+from stack.connect import CONNECT
 from stack.errors import StackError
 from stack.held import POLL_S, freed, holder
 from stack.kafka import KAFKA
+from stack.mariadb import MARIADB
 from stack.orders import Files, Orders
 from stack.registry import REGISTRY
 from stack.server import Place, Server
 
 #: in the order in which they are started: the registry's JVM wakes up while Kafka formats its storage
-SERVERS: Mapping[str, Server] = {server.name: server for server in (REGISTRY, KAFKA)}
+SERVERS: Mapping[str, Server] = {server.name: server for server in (REGISTRY, KAFKA, MARIADB, CONNECT)}
 
 #: how long a server may take to become ready [s]
 START_S = 90.0
@@ -35,7 +37,14 @@ def runs(files: Files) -> bool:
 
 def place(files: Files) -> Place:
     """The server's place, from its orders."""
-    return Place(files.home, Orders.read(files.orders).ports)
+    return Place(files.home, Orders.read(files.orders).ports, others(files))
+
+
+def others(files: Files) -> dict[str, str]:
+    """The variables that lead to the servers it needs, as far as they were started here."""
+    needed = [Files(files.directory, name) for name in SERVERS[files.name].needs]
+    pairs = [SERVERS[one.name].environment(place(one)) for one in needed if one.orders.exists()]
+    return {name: value for some in pairs for name, value in some.items()}
 
 
 def start(files: Files, like: Orders, parts: Sequence[Path], port: int | None) -> None:
@@ -45,7 +54,7 @@ def start(files: Files, like: Orders, parts: Sequence[Path], port: int | None) -
     before = Orders.read(files.orders).ports if files.orders.exists() else {}
     chosen = ports.choose(server.ports, port, before)
     files.home.mkdir(exist_ok=True)
-    argv = tuple(server.command(Place(files.home, chosen), parts))
+    argv = tuple(server.command(Place(files.home, chosen, others(files)), parts))
     replace(like, name=server.name, argv=argv, ports=chosen, grace_s=server.grace_s).write(files.orders)
     launch(files)
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 
 from stack.errors import StackError
-from stack.server import ASK_S, HOST, Place, Server, java
+from stack.rest import IDENTITY, ask, identity, url
+from stack.server import HOST, Place, Server, find_java, java
 
 VERSION = "3.0.9"
 #: where the Confluent API begins
 BASE = "/apis/ccompat/v7"
-#: a header of every answer
-IDENTITY = "X-Stack"
 #: what is asked of a subject's next schema, Confluent's default; Apicurio's is NONE
 COMPATIBILITY = "BACKWARD"
-
-
-def identity(place: Place) -> str:
-    """What this directory's registry, and no other, says in each answer."""
-    return hashlib.sha256(str(place.home).encode()).hexdigest()
 
 
 def command(place: Place, files: Sequence[Path]) -> list[str]:
@@ -50,30 +42,10 @@ def command(place: Place, files: Sequence[Path]) -> list[str]:
     ]
 
 
-def configure(place: Place, method: str, **settings: str) -> dict[str, str]:
-    """GET or PUT the registry's global configuration.
-
-    Raises OSError, HTTPException or ValueError where there is no good answer, or it is a stranger's.
-    """
-    connection = HTTPConnection(HOST, place.ports["http"], timeout=ASK_S)
-    try:
-        payload = json.dumps(settings) if settings else None
-        connection.request(method, f"{BASE}/config", payload, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-    finally:
-        connection.close()
-    if response.status != 200 or not isinstance(answer, dict):
-        raise ValueError(f"HTTP {response.status}")
-    if response.getheader(IDENTITY) != identity(place):
-        raise ValueError("another registry answers")
-    return answer
-
-
 def ready(place: Place) -> bool:
     """Whether the Confluent API answers."""
     try:
-        return "compatibilityLevel" in configure(place, "GET")
+        return "compatibilityLevel" in ask(place, "GET", f"{BASE}/config")
     except (OSError, HTTPException, ValueError):
         return False
 
@@ -81,7 +53,7 @@ def ready(place: Place) -> bool:
 def settle(place: Place) -> None:
     """Ask every subject to stay compatible. Raises StackError if the registry will not."""
     try:
-        configure(place, "PUT", compatibility=COMPATIBILITY)
+        ask(place, "PUT", f"{BASE}/config", {"compatibility": COMPATIBILITY})
     except (OSError, HTTPException, ValueError) as error:
         raise StackError(f"the registry refused compatibility {COMPATIBILITY}: {error}") from error
 
@@ -93,5 +65,6 @@ REGISTRY = Server(
     command=command,
     ready=ready,
     settle=settle,
-    environment=lambda place: {"RISK_SCHEMA_REGISTRY": f"http://{HOST}:{place.ports['http']}{BASE}"},
+    environment=lambda place: {"RISK_SCHEMA_REGISTRY": url(place, BASE)},
+    require=find_java,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stack.errors import Unavailable
@@ -22,6 +22,8 @@ class Place:
     home: Path
     #: what each port is for -> its number
     ports: Mapping[str, int]
+    #: the variables that lead to the servers it needs
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Server:
     settle: Callable[[Place], None]
     #: the variables that lead other commands to it
     environment: Callable[[Place], Mapping[str, str]]
+    #: what must be on the machine, for nothing here brings it; raises Unavailable
+    require: Callable[[], object] = lambda: None
+    #: names of the servers that must be ready before it is started
+    needs: tuple[str, ...] = ()
     #: between SIGTERM and SIGKILL [s]
     grace_s: float = 10.0
 

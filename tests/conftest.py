@@ -15,8 +15,13 @@ from tests import live
 @pytest.fixture(scope="session")
 def servers() -> None:
     """What servers are made of is here. Without it tests are skipped, but in CI, where they must run."""
+    have(cdc=False)
+
+
+def have(*, cdc: bool) -> None:
+    """Have what servers are made of; skip the test where it cannot be had, and fail it in CI."""
     try:
-        stack.fetch()
+        stack.fetch(cdc=cdc)
     except stack.Unavailable as error:
         missing = str(error)
     else:
@@ -37,6 +42,15 @@ def cluster(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A broker and a registry that all tests share: do not kill them; name your topics after your test."""
     directory = tmp_path_factory.mktemp("cluster")
     yield stack.up(directory, owner_pid=os.getpid())
+    stack.down(directory)
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
+    """MariaDB, Kafka Connect, a broker and a registry for the tests marked `cdc`, who may kill all but the broker."""
+    have(cdc=True)
+    directory = tmp_path_factory.mktemp("chain")
+    yield stack.up(directory, cdc=True, owner_pid=os.getpid())
     stack.down(directory)
 
 
