@@ -1,0 +1,15 @@
+-- Moodle's log as the demo had it: the four columns the pipeline reads, timecreated in milliseconds.
+-- (Moodle itself has 21 columns and writes seconds: RISK_TIME_UNIT=s.)
+CREATE DATABASE IF NOT EXISTS demo;
+
+CREATE TABLE IF NOT EXISTS demo.mdl_logstore_standard_log (
+  id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  eventname VARCHAR(255) NOT NULL,
+  userid BIGINT NOT NULL,
+  timecreated BIGINT NOT NULL
+);
+
+INSERT INTO demo.mdl_logstore_standard_log (id, eventname, userid, timecreated) VALUES
+  (1, '\\core\\event\\course_viewed', 2, 1561975200000),
+  (2, '\\core\\event\\course_viewed', 3, 1561975200000),
+  (3, '\\core\\event\\course_viewed', 3, 1561975300000);

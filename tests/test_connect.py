@@ -1,0 +1,401 @@
+"""connect/: the connectors' configurations as they ship, the command that registers them, and what sinks leave."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import cases, parity
+from app.names import Names
+from app.settings import Settings
+from connect import register
+from tests import golden_cases
+
+CONNECT = Path(__file__).parent.parent / "connect"
+CONFIGS: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text()) for path in sorted(CONNECT.glob("s*-*.json"))
+}
+SINKS = {name: config for name, config in CONFIGS.items() if name.startswith("sink-")}
+SOURCES = {name: config for name, config in CONFIGS.items() if name.startswith("source-")}
+#: sinks whose documents have their record's key for id
+KEYED = {name: config for name, config in SINKS.items() if name != "sink-predictions-history"}
+TEMPLATE = json.loads((CONNECT / "index-template.json").read_text())
+NAMES = Names.of(Settings())
+
+Document = dict[str, Any]
+Record = tuple[bytes | None, bytes | None]
+
+
+def index_of(config: Mapping[str, str]) -> str:
+    """The index a sink writes to: the topic's name, routed, in lower case."""
+    return config["topics"].lower() + config.get("transforms.latest.replacement", "$1").removeprefix("$1").lower()
+
+
+def fields_of(case: str, topic: str) -> set[str]:
+    return {name for row in golden_cases.load(case)["expected"][topic] for name in json.loads(row["value"] or "{}")}
+
+
+# --- the files ---
+
+
+def test_what_is_read_is_what_the_app_writes_and_what_is_written_is_what_it_reads() -> None:
+    assert {config["topics"] for config in SINKS.values()} == {
+        NAMES.sessions,
+        NAMES.agg,
+        NAMES.prediction,
+        NAMES.in_risk,
+    }
+    for config in SOURCES.values():
+        assert f"{config['topic.prefix']}.{config['table.include.list']}" == NAMES.source
+
+
+def test_every_sink_has_an_index_of_its_own_that_the_template_knows() -> None:
+    indices = {name: index_of(config) for name, config in SINKS.items()}
+    assert len(set(indices.values())) == len(SINKS)
+    assert indices["sink-predictions-latest"] == "moodle_logs_prediction_latest"
+    (pattern,) = TEMPLATE["index_patterns"]
+    assert all(index.startswith(pattern.removesuffix("*")) for index in indices.values())
+
+
+def test_the_template_types_every_field_the_app_writes() -> None:
+    """Times are dates and a student's id is a name: Elasticsearch would guess long for all of them."""
+    properties = TEMPLATE["template"]["mappings"]["properties"]
+    written = (
+        fields_of("p07_bridge_two", NAMES.sessions)
+        | fields_of("p07_bridge_two", NAMES.agg)
+        | fields_of("p38_prediction_threshold", NAMES.in_risk)
+    )
+    assert written == set(properties)
+    assert {name for name, kind in properties.items() if kind["type"] == "date"} == {
+        name for name in written if name.endswith("_DATE")
+    }
+    assert properties["USERID"] == {"type": "keyword"}
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_a_sink_reads_what_is_committed_from_the_beginning_and_keeps_what_it_cannot_use(name: str) -> None:
+    config = SINKS[name]
+    assert config["consumer.override.isolation.level"] == "read_committed"
+    assert config["consumer.override.auto.offset.reset"] == "earliest"
+    assert config["errors.tolerance"] == "all"
+    assert config["errors.deadletterqueue.topic.name"] == f"{name}-dead-letters"
+    # without these two a record that cannot be a document ends the task, dead letters or not
+    assert config["drop.invalid.message"] == "true"
+    assert config["behavior.on.malformed.documents"] == "warn"
+    # an update would not carry the offset as its version
+    assert config["write.method"] == "INSERT"
+    # a topic that changes its name on the way loses offsets without it
+    assert ("transforms" in config) == (config.get("flush.synchronously") == "true")
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_a_keyed_sink_takes_the_keys_bytes_and_deletes_on_tombstones(name: str) -> None:
+    config = KEYED[name]
+    assert config["key.ignore"] == "false"
+    assert config["behavior.on.null.values"] == "delete"
+    assert config["key.converter"] == "org.apache.kafka.connect.storage.StringConverter"
+    assert config["key.converter.converter.encoding"] == "ISO-8859-1"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_holds_no_secret_and_no_name_that_debezium_3_ignores(name: str) -> None:
+    config = SOURCES[name]
+    assert (config["database.user"], config["database.password"]) == ("${env:CDC_USER}", "${env:CDC_PASSWORD}")
+    old = {"drop.tombstones", "delete.handling.mode", "database.server.name", "database.whitelist", "table.whitelist"}
+    assert not {key.removeprefix("transforms.unwrap.") for key in config} & old
+
+
+def test_both_sources_write_the_same_records() -> None:
+    """They differ in the connector and in where it finds its database, in nothing that shows in a record."""
+    mariadb, mysql = (SOURCES[f"source-{kind}"] for kind in ("mariadb", "mysql"))
+    differing = {key for key in {*mariadb, *mysql} if mariadb.get(key) != mysql.get(key)}
+    assert differing == {
+        "connector.class",
+        "database.hostname",
+        "database.ssl.mode",
+        "schema.history.internal.kafka.topic",
+    }
+
+
+# --- what a sink leaves ---
+
+
+def documents(config: Mapping[str, str], records: Sequence[tuple[int, Record]]) -> dict[str, Document]:
+    """What is in the index after records at their offsets, as Confluent's sink and Elasticsearch treat them.
+
+    Sink (DataConverter.java): the id is the key as converted, or topic+partition+offset; a null is a delete, or is
+    left out; keyed writes carry the offset as external version. Elasticsearch: a version that is not above the
+    document's, or its grave's, is a conflict, which the sink takes for done.
+    """
+    found: dict[str, Document] = {}
+    versions: dict[str, int] = {}
+    for offset, (key, value) in records:
+        if config["key.ignore"] == "true":
+            if value is not None:
+                found[f"{config['topics']}+0+{offset}"] = json.loads(value)
+            continue
+        assert key is not None
+        name = key.decode(config.get("key.converter.converter.encoding", "UTF-8"), errors="replace")
+        if offset <= versions.get(name, -1):
+            continue
+        versions[name] = offset
+        if value is not None:
+            found[name] = json.loads(value)
+        elif config["behavior.on.null.values"] == "delete":
+            found.pop(name, None)
+    return found
+
+
+def final(records: Sequence[Record]) -> list[Document]:
+    """The table a topic stands for: the last value of every key that is not a tombstone."""
+    table = dict(records)
+    return [json.loads(value) for value in table.values() if value is not None]
+
+
+def counted(found: Sequence[Document]) -> Counter[str]:
+    return Counter(json.dumps(document) for document in found)
+
+
+async def emitted(name: str, emit: str) -> dict[str, list[Record]]:
+    """What is written of a recorded case: every revision, as KSQL recorded it, or the app's batches of two."""
+    case = cases.load(golden_cases.GOLDEN / "public" / f"{name}.json")
+    rows = case.expected if emit == "changes" else await parity.run(case, "batch", 2)
+    return {topic: [(row.key, row.value) for row in rows[topic]] for topic in (NAMES.sessions, NAMES.agg)}
+
+
+@pytest.mark.parametrize("emit", ["changes", "batch"])
+@pytest.mark.parametrize("case", ["p07_bridge_two", "p08_bridge_chain", "p32_multi_user"])
+async def test_documents_are_the_final_sessions_however_often_a_record_comes(case: str, emit: str) -> None:
+    """Sessions that grow and merge leave one document each, in both modes, after a replay and in a wild order."""
+    written = await emitted(case, emit)
+    for sink, topic in (("sink-sessions", NAMES.sessions), ("sink-agg", NAMES.agg)):
+        records = list(enumerate(written[topic]))
+        once = documents(SINKS[sink], records)
+        assert counted(list(once.values())) == counted(final(written[topic]))
+        assert documents(SINKS[sink], [*records, *records]) == once
+        assert documents(SINKS[sink], [*reversed(records), *records]) == once
+
+
+@pytest.mark.parametrize("emit", ["changes", "batch"])
+async def test_the_demos_sink_counted_sessions_too_often_and_ours_does_not(emit: str) -> None:
+    """With key.ignore=true and tombstones left out, every revision of a session stayed as a document of its own."""
+    records = list(enumerate((await emitted("p07_bridge_two", emit))[NAMES.sessions]))
+    ours = SINKS["sink-sessions"]
+    demo = {**ours, "key.ignore": "true", "behavior.on.null.values": "ignore"}
+    sessions = final([record for _, record in records])
+    assert len(documents(ours, records)) == len(sessions) == 2
+    assert len(documents(demo, records)) == {"changes": 7, "batch": 5}[emit]
+    activities = sum(document["ACTIVITIES"] for document in documents(demo, records).values())
+    assert activities > sum(document["ACTIVITIES"] for document in sessions)
+
+
+def test_ids_of_session_keys_are_one_to_one_in_latin_1_and_not_in_utf_8() -> None:
+    """The key ends in two times of eight bytes: as UTF-8 two sessions become one document, and deletes hit others."""
+    ends = range(1_561_975_200_000, 1_561_975_200_000 + 2_000_000, 1_000)
+    keys = [b"12" + end.to_bytes(8, "big") + (end - 7_000).to_bytes(8, "big") for end in ends]
+    records: list[tuple[int, Record]] = [(i, (key, b"{}")) for i, key in enumerate(keys)]
+    ours = SINKS["sink-sessions"]
+    assert len(documents(ours, records)) == len(keys)
+    assert max(len(name.encode()) for name in documents(ours, records)) <= 512  # Elasticsearch's limit for an id
+    assert len(documents({**ours, "key.converter.converter.encoding": "UTF-8"}, records)) < len(keys)
+
+
+def test_predictions_are_kept_as_the_latest_per_student_and_as_a_history() -> None:
+    def prediction(student: int, score: float, at: int) -> Record:
+        value = {"USERID": student, "PREDICTION": score, "CREATED_DATE": at}
+        return str(student).encode(), json.dumps(value).encode()
+
+    records = list(enumerate([prediction(2, 0.9, 1), prediction(3, 0.4, 2), prediction(2, 0.1, 3)]))
+    latest = documents(SINKS["sink-predictions-latest"], [*records, *records])
+    assert {name: document["PREDICTION"] for name, document in latest.items()} == {"2": 0.1, "3": 0.4}
+    assert len(documents(SINKS["sink-predictions-history"], [*records, *records])) == 3
+
+
+# --- the command ---
+
+
+class Stub(ThreadingHTTPServer):
+    """The part of Connect's REST that the command uses; `script` says what states a connector goes through."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.unmounted = 2
+        self.busy = 1
+        self.configs: dict[str, dict[str, str]] = {}
+        self.seen: list[str] = []
+        self.refusal: tuple[int, str] | None = None
+        #: connector's state and tasks' states at each look, the last one for ever
+        self.script: list[tuple[str, list[str]]] = [("UNASSIGNED", []), ("RUNNING", []), ("RUNNING", ["RUNNING"])]
+        self.trace = (
+            "org.apache.kafka.connect.errors.ConnectException: outer\n\tat A.b(C.java:1)\nCaused by: java.net.X: gone\n"
+        )
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        if self.unmounted:
+            self.unmounted -= 1
+            return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
+        self.seen.append(f"{method} {path}")
+        if path == "/":
+            return 200, {"version": "4.1.1", "commit": "x"}
+        name = path.split("/")[2]
+        if method == "PUT":
+            return self._put(name, body)
+        if method == "POST":
+            return 202, {}
+        connector, tasks = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        states = [{"id": i, "state": state, "trace": self.trace} for i, state in enumerate(tasks)]
+        return 200, {"name": name, "connector": {"state": connector}, "tasks": states}
+
+    def _put(self, name: str, body: dict[str, str]) -> tuple[int, Any]:
+        if self.busy:
+            self.busy -= 1
+            return 409, {"message": "rebalance"}
+        if self.refusal:
+            return self.refusal[0], {"message": self.refusal[1]}
+        status = 200 if name in self.configs else 201
+        self.configs[name] = body
+        return status, {"name": name}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Stub
+
+    def _do(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        status, answer = self.server.answer(self.command, self.path, body)
+        data = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_PUT = do_POST = _do
+
+    def log_message(self, *_: object) -> None:
+        """Quietly."""
+
+
+@pytest.fixture
+def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
+    monkeypatch.setattr(register, "LOOK_S", 0.005)
+    monkeypatch.setattr(register, "SETTLED_S", 0.02)
+    with _served(Stub()) as stub:
+        yield stub
+
+
+@contextmanager
+def _served(stub: Stub) -> Iterator[Stub]:
+    thread = threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield stub
+    finally:
+        stub.shutdown()
+        thread.join()
+        stub.server_close()
+
+
+@pytest.fixture
+def run(rest: Stub) -> Callable[..., int]:
+    def command(*arguments: str, timeout: float = 20) -> int:
+        return register.main([f"--url={rest.url}", f"--timeout={timeout:g}", *arguments])
+
+    return command
+
+
+def test_it_waits_for_connect_puts_the_files_and_waits_until_they_run(
+    rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """404 before Connect is there, 409 while it rebalances, no task at first: all of it passes."""
+    assert run("source-mariadb", "sink-sessions") == 0
+    assert rest.configs == {name: CONFIGS[name] for name in ("source-mariadb", "sink-sessions")}
+    out = capsys.readouterr().out.splitlines()
+    assert out == [
+        f"Kafka Connect 4.1.1 at {rest.url}",
+        "source-mariadb: RUNNING, 1 task",
+        "sink-sessions: RUNNING, 1 task",
+    ]
+
+
+def test_running_it_again_changes_nothing_and_starts_only_what_failed(rest: Stub, run: Callable[..., int]) -> None:
+    assert run("sink-agg") == 0
+    once = dict(rest.configs)
+    assert "POST" not in " ".join(rest.seen)
+    assert run("sink-agg") == 0
+    assert rest.configs == once
+    assert "POST /connectors/sink-agg/restart?includeTasks=true&onlyFailed=true" in rest.seen
+
+
+def test_a_failed_task_is_one_line_with_its_last_cause_and_exit_code_1(
+    rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one that runs at first: a sink fails with its first batch."""
+    rest.script = [("RUNNING", ["RUNNING"]), ("RUNNING", ["FAILED"])]
+    assert run("sink-agg") == 1
+    assert capsys.readouterr().err == "register: sink-agg: task 0 failed: java.net.X: gone\n"
+
+
+def test_a_task_that_failed_before_and_is_being_restarted_is_waited_for(rest: Stub, run: Callable[..., int]) -> None:
+    rest.script = [("RUNNING", ["FAILED"]), ("RUNNING", ["RESTARTING"]), ("RUNNING", ["RUNNING"])]
+    assert run("sink-agg") == 0
+
+
+def test_a_refused_configuration_is_said_at_once(
+    rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest.refusal = 400, "Connector configuration is invalid:\nno such host"
+    assert run("sink-agg") == 1
+    assert (
+        capsys.readouterr().err == "register: sink-agg is refused: Connector configuration is invalid: no such host\n"
+    )
+
+
+def test_what_never_runs_ends_when_time_is_out(
+    rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest.script = [("RUNNING", [])]
+    assert run("sink-agg", timeout=0.2) == 1
+    assert capsys.readouterr().err == "register: sink-agg does not run: RUNNING and no task (gave up)\n"
+
+
+def test_nobody_there_ends_when_time_is_out(capsys: pytest.CaptureFixture[str]) -> None:
+    stub = Stub()
+    stub.server_close()
+    assert register.main([f"--url={stub.url}", "--timeout=0.05", "sink-agg"]) == 1
+    assert f"{stub.url} is no Kafka Connect yet: " in capsys.readouterr().err
+
+
+def test_set_gives_a_key_another_value_wherever_it_stands(rest: Stub, run: Callable[..., int]) -> None:
+    """So that tests use the files as they ship, with their own hosts and ports."""
+    changes = ("--set=database.hostname=127.0.0.1", "--set=connection.url=http://127.0.0.1:1/?a=b")
+    assert run(*changes, "source-mariadb", "sink-agg") == 0
+    assert rest.configs["source-mariadb"] == CONFIGS["source-mariadb"] | {"database.hostname": "127.0.0.1"}
+    assert rest.configs["sink-agg"] == CONFIGS["sink-agg"] | {"connection.url": "http://127.0.0.1:1/?a=b"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--set=databse.port=1", "sink-agg"], "--set databse.port: none of sink-agg has it"),
+        (["--set=x", "sink-agg"], "--set x: not KEY=VALUE"),
+        (["index-template"], "is no connector's configuration: it has no connector.class"),
+        (["sink-nothing"], "No such file"),
+    ],
+)
+def test_wrong_use_is_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert register.main(arguments) == 1
+    err = capsys.readouterr().err
+    assert line in err
+    assert err.count("\n") == 1
