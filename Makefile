@@ -22,8 +22,8 @@ $(READY): setup.cfg pyproject.toml
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -q -e '.[test]'
 	@touch $@
 
-demo: $(READY) ## real students, live, on a Kafka of its own (Ctrl-C stops everything)
-	@$(BIN)/faust -A app demo $(OPTS)
+demo: $(READY) ## real students, live, on a Kafka of its own; CDC=1: through MariaDB and Debezium
+	@$(BIN)/faust -A app demo $(if $(CDC),--cdc) $(OPTS)
 
 smoke: $(READY) ## the whole way on a real Kafka, every row recounted; JSON last
 	@$(BIN)/faust -A app smoke $(OPTS)

@@ -31,11 +31,12 @@ CREATE = f"""\
 CREATE TABLE IF NOT EXISTS {DATABASE}.{TABLE} (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, \
 eventname VARCHAR(255) NOT NULL, userid BIGINT NOT NULL, timecreated BIGINT NOT NULL);
 """
-#: run at every start, before anybody is let in: one statement a line; nothing of it goes into the binlog
+#: run at every start, before anybody is let in: one statement a line. The table goes into the binlog, for Debezium
+#: cannot begin where nothing was ever logged (GtidSet is null, it says)
 INIT = f"""\
-SET SESSION sql_log_bin = 0;
 CREATE DATABASE IF NOT EXISTS {DATABASE};
 {CREATE}\
+SET SESSION sql_log_bin = 0;
 CREATE USER IF NOT EXISTS '{USER}'@'{HOST}' IDENTIFIED BY '{PASSWORD}';
 GRANT RELOAD, SHOW DATABASES, REPLICATION SLAVE, BINLOG MONITOR, SLAVE MONITOR ON *.* TO '{USER}'@'{HOST}';
 GRANT SELECT, LOCK TABLES ON {DATABASE}.* TO '{USER}'@'{HOST}';

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,19 +18,17 @@ from aiokafka.admin import AIOKafkaAdminClient
 import stack
 from app import topics
 from app.replaying import debezium
+from app.trial.chain import CONNECT, hosts, register
 from app.trial.reading import Record
 from app.trial.recount import differences, recount
 from models.avro import HEADER
 from stack import mariadb
-from stack.registry import BASE
 from tests import golden_cases, live
 from tests.live import PATIENCE_S, until
 
 pytestmark = pytest.mark.cdc
 
-ROOT = Path(__file__).parents[1]
 RECORDED = Path(__file__).with_name("debezium")
-SHIPPED = ROOT / "connect" / "source-mariadb.json"
 TABLE = f"{mariadb.DATABASE}.{mariadb.TABLE}"
 #: the demo's rows (userid, timecreated [ms]); each came from this event
 SEED = [(2, 1561975200000), (3, 1561975200000), (3, 1561975300000)]
@@ -55,33 +51,15 @@ class Log:
 
     def follow(self, mode: str = "tombstone") -> None:
         """Register the connector as it ships: only hosts, names and the mode of deletes are other ones."""
-        host, port = self.servers.mariadb.split(":")
         changes = {
-            "database.hostname": host,
-            "database.port": port,
+            **hosts(self.servers),
             "database.server.id": next(numbers),
             "topic.prefix": self.prefix,
-            "schema.history.internal.kafka.bootstrap.servers": self.servers.broker,
             "schema.history.internal.kafka.topic": f"{self.prefix}.history",
             "transforms.unwrap.delete.tombstone.handling.mode": mode,
-            "key.converter.apicurio.registry.url": self._apicurio,
-            "value.converter.apicurio.registry.url": self._apicurio,
         }
-        shutil.copy(SHIPPED, self.directory / f"{self.prefix}.json")  # a connector's name is its file's
-        arguments = [f"--set={name}={value}" for name, value in changes.items()]
-        command = [str(ROOT / "connect" / "register.py"), "--url", self.servers.connect, *arguments]
-        done = subprocess.run(
-            [sys.executable, *command, str(self.directory / f"{self.prefix}.json")],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
-    @property
-    def _apicurio(self) -> str:
-        return f"{self.servers.registry.removesuffix(BASE)}/apis/registry/v2"
+        shipped = shutil.copy(CONNECT / "source-mariadb.json", self.directory / f"{self.prefix}.json")
+        register(self.servers.connect, shipped, changes)  # a connector's name is its file's
 
     def leave(self) -> None:
         """Remove the connector; its topics stay."""
@@ -130,19 +108,28 @@ def bare(message: bytes | None) -> bytes | None:
     return None if message is None else message[:1] + message[HEADER:]
 
 
+#: how a delete is written -> the recording of it (`tombstone` is Debezium's default) and how many of its records
+MODES = {
+    "tombstone": ("default", 6),
+    "rewrite": ("rewrite", 6),
+    "rewrite-with-tombstone": ("rewrite-with-tombstone", 7),
+    # nothing is written, so it ends before the tombstone
+    "drop": ("default", 5),
+    "delete-to-tombstone": ("default", 6),
+}
+
+
 def recorded(mode: str) -> list[tuple[bytes | None, bytes | None]]:
     """Keys and values that another Debezium wrote, ids aside (tests/debezium/PROVENANCE.md)."""
-    if mode == "rewrite-with-tombstone":
-        rows = recorded("rewrite")
-        return [*rows, (rows[-1][0], None)]
-    found = json.loads((RECORDED / f"{'default' if mode == 'tombstone' else mode}.records.json").read_text())["records"]
+    name, count = MODES[mode]
+    found = json.loads((RECORDED / f"{name}.records.json").read_text())["records"][:count]
     pairs = ((bytes.fromhex(one["key_hex"]), one["value_hex"]) for one in found)
     return [(bare(key), bare(bytes.fromhex(value)) if value else None) for key, value in pairs]
 
 
 def wrong(place: live.Place, visits: list[tuple[int, int]], events: int) -> list[str]:
     """What differs in the topics of a worker from a recount of the visits, after so many records."""
-    with place.worker() as worker:
+    with place.worker(forked=True) as worker:
         worker.wait_idle(timeout=PATIENCE_S, events=events)
     return differences(recount(visits), place.outputs(), scored=False)
 
@@ -179,9 +166,6 @@ def test_the_demos_rows_give_ksqls_rows(log: Log) -> None:
         assert [(r.key, r.value, r.at) for r in records] == [(key, value, at) for _, key, value, at in rows], topic
 
 
-MODES = ("tombstone", "rewrite", "rewrite-with-tombstone")
-
-
 @pytest.fixture(scope="module")
 def deleted(chain: stack.Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Log]]:
     """mode -> a log that saw the inserts, the update and the delete that were recorded in tests/debezium."""
@@ -209,24 +193,24 @@ def test_records_are_the_recorded_bytes(deleted: dict[str, Log], mode: str) -> N
     assert not any(r.headers for r in records)
 
 
-@pytest.mark.parametrize("mode", MODES[:2])
+@pytest.mark.parametrize("mode", MODES)
 def test_schemas_are_the_recorded_texts(deleted: dict[str, Log], mode: str) -> None:
     log = deleted[mode]
     log.records(len(SEED))
-    found = json.loads((RECORDED / f"{'default' if mode == 'tombstone' else mode}.schemas.json").read_text())
+    found = json.loads((RECORDED / f"{MODES[mode][0]}.schemas.json").read_text())
     for subject, one in found.items():
         url = f"{log.servers.registry}/subjects/{subject.replace('demo', log.prefix, 1)}/versions/1/schema"
         text = httpx.get(url, timeout=PATIENCE_S).text
         assert json.loads(text) == json.loads(one["schema"].replace("demo.demo", f"{log.prefix}.demo"))
 
 
-@pytest.mark.parametrize(("mode", "again"), list(zip(MODES, (0, 1, 1), strict=True)))
-def test_updates_and_deletes_are_more_rows_or_none(deleted: dict[str, Log], mode: str, again: int) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_updates_and_deletes_are_more_rows_or_none(deleted: dict[str, Log], mode: str) -> None:
     """It is an append stream: an update counts once more, a tombstone has no effect, a row rewritten for a delete
     counts once more."""
     log = deleted[mode]
     events = len(log.records(len(recorded(mode))))
-    visits = [*SEED, (5, 1561975400000), (6, 1561975400000), *[(6, 1561975400000)] * again]
+    visits = [*SEED, (5, 1561975400000), (6, 1561975400000), *[(6, 1561975400000)] * mode.startswith("rewrite")]
     assert wrong(log.place(), visits, events) == []
 
 
@@ -255,18 +239,19 @@ def test_a_nullable_column_added_in_mid_stream(log: Log) -> None:
 TRANSACTIONS, ROWS = 150, 3
 
 
-@pytest.mark.parametrize("log", ["cdc_killed"], indirect=True)
-def test_connect_killed_while_rows_arrive_loses_none(log: Log) -> None:
-    """kill -9 in the middle; started again, it goes on where it was: every log id is in the topic, in the end."""
+@pytest.mark.parametrize(("log", "end"), [("cdc_killed", "kill"), ("cdc_stopped", "stop")], indirect=["log"])
+def test_connect_that_ends_while_rows_arrive_loses_none(log: Log, end: str) -> None:
+    """kill -9 or SIGTERM in the middle; started again, it goes on where it was: every log id is in the topic."""
     log.insert(*SEED)
     log.follow()
     log.records(len(SEED))
     with ThreadPoolExecutor(1) as pool:
         many = [pool.submit(log.insert, *[(n, 1561975700000 + n)] * ROWS) for n in range(TRANSACTIONS)]
         log.records(len(SEED) + 10 * ROWS)
-        stack.kill("connect", log.servers.directory)
-        assert not many[-1].done(), "all was written before the kill"
-        stack.restart("connect", log.servers.directory)
+        assert not many[-1].done(), "all was written before the end"
+        if end == "kill":
+            stack.kill("connect", log.servers.directory)
+        stack.restart("connect", log.servers.directory)  # which sends SIGTERM to one that runs
         for one in many:
             one.result()
     written = {int(line) for line in log.sql(f"SELECT id FROM {TABLE}").split()}

@@ -142,6 +142,16 @@ def test_debeziums_user_may_read_the_log_and_nothing_else(chain: stack.Environme
 
 
 @pytest.mark.cdc
+def test_the_binlog_begins_with_the_table(chain: stack.Environment) -> None:
+    """Debezium's task ends with a NullPointerException where nothing was ever logged: its first position is null."""
+    events = mariadb.execute(chain.directory, "SHOW BINLOG EVENTS IN 'binlog.000001'")
+    statements = [line.split("\t")[-1] for line in events.splitlines() if "\tQuery\t" in line]
+    assert statements[0] == f"CREATE DATABASE IF NOT EXISTS {mariadb.DATABASE};"
+    assert f"CREATE TABLE IF NOT EXISTS {TABLE}" in statements[1]
+    assert not [one for one in statements if "IDENTIFIED" in one]  # a password has no place in a binlog
+
+
+@pytest.mark.cdc
 def test_a_committed_row_survives_kill_9(chain: stack.Environment) -> None:
     """MariaDB comes back on its port with the row; its table is not made anew."""
     mariadb.execute(chain.directory, "CREATE TABLE survivors (id INT PRIMARY KEY); INSERT INTO survivors VALUES (17)")

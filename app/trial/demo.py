@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,65 +18,69 @@ import stack
 from app.names import Names
 from app.replaying import oulad
 from app.settings import Settings
+from app.trial.feeds import Database, Feed, Replay
 from app.trial.tally import Tally
 from app.trial.view import line, picture
-from app.trial.workers import ROOT, TrialError, Worker, is_idle
-from stack.keeper import dying_with
+from app.trial.workers import TrialError, Worker, is_idle
 
 #: how often the picture is drawn, and a line printed where there is no terminal [s]
 PICTURE_S, LINE_S = 0.25, 2.0
-#: how long the replay may take to make the source topic [s]
-_TOPIC_S = 30.0
+#: how long the feed may take to make the source topic [s]; Connect is the slowest
+_TOPIC_S = 120.0
 
 
-async def run(directory: Path, presentation: oulad.Presentation, speed: float, console: Console) -> None:
+async def run(
+    directory: Path, one: oulad.Presentation, speed: float, console: Console, *, cdc: bool = False, limit: int | None
+) -> None:
     """Start all, show what happens until it is over (or, on a terminal, until Ctrl-C), stop all.
 
-    speed: seconds of the course a second, 0: as fast as it goes. Raises StackError or TrialError.
+    speed: seconds of the course a second, 0: as fast as it goes; cdc: through MariaDB and Debezium instead of a
+    replay into Kafka; limit: only the first so many rows. Raises StackError or TrialError.
     """
-    with console.status("starting Kafka and the schema registry …"):
-        stack.down(directory / "stack")
+    servers = directory / "stack"
+    what = "Kafka, the schema registry, MariaDB and Kafka Connect" if cdc else "Kafka and the schema registry"
+    with console.status(f"starting {what} …"):
+        stack.down(servers)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        servers = stack.up(directory / "stack", owner_pid=os.getpid())
-    variables = {
-        "RISK_BROKER": servers.broker,
-        "RISK_SCHEMA_REGISTRY": servers.registry,
-        "RISK_APP_ID": "demo",
-        "RISK_DATADIR": str(directory / "data"),
-    }
-    settings = Settings.from_env(variables)
-    replay = _start_replay(variables, presentation, speed, directory / "replay.log")
+        environment = stack.up(servers, cdc=cdc, owner_pid=os.getpid())
     try:
-        async with _consumer(settings, replay, directory / "replay.log") as consumer:
+        variables = {
+            "RISK_BROKER": environment.broker,
+            "RISK_SCHEMA_REGISTRY": environment.registry,
+            "RISK_APP_ID": "demo",
+            "RISK_DATADIR": str(directory / "data"),
+        }
+        feed: Feed
+        if cdc:
+            feed = Database(environment, oulad.generate([str(one)], limit=limit), speed)
+        else:
+            chosen = ["oulad", f"--module={one.module}", f"--presentation={one.code}", f"--speed={speed}"]
+            chosen += [] if limit is None else [f"--limit={limit}"]
+            feed = Replay(chosen, variables, directory / "replay.log")
+        async with _running(feed) as feeding, _consumer(Settings.from_env(variables), feeding) as consumer:
             with Worker(variables, directory / "worker.log") as worker:
                 console.print(f"worker and servers log to {directory}; /stats is on port {worker.port}")
-                await _show(f"moodle-risk · {presentation}", consumer, worker, replay, console)
+                title = f"moodle-risk · {one}{' · MariaDB → Debezium → Kafka' if cdc else ''}"
+                await _show(title, consumer, worker, feed, feeding, console)
     finally:
-        replay.terminate()
-        replay.wait()
-        stack.down(directory / "stack")
-
-
-def _start_replay(
-    variables: dict[str, str], one: oulad.Presentation, speed: float, log: Path
-) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "faust", "-A", "app", "replay", "oulad"]
-    command += ["--module", one.module, "--presentation", one.code, "--speed", str(speed)]
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            command,
-            env={**os.environ, **variables},
-            stdout=out,
-            stderr=out,
-            cwd=ROOT,
-            preexec_fn=dying_with(os.getpid()),
-        )
+        stack.down(servers)
 
 
 @asynccontextmanager
-async def _consumer(settings: Settings, replay: subprocess.Popen[bytes], log: Path) -> AsyncIterator[AIOKafkaConsumer]:
-    """A reader of the totals and the predictions, once the replay has made the source topic."""
+async def _running(feed: Feed) -> AsyncIterator[asyncio.Task[None]]:
+    """The feed at work, beside what is done meanwhile; it is stopped in the end."""
+    feeding = asyncio.create_task(feed.run())
+    try:
+        yield feeding
+    finally:
+        feeding.cancel()
+        await asyncio.gather(feeding, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _consumer(settings: Settings, feeding: asyncio.Task[None]) -> AsyncIterator[AIOKafkaConsumer]:
+    """A reader of the totals and the predictions, once the feed has made the source topic."""
     names = Names.of(settings)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.broker,
@@ -90,8 +92,10 @@ async def _consumer(settings: Settings, replay: subprocess.Popen[bytes], log: Pa
     try:
         until = time.monotonic() + _TOPIC_S
         while settings.source_topic not in await consumer.topics():
-            if replay.poll() or time.monotonic() > until:
-                raise TrialError(f"the replay did not begin:\n{log.read_text('utf-8', 'replace')[-500:]}")
+            if feeding.done():
+                feeding.result()  # raises what went wrong, if anything did
+            if time.monotonic() > until:
+                raise TrialError(f"no row came into {settings.source_topic} within {_TOPIC_S:g} s")
             await asyncio.sleep(0.1)
         consumer.subscribe([names.agg, names.prediction])
         yield consumer
@@ -100,7 +104,12 @@ async def _consumer(settings: Settings, replay: subprocess.Popen[bytes], log: Pa
 
 
 async def _show(
-    title: str, consumer: AIOKafkaConsumer, worker: Worker, replay: subprocess.Popen[bytes], console: Console
+    title: str,
+    consumer: AIOKafkaConsumer,
+    worker: Worker,
+    feed: Feed,
+    feeding: asyncio.Task[None],
+    console: Console,
 ) -> None:
     tally = Tally(_lost())
     events, looked, rate = 0, time.monotonic(), 0.0
@@ -115,12 +124,14 @@ async def _show(
                 count = stats["counts"].get("events", 0)
                 rate = 0.7 * rate + 0.3 * (count - events) / (now - looked)
                 events, looked = count, now
-            over = replay.poll() is not None and stats is not None and is_idle(stats) and events > 0
+            if feeding.done():
+                feeding.result()  # raises what went wrong, if anything did
+            over = feeding.done() and stats is not None and is_idle(stats) and events >= (feed.committed or 1)
             if console.is_terminal:
                 note = "All events are replayed. Ctrl-C stops everything." if over else "Ctrl-C stops everything."
-                live.update(picture(title, tally, stats, rate, note), refresh=True)
+                live.update(picture(title, tally, stats, rate, feed.committed, note), refresh=True)
             else:
-                console.print(line(tally, stats, rate), soft_wrap=True)
+                console.print(line(tally, stats, rate, feed.committed), soft_wrap=True)
                 if over:
                     return
 

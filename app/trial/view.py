@@ -18,28 +18,32 @@ SHOWN = 10
 _NOTE = "These are predictions, not facts. Students and days are real (OULAD, CC-BY 4.0); clock times are drawn."
 
 
-def picture(title: str, tally: Tally, stats: Mapping[str, Any] | None, rate: float, note: str) -> RenderableType:
-    """The whole picture; `rate`: events a second now, `stats`: the worker's /stats, None while it starts."""
+def picture(
+    title: str, tally: Tally, stats: Mapping[str, Any] | None, rate: float, committed: int | None, note: str
+) -> RenderableType:
+    """The whole picture; `rate`: events a second now, `stats`: the worker's /stats, None while it starts;
+    `committed`: rows the database has, None without one."""
     if stats is None:
         return Panel(Text("the worker is starting …"), title=title)
     return Panel(
-        Group(_figures(tally, stats, rate), _students(tally), Text(f"{_NOTE} {note}", style="dim")), title=title
+        Group(_figures(tally, stats, rate, committed), _students(tally), Text(f"{_NOTE} {note}", style="dim")),
+        title=title,
     )
 
 
-def line(tally: Tally, stats: Mapping[str, Any] | None, rate: float) -> str:
+def line(tally: Tally, stats: Mapping[str, Any] | None, rate: float, committed: int | None) -> str:
     """The same in one line, where there is no terminal."""
     if stats is None:
         return "the worker is starting …"
-    risky = tally.in_risk
+    risky, lag = tally.in_risk, _lag(stats, committed)
     return (
-        f"{_day(tally.now)}  {stats['counts'].get('events', 0):>9,} events  {rate:>7,.0f}/s  lag {_lag(stats):>6,}  "
+        f"{_day(tally.now)}  {stats['counts'].get('events', 0):>9,} events  {rate:>7,.0f}/s  lag {lag:>6,}  "
         f"{sum(tally.sessions.values()):>7,} sessions  {len(risky):>4} of {len(tally.risk)} students in risk, "
         f"{_percent(tally.share_lost(risky))} of them withdrew or failed"
     )
 
 
-def _figures(tally: Tally, stats: Mapping[str, Any], rate: float) -> Table:
+def _figures(tally: Tally, stats: Mapping[str, Any], rate: float, committed: int | None) -> Table:
     risky = tally.in_risk
     grid = Table.grid(padding=(0, 3))
     rows = [
@@ -51,7 +55,7 @@ def _figures(tally: Tally, stats: Mapping[str, Any], rate: float) -> Table:
             _percent(tally.share_lost(risky)),
         ),
         ("events a second", f"{rate:,.0f}", "of all students", _percent(tally.share_lost(list(tally.risk)))),
-        ("lag", f"{_lag(stats):,}", "sessions", f"{sum(tally.sessions.values()):,}"),
+        ("lag", f"{_lag(stats, committed):,}", "sessions", f"{sum(tally.sessions.values()):,}"),
     ]
     for left, a, right, b in rows:
         grid.add_row(f"[dim]{left}[/]", a, f"[dim]{right}[/]", b)
@@ -71,8 +75,11 @@ def _students(tally: Tally) -> Table:
     return table
 
 
-def _lag(stats: Mapping[str, Any]) -> int:
-    return int(sum(stats["lag"].values()))
+def _lag(stats: Mapping[str, Any], committed: int | None) -> int:
+    """Rows that were written and are not counted yet: behind the database where there is one, else behind Kafka."""
+    if committed is None:
+        return int(sum(stats["lag"].values()))
+    return max(0, committed - int(stats["counts"].get("events", 0)))
 
 
 def _day(ms: int) -> str:
