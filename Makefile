@@ -44,11 +44,17 @@ lint: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-up: $(READY) ## Kafka and a schema registry in the background, for `faust -A app worker`
-	@$(BIN)/python -m stack up .stack
+# `docker compose` where it answers, else nothing
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose)
 
-down: $(READY) ## stop what `make up` started
-	@$(BIN)/python -m stack down .stack
+up: ## the whole stack with docker compose; without Docker: Kafka and a schema registry
+	@if [ -n "$(COMPOSE)" ]; then $(PYTHON) docker/env.py && $(COMPOSE) up --detach --build; \
+	else echo "no docker compose here: Kafka and a schema registry only, for \`faust -A app worker\`"; \
+	  $(MAKE) --no-print-directory $(READY) && $(BIN)/python -m stack up .stack; fi
+
+down: ## stop what `make up` started; data stays
+	@if [ -n "$(COMPOSE)" ]; then $(COMPOSE) --profile ksql down; fi
+	@if [ -d .stack ]; then $(BIN)/python -m stack down .stack; fi
 
 clean: ## remove the virtual environment and what demo and up left
 	rm -rf $(VENV) .demo .stack

