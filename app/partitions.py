@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaProducer
 
+from app.faults import faults
 from app.producing import NO_HEADERS, Row, is_fenced, last_offset, new_producer, send_rows
 from app.tables import StateTable
 from models import front as fronts
@@ -100,6 +101,7 @@ class Partition:
                 log.warning("%s-%d: another worker has taken over", self._table.changelog, self.number)
                 return False
             self._table.write(self.number, state, offset)
+            await faults.at("written")
             if hot is not None:
                 self._remember(*hot)
             self._front = front or self._front
@@ -107,13 +109,16 @@ class Partition:
 
     async def _commit(self, rows: Mapping[Target, Sequence[Row]], state: Mapping[bytes, bytes]) -> int:
         await self._producer.begin_transaction()
+        await faults.at("begun")
         sent = []
         for (topic, partition), some in rows.items():
             sent += await send_rows(self._producer, topic, partition, some)
         changes: list[Row] = [(None, key, value, NO_HEADERS) for key, value in state.items()]
         logged = await send_rows(self._producer, self._table.changelog, self.number, changes)
         offset = await last_offset(sent + logged)
+        await faults.at("sent")
         await self._producer.commit_transaction()
+        await faults.at("committed")
         return offset
 
     def _remember(self, students: Roster, records: Sequence[bytes]) -> None:
@@ -166,6 +171,7 @@ class Owned:
         log.info("%s: taking over partitions %s (generation %d)", self._table.changelog, sorted(numbers), generation)
         opened = await asyncio.gather(*(self._open(n) for n in sorted(numbers)))
         self._partitions = {p.number: p for p in opened}
+        await faults.at("owned")
 
     async def release(self) -> None:
         """Let flushes under way finish, and own nothing."""

@@ -21,6 +21,7 @@ from app.codecs import rows
 from app.codecs.letters import Letter
 from app.codecs.log import LogDecoder
 from app.counts import Counts
+from app.faults import faults
 from app.names import Names
 from app.partitions import Target
 from app.producing import NO_HEADERS, Row
@@ -119,6 +120,7 @@ class Pipeline:
         async for round_ in rounds:
             if round_.frames:
                 await self.log.send_visits([[encode(f) for f in frames] for frames in round_.frames])
+                await faults.at("framed")
             for chunk in round_.done:
                 assert isinstance(chunk, Chunk)
                 self.log.processed(chunk)
@@ -224,6 +226,7 @@ class Pipeline:
             self._count(scored, out)
             if isinstance(batch.token, Chunk):
                 self.log.processed(batch.token)
+                await faults.at("processed")
 
     def model_headers(self) -> list[tuple[str, bytes | None]]:
         """What every prediction says of the model that made it."""

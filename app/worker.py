@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from typing import Any, NoReturn
 
 import faust.worker
 
 from app.errors import ConfigError
+from app.faults import faults
 from app.preflight import check_port, preflight
 
 
@@ -20,6 +22,7 @@ class Worker(faust.worker.Worker):
         """Run until stopped; exit code 1 if it cannot start or had to give up."""
         app: Any = self.app
         try:
+            faults.arm(os.environ)
             if app.conf.web_enabled:
                 check_port(app.conf.web_bind, app.conf.web_port)
             asyncio.run(preflight(app.pipeline))

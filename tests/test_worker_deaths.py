@@ -12,11 +12,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import stack
+from app.faults import POINTS, VARIABLE
 from app.trial.workers import Worker
 from tests.live import PATIENCE_S, Place, months, replayed, until
 
@@ -190,6 +193,39 @@ def asked_to_stop_while_it_takes_over(at: Place) -> None:
             assert time.monotonic() - began < 10
         worker.log.unlink()
     finish(at)
+
+
+def killed_at(point: str, at: Place) -> None:
+    """kill -9 at one place of a flush, again and again, RocksDB kept and wiped in turn."""
+    draw = random.Random(point)
+    for wiped in (False, True, False):
+        count = 1 if point == "owned" else draw.randrange(1, 30)
+        with at.worker(forked=True, **{VARIABLE: f"kill@{point}:{count}"}) as worker:
+            assert worker.process.wait(LONG_S) == -signal.SIGKILL, worker.tail()
+        if wiped:
+            shutil.rmtree(at.state())
+    finish(at)
+
+
+for point in POINTS:
+    SCENARIOS[f"killed_at_{point}"] = partial(killed_at, point)
+
+
+@scenario
+def suspended_between_sending_and_committing(at: Place) -> None:
+    """A worker that sleeps with its rows sent is fenced before it can commit them."""
+    with at.worker(1, forked=True, **{VARIABLE: "stop@sent:20"}) as first:
+        stopped(first)
+        with at.worker(2, forked=True) as second:
+            progress(second, 1_000)
+            first.process.send_signal(signal.SIGCONT)
+            second.wait_idle(timeout=LONG_S)
+
+
+def stopped(worker: Worker) -> None:
+    """Wait until the process has stopped itself."""
+    status = Path(f"/proc/{worker.process.pid}/status")
+    until(status.read_text, lambda text: "State:\tT" in text, timeout=LONG_S)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
