@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -15,6 +16,7 @@ from app.pipeline import Delivery, Pipeline
 from app.settings import Settings
 from app.tables import StateTable
 from app.transport.driver import SCHEME, Consumer
+from app.watchdog import LOOK_S, Standing, Watchdog, standing
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ class RiskApp(faust.App):
         #: set by the topology
         self.kafka: KafkaLog
         self.pipeline: Pipeline
+        #: made when the worker starts
+        self.watchdog: Watchdog
         timeout = settings.session_timeout_s
         super().__init__(
             settings.app_id,
@@ -132,13 +136,22 @@ class RiskApp(faust.App):
 
     async def on_start(self) -> None:
         """Connect what the streams write to."""
+        self.watchdog = Watchdog(self.settings.stall_timeout_s)
+        self.watchdog.start()
+        self.add_future(self._tell_watchdog())
         await super().on_start()
         if isinstance(self.consumer, Consumer):
             self.consumer.revoking = self.kafka.settle
             await self.kafka.start(self.consumer)
 
+    async def _tell_watchdog(self) -> None:
+        while not self.should_stop:
+            self.watchdog.tell(standing(self))
+            await asyncio.sleep(LOOK_S)
+
     async def on_stop(self) -> None:
         """Finish flushes, and commit."""
+        self.watchdog.tell(Standing("stopping", None, stopping=True))
         await self.kafka.settle()
         await super().on_stop()
 
@@ -146,3 +159,4 @@ class RiskApp(faust.App):
         """Disconnect: only now have the agents ended, which send until then."""
         await super().on_shutdown()
         await self.kafka.stop()
+        self.watchdog.over()

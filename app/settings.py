@@ -43,6 +43,9 @@ class Settings:
     session_timeout_s: float = _setting(
         6.0, "RISK_SESSION_TIMEOUT", "silence after which the group takes a worker for dead [s]"
     )
+    stall_timeout_s: float = _setting(
+        60.0, "RISK_STALL_TIMEOUT", "a worker that has something to do and makes no step for so long ends itself [s]"
+    )
     batch_rows: int = _setting(40_000, "RISK_BATCH_ROWS", "most visits in one flush or frame")
     replication: int = _setting(1, "RISK_REPLICATION", "replication factor of the topics the app declares")
 
@@ -94,6 +97,8 @@ class Settings:
             raise ConfigError(f"RISK_WEB_PORT: {self.web_port} is no port (1 to 65535)")
         if not 1 <= self.session_timeout_s <= 300:
             raise ConfigError(f"RISK_SESSION_TIMEOUT: {self.session_timeout_s:g} s is not within 1 to 300")
+        if not 5 <= self.stall_timeout_s <= 3600:
+            raise ConfigError(f"RISK_STALL_TIMEOUT: {self.stall_timeout_s:g} s is not within 5 to 3600")
         if not 1 <= self.batch_rows <= 1_000_000:
             raise ConfigError(f"RISK_BATCH_ROWS: {self.batch_rows} is not within 1 to 1000000")
         if self.replication < 1:

@@ -136,6 +136,19 @@ class Consumer(driver.Consumer):
             (tp.topic, tp.partition): max(0, end - self._ledger.done(tp, begun[tp])) for tp, end in self._ends.items()
         }
 
+    def waiting(self) -> tuple[str | None, tuple[int, ...]]:
+        """What is there to be processed, for a person, and a mark that changes whenever some of it has been.
+
+        Partitions that are held back do not count: they wait for another one, maybe another worker's.
+        Where nobody has answered how long the topics are, that is what is waited for.
+        """
+        lags = {tp: lag for tp, lag in self.lags().items() if lag and TP(*tp) not in self._held}
+        done = tuple(self._ledger.done(TP(*tp), self._begun[TP(*tp)]) for tp in lags)
+        if not lags:
+            return ("Kafka has not said where the topics end" if self._begun else None), (self.looks,)
+        (topic, partition), lag = max(lags.items(), key=lambda one: one[1])
+        return f"{lag} records of topic {topic} partition {partition} wait", done
+
     # -- commits: the processed prefix
 
     def ack(self, message: Any) -> bool:
