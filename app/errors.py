@@ -9,3 +9,7 @@ class ConfigError(Exception):
 
 class Hole(Exception):
     """Records between two fetches are missing: going on would lose them."""
+
+
+class Damaged(Exception):
+    """A local database cannot be read; it has been marked, and the next start rebuilds it."""

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import faust
 import rocksdict
-from faust.stores import rocksdb
 from faust.types import TP
 
+from app.store import Store
 from models.chunk import Chunk
 
 #: called with the partitions a worker owns from now on, before their changelog is read
@@ -50,13 +50,19 @@ class StateTable(faust.Table[bytes, bytes]):
         """Nothing to do for single events: whole chunks are applied above."""
 
     def read(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The records under `keys` [k] of one partition; None where there is none."""
+        """The records under `keys` [k] of one partition; None where there is none. Raises Damaged."""
         if self._in_memory:
             return [self._memory(partition).get(key) for key in keys]
-        return cast("list[bytes | None]", self._database(partition).get(list(keys)))
+        try:
+            return cast("list[bytes | None]", self._database(partition).get(list(keys)))
+        except Exception as error:  # rocksdict raises nothing else
+            self._files.fail(partition, error)
 
     def write(self, partition: int, records: Mapping[Any, bytes | None], offset: int) -> None:
-        """Write records of one partition, and that they stand in the changelog up to `offset`, at once."""
+        """Write records of one partition, and that they stand in the changelog up to `offset`, at once.
+
+        Raises Damaged.
+        """
         if self._in_memory:
             self._memory(partition).update(records)
             return
@@ -66,16 +72,23 @@ class StateTable(faust.Table[bytes, bytes]):
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        batch.put(rocksdb.Store.offset_key, b"%d" % offset)
-        self._database(partition).write(batch)
+        batch.put(Store.offset_key, b"%d" % offset)
+        try:
+            self._database(partition).write(batch)
+        except Exception as error:  # rocksdict raises nothing else
+            self._files.fail(partition, error)
 
     @property
     def _in_memory(self) -> bool:
-        return not isinstance(self.data, rocksdb.Store)
+        return not isinstance(self.data, Store)
+
+    @property
+    def _files(self) -> Store:
+        assert isinstance(self.data, Store)
+        return self.data
 
     def _database(self, partition: int) -> rocksdict.Rdict:
-        assert isinstance(self.data, rocksdb.Store)
-        return cast(rocksdict.Rdict, self.data._db_for_partition(partition))
+        return cast(rocksdict.Rdict, self._files._db_for_partition(partition))
 
     def _memory(self, partition: int) -> dict[bytes, bytes | None]:
         memory: dict[bytes, bytes | None] = cast(Any, self.data).data.setdefault(partition, {})

@@ -1,0 +1,78 @@
+"""RocksDB under Faust's table, which is only a copy: damaged, it is removed and read again from the changelog."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, NoReturn
+
+from faust.stores import STORES, rocksdb
+from faust.types import TP
+
+from app.errors import Damaged
+
+log = logging.getLogger(__name__)
+
+#: the store's name in URLs; Faust's own is replaced
+STORES.aliases["rocksdb"] = "app.store:Store"
+
+#: parts of RocksDB's errors that say nothing against the files: used by somebody else, disk full, no rights
+_NOT_THE_FILES = (
+    *("while lock file", "lock hold", "resource temporarily unavailable"),
+    *("no space left", "permission denied", "read-only file system", "too many open files"),
+)
+
+
+class Store(rocksdb.Store):
+    """Faust's RocksDB store that never stops for what is on its disk."""
+
+    def _open_for_partition(self, partition: int) -> Any:
+        """Open one partition's database; one that cannot be opened is removed.
+
+        Recovery finds no offset in a new one, and reads the whole changelog.
+        """
+        path = self.partition_path(partition)
+        if self._mark(partition).exists():
+            self._remove(partition, "it was found damaged")
+        try:
+            return super()._open_for_partition(partition)
+        except Exception as error:  # rocksdict raises nothing else
+            if not path.exists() or not _damage(error):
+                raise
+            self._remove(partition, str(error))
+            return super()._open_for_partition(partition)
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        """The offset of the changelog this partition's records reach. Raises Damaged."""
+        try:
+            return super().persisted_offset(tp)
+        except Exception as error:  # rocksdict raises nothing else
+            self.fail(tp.partition, error)
+
+    def fail(self, partition: int, error: Exception) -> NoReturn:
+        """A database that was open could not be read or written: the next start must not trust it.
+
+        Raises Damaged; `error` itself where the files are not to blame.
+        """
+        if not _damage(error):
+            raise error
+        self._mark(partition).touch()
+        path = self.partition_path(partition)
+        raise Damaged(f"{path} is damaged and will be rebuilt from the changelog at the next start: {error}") from error
+
+    def _remove(self, partition: int, why: str) -> None:
+        path = self.partition_path(partition)
+        log.error("%s is removed, and rebuilt from the changelog: %s", path, why)
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)  # not a directory at all
+        self._mark(partition).unlink(missing_ok=True)
+
+    def _mark(self, partition: int) -> Path:
+        path = self.partition_path(partition)
+        return path.with_name(f"{path.name}.damaged")
+
+
+def _damage(error: Exception) -> bool:
+    text = str(error).lower()
+    return not any(part in text for part in _NOT_THE_FILES)
