@@ -1,6 +1,6 @@
 # Everything here sets up what it needs: a virtual environment in .venv, servers in a per-user cache.
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test parity bench lint up down clean
+.PHONY: help demo smoke test parity chaos bench lint up down clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -34,6 +34,9 @@ test: lint ## lint, types, import contracts, and all tests with a real Kafka
 parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker
 	@$(BIN)/faust -A app parity --differences tests/golden/differences.json \
 	  $(filter-out %p37_sessions_topic_foreign.json,$(wildcard tests/golden/public/*))
+
+chaos: $(READY) ## kill, wipe, suspend and join workers, take servers away: every row recounted; JSON last
+	@$(BIN)/faust -A app chaos $(OPTS)
 
 bench: $(READY) ## speed on this machine: reading alone and the whole job; JSON last
 	@$(BIN)/python -m bench $(OPTS)

@@ -25,7 +25,7 @@ from app.replaying.rows import LogRows
 from app.replaying.sending import prepare, produce
 from app.settings import Settings
 from app.trial.reading import Record, read_topic
-from app.trial.recount import Truth, differences, recount
+from app.trial.recount import Truth, differences, recount, row_by_row
 from app.trial.workers import Worker
 from tests.nursery import ForkedWorker
 
@@ -193,24 +193,7 @@ class Course:
     def wrong(self, place: Place, *, scored: bool = True) -> list[str]:
         """What differs from the recount in a place's output topics, row by row where there can be no doubt."""
         outputs = place.outputs()
-        wrong = differences(self.truth, outputs, scored)
-        agg, predictions = outputs["MOODLE_LOGS_PREDICTION_AGG"], outputs["MOODLE_LOGS_PREDICTION"]
-        latest: dict[bytes | None, int] = {}
-        for record in agg:
-            activities = json.loads(record.value or b"{}")["ACTIVITIES"]
-            if activities <= latest.get(record.key, 0):
-                wrong.append(f"totals of {record.key!r}: {activities} after {latest[record.key]}")
-            latest[record.key] = activities
-        if scored and _by_key(agg) != _by_key(predictions):
-            wrong.append(f"{len(agg)} rows of totals, {len(predictions)} predictions, or not for the same moments")
-        return wrong
-
-
-def _by_key(records: Sequence[Record]) -> dict[bytes | None, list[int]]:
-    ats: dict[bytes | None, list[int]] = {}
-    for record in records:
-        ats.setdefault(record.key, []).append(record.at)
-    return ats
+        return differences(self.truth, outputs, scored) + row_by_row(outputs)
 
 
 def months(*, students: int = 2_000, days: int = 120, sessions: int = 30_000, seed: int = 7) -> LogRows:

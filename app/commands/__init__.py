@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from app.commands import demo, parity, replay, settings, smoke, train
+from app.commands import chaos, demo, parity, replay, settings, smoke, train
 
-__all__ = ["demo", "parity", "replay", "settings", "smoke", "train"]
+__all__ = ["chaos", "demo", "parity", "replay", "settings", "smoke", "train"]

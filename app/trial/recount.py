@@ -93,6 +93,30 @@ def differences(truth: Truth, topics: Mapping[str, Sequence[Record]], scored: bo
     return wrong
 
 
+def row_by_row(topics: Mapping[str, Sequence[Record]]) -> list[str]:
+    """What is wrong with the order of rows where every row is the state after a batch (RISK_EMIT=batch).
+
+    Totals only grow, and each was scored once. Something that was applied twice and taken back would show.
+    """
+    agg, predictions = topics["MOODLE_LOGS_PREDICTION_AGG"], topics["MOODLE_LOGS_PREDICTION"]
+    wrong, latest = [], dict[bytes, int]()
+    for record in agg:
+        key, activities = record.key or b"", json.loads(record.value or b"{}")["ACTIVITIES"]
+        if activities <= latest.get(key, 0):
+            wrong.append(f"totals of {key!r}: {activities} after {latest[key]}")
+        latest[key] = activities
+    if predictions and _by_key(agg) != _by_key(predictions):
+        wrong.append(f"{len(agg)} rows of totals, {len(predictions)} predictions, or not for the same moments")
+    return wrong[:5]
+
+
+def _by_key(records: Sequence[Record]) -> dict[bytes, list[int]]:
+    ats: defaultdict[bytes, list[int]] = defaultdict(list)
+    for record in records:
+        ats[record.key or b""].append(record.at)
+    return ats
+
+
 def _risk(record: Record) -> float:
     return float(json.loads(record.value)["PREDICTION"]) if record.value else math.nan
 
