@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 #: the entry point does the same where the package is installed; a bare checkout has none
 TRANSPORTS.aliases[SCHEME] = "app.transport.driver:Transport"
 
+#: memory of each partition's database [bytes]; Faust would allow three buffers of 64 MiB and a cache of 2 GiB
+ROCKSDB = {"write_buffer_size": 8 << 20, "max_write_buffer_number": 2, "block_cache_size": 8 << 20}
+
 #: a stream function: runs until its deliveries end
 Run = Callable[[AsyncIterator[Delivery]], Awaitable[None]]
 
@@ -102,7 +105,13 @@ class RiskApp(faust.App):
             f"{self.settings.app_id}-{name}-changelog", schema=ChunkSchema(), compacting=True, internal=False
         )
         table = StateTable(
-            self, name=name, key_type=bytes, value_type=bytes, changelog_topic=changelog, recovery_buffer_size=2
+            self,
+            name=name,
+            key_type=bytes,
+            value_type=bytes,
+            changelog_topic=changelog,
+            recovery_buffer_size=2,
+            options=ROCKSDB,
         )
         self.tables.add(table)
         return table

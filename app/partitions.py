@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 #: where rows go: topic, partition
 Target = tuple[str, int]
 #: most records kept in memory per partition; RocksDB holds the rest
-HOT_RECORDS = 200_000
+HOT_RECORDS = 50_000
 
 
 class Partition:

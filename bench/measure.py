@@ -66,7 +66,7 @@ async def whole_job(variables: dict[str, str], truth: Truth, log: Path) -> Run:
         worker.wait(lambda s: s["counts"].get("visits", 0) >= truth.events, timeout=PATIENCE_S)
         took, used = time.monotonic() - began, _cpu_s(worker) - cpu
         worker.wait_idle(timeout=60, events=truth.events)
-        rss_mb = _peak_mb(worker)
+        rss_mb = peak_mb(worker)
     settings = Settings.from_env(variables)
     names = Names.of(settings)
     outputs = {"MOODLE_LOGS_SESSIONS_PER_15MINS": names.sessions, "MOODLE_LOGS_PREDICTION_AGG": names.agg}
@@ -82,6 +82,16 @@ def _cpu_s(worker: Worker) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def _peak_mb(worker: Worker) -> float:
+def peak_mb(worker: Worker) -> float:
+    """The most memory the worker's process has had resident [MB]. Linux."""
+    return _status_mb(worker, "VmHWM")
+
+
+def resident_mb(worker: Worker) -> float:
+    """The memory the worker's process has resident now [MB]. Linux."""
+    return _status_mb(worker, "VmRSS")
+
+
+def _status_mb(worker: Worker, field: str) -> float:
     status = Path(f"/proc/{worker.process.pid}/status").read_text()
-    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith(field))
