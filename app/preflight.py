@@ -56,7 +56,7 @@ async def _declared(settings: Settings) -> Declared:
     """What the source topic's latest schema declares, judged as KSQL's CREATE STREAM does."""
     subject = f"{settings.source_topic}-value"
     try:
-        with _silent("app.codecs.registry"):
+        with silent("app.codecs.registry"):
             latest = await asyncio.wait_for(Schemas(settings.schema_registry).latest(subject), PATIENCE_S)
     except asyncio.TimeoutError:
         raise ConfigError(
@@ -73,7 +73,7 @@ async def connect(settings: Settings) -> AIOKafkaAdminClient:
     """An admin client of the brokers. Raises ConfigError if none answers."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers, request_timeout_ms=int(PATIENCE_S * 1000))
     try:
-        with _silent("aiokafka"):
+        with silent("aiokafka"):
             await asyncio.wait_for(admin.start(), PATIENCE_S)
     except (KafkaError, OSError, asyncio.TimeoutError) as error:
         raise ConfigError(f"no Kafka broker answers at {settings.broker}: start it, or set RISK_BROKER") from error
@@ -92,7 +92,7 @@ def check_port(host: str, port: int) -> None:
 
 
 @contextmanager
-def _silent(logger: str) -> Iterator[None]:
+def silent(logger: str) -> Iterator[None]:
     """Keep a library's word on each failed try back: the one line that matters is ours."""
     found = logging.getLogger(logger)
     level = found.level

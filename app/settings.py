@@ -89,9 +89,9 @@ class Settings:
             if value not in allowed:
                 raise ConfigError(f"RISK_{variable[5:]}: {value!r} is none of {', '.join(allowed)}")
         for variable, name in (("RISK_SOURCE_TOPIC", self.source_topic), ("RISK_APP_ID", self.app_id)):
-            if not _is_topic_name(name):
+            if not is_topic_name(name):
                 raise ConfigError(f"{variable}: {name!r} is no topic name (1 to 200 letters, digits, '.', '_' or '-')")
-        if self.topic_prefix and not _is_topic_name(self.topic_prefix):
+        if self.topic_prefix and not is_topic_name(self.topic_prefix):
             raise ConfigError(f"RISK_TOPIC_PREFIX: {self.topic_prefix!r} may hold letters, digits, '.', '_' and '-'")
         if not 0 < self.web_port < 65536:
             raise ConfigError(f"RISK_WEB_PORT: {self.web_port} is no port (1 to 65535)")
@@ -111,7 +111,8 @@ class Settings:
         return "\n".join(f"  {v:<22} {d:<38} {t}" for v, d, t in rows)
 
 
-def _is_topic_name(name: str) -> bool:
+def is_topic_name(name: str) -> bool:
+    """Whether a topic may be called so, with room for what is put around it."""
     return 0 < len(name) <= 200 and all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
 
 

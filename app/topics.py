@@ -64,7 +64,7 @@ async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replicati
                 f"topic {topic.name} has {there[topic.name]} partitions and must have {topic.partitions}: "
                 "delete it, or set another RISK_APP_ID or RISK_TOPIC_PREFIX"
             )
-    configs = await _configs(admin, [t.name for t in existing])
+    configs = await configs_of(admin, [t.name for t in existing])
     return [line for topic in existing for line in _unfit(topic, configs.get(topic.name, {}))]
 
 
@@ -96,7 +96,7 @@ async def _create(admin: AIOKafkaAdminClient, topic: Topic, replication: int) ->
         raise ConfigError(f"topic {topic.name} cannot be created: {why}")
 
 
-async def _configs(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+async def configs_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> dict[str, dict[str, str]]:
     """The configuration of each topic; nothing where the broker does not let us look."""
     if not topics:
         return {}
