@@ -17,7 +17,7 @@ DIRECTORY = Path(".demo")
 
 UP = """Start what does not run yet, wait until it is ready, print the environment that leads to it and write
 it to DIRECTORY/env, for a shell to load (. DIRECTORY/env). The first time, about 160 MB are downloaded
-(with --cdc 45 more)."""
+(with --cdc 45 more, with --search 74 more)."""
 DOWN = "Stop what `up` started in DIRECTORY, and nothing else. Data and logs stay."
 STATUS = "Print each server with pid, ports and whether it is ready. Exit code: 0 if all are ready, 1 if not."
 FOR = "stop them after that time at the latest, default %(default)g"
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--registry-port", type=int, metavar="PORT", help="default: a free one")
     up.add_argument("--no-registry", action="store_true", help="only Kafka")
     up.add_argument("--cdc", action="store_true", help="MariaDB, and Kafka Connect with Debezium, too")
+    up.add_argument("--search", action="store_true", help="OpenSearch, the tests' stand-in for Elasticsearch, too")
     up.add_argument("--for", dest="hours", type=hours, default=stack.HOURS, metavar="HOURS", help=FOR)
     up.add_argument("--owner", type=int, metavar="PID", help="stop them too when this process dies")
     down = commands.add_parser("down", help="stop them", description=DOWN)
@@ -73,6 +74,7 @@ def up(arguments: argparse.Namespace) -> int:
         registry_port=arguments.registry_port,
         registry=not arguments.no_registry,
         cdc=arguments.cdc,
+        search=arguments.search,
         hours=arguments.hours,
         owner_pid=arguments.owner,
     )

@@ -18,7 +18,10 @@ from stack.life import SERVERS, START_S, await_ready, end, launch, place, runs, 
 from stack.mariadb import MARIADB
 from stack.orders import Files, Orders
 from stack.registry import REGISTRY
+from stack.search import SEARCH
 
+#: what is started, and downloaded, on request only: the option that asks for it -> the servers
+ON_REQUEST: Mapping[str, tuple[str, ...]] = {"cdc": (MARIADB.name, CONNECT.name), "search": (SEARCH.name,)}
 #: life of servers that nobody stops [h]
 HOURS = 12.0
 
@@ -50,6 +53,11 @@ class Environment:
         """Base URL of Kafka Connect. Raises StackError if none runs."""
         return self._get("RISK_CONNECT", "Kafka Connect")
 
+    @property
+    def search(self) -> str:
+        """Base URL of OpenSearch. Raises StackError if none runs."""
+        return self._get("RISK_SEARCH", "OpenSearch")
+
     def __str__(self) -> str:
         """Lines for a shell to load."""
         pairs = sorted(self.variables.items())
@@ -77,8 +85,10 @@ def up(
     *,
     kafka_port: int | None = None,
     registry_port: int | None = None,
+    kafka: bool = True,
     registry: bool = True,
     cdc: bool = False,
+    search: bool = False,
     hours: float = HOURS,
     owner_pid: int | None = None,
 ) -> Environment:
@@ -86,12 +96,12 @@ def up(
 
     The servers end with `down`, after `hours`, or when the process `owner_pid` dies, whichever is first.
     Those that ran before keep their ports, owner and end. `cdc`: MariaDB and Kafka Connect too, and
-    always the registry. Raises StackError, having stopped what it started.
+    always Kafka and the registry. `search`: OpenSearch too. Raises StackError, having stopped what it started.
     """
     directory = usable(directory)
-    wanted = {KAFKA.name: kafka_port} | ({REGISTRY.name: registry_port} if registry or cdc else {})
-    if cdc:
-        wanted |= {MARIADB.name: None, CONNECT.name: None}
+    wanted = {KAFKA.name: kafka_port} if kafka or cdc else {}
+    wanted |= {REGISTRY.name: registry_port} if registry or cdc else {}
+    wanted |= dict.fromkeys(requested(cdc=cdc, search=search))
     with alone(directory / "lock", START_S):
         for name, port in wanted.items():
             if port is not None:
@@ -112,10 +122,15 @@ def up(
         return publish(directory)
 
 
-def fetch(*, cdc: bool = False) -> None:
+def fetch(*, cdc: bool = False, search: bool = False) -> None:
     """Have everything here that `up` needs. Raises StackError: Unavailable if something cannot be had."""
-    optional = () if cdc else (MARIADB.name, CONNECT.name)
-    gather([name for name in SERVERS if name not in optional])
+    always = SERVERS.keys() - requested(**dict.fromkeys(ON_REQUEST, True))
+    gather([name for name in SERVERS if name in always | requested(cdc=cdc, search=search)])
+
+
+def requested(**options: bool) -> set[str]:
+    """The servers that the options which are set ask for."""
+    return {name for option, wished in options.items() if wished for name in ON_REQUEST[option]}
 
 
 def gather(names: Sequence[str]) -> dict[str, list[Path]]:

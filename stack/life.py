@@ -19,10 +19,11 @@ from stack.kafka import KAFKA
 from stack.mariadb import MARIADB
 from stack.orders import Files, Orders
 from stack.registry import REGISTRY
+from stack.search import SEARCH
 from stack.server import Place, Server
 
 #: in the order in which they are started: the registry's JVM wakes up while Kafka formats its storage
-SERVERS: Mapping[str, Server] = {server.name: server for server in (REGISTRY, KAFKA, MARIADB, CONNECT)}
+SERVERS: Mapping[str, Server] = {server.name: server for server in (REGISTRY, KAFKA, MARIADB, CONNECT, SEARCH)}
 
 #: how long a server may take to become ready [s]
 START_S = 90.0
@@ -52,7 +53,7 @@ def start(files: Files, like: Orders, parts: Sequence[Path], port: int | None) -
     server = SERVERS[files.name]
     end(files)  # a server that has lost its keeper
     before = Orders.read(files.orders).ports if files.orders.exists() else {}
-    chosen = ports.choose(server.ports, port, before)
+    chosen = ports.choose(server.ports, port, before, server.highest_port)
     files.home.mkdir(exist_ok=True)
     argv = tuple(server.command(Place(files.home, chosen, others(files)), parts))
     replace(like, name=server.name, argv=argv, ports=chosen, grace_s=server.grace_s).write(files.orders)

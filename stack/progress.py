@@ -39,7 +39,7 @@ def lines(label: str, total: int, console: Console) -> Callable[[int], None]:
         nonlocal done, said
         with lock:
             done += count
-            if done >= total or time.monotonic() - said >= LINE_S:
+            if (total and done >= total) or time.monotonic() - said >= LINE_S:
                 said = time.monotonic()
                 say()
 

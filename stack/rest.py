@@ -23,9 +23,10 @@ def url(place: Place, path: str = "") -> str:
     return f"http://{HOST}:{place.ports['http']}{path}"
 
 
-def ask(place: Place, method: str, path: str, payload: object = None) -> dict[str, Any]:
+def ask(place: Place, method: str, path: str, payload: object = None, *, signed: bool = True) -> dict[str, Any]:
     """The object the server answers with.
 
+    signed: its answers carry IDENTITY; one that cannot be told to must be known by what it answers.
     Raises OSError, HTTPException or ValueError where there is no good answer, or it is a stranger's.
     """
     connection = HTTPConnection(HOST, place.ports["http"], timeout=ASK_S)
@@ -38,6 +39,6 @@ def ask(place: Place, method: str, path: str, payload: object = None) -> dict[st
         connection.close()
     if response.status != 200 or not isinstance(answer, dict):
         raise ValueError(f"HTTP {response.status}")
-    if response.getheader(IDENTITY) != identity(place):
+    if signed and response.getheader(IDENTITY) != identity(place):
         raise ValueError("another server answers")
     return answer

@@ -10,6 +10,8 @@ from stack.errors import Unavailable
 
 #: the one address anything here listens on
 HOST = "127.0.0.1"
+#: the highest port there is
+HIGHEST_PORT = 65535
 #: how long a question to a server may take [s]
 ASK_S = 2.0
 
@@ -50,6 +52,8 @@ class Server:
     needs: tuple[str, ...] = ()
     #: between SIGTERM and SIGKILL [s]
     grace_s: float = 10.0
+    #: the highest port it can listen on
+    highest_port: int = HIGHEST_PORT
 
 
 def find_java() -> Path:

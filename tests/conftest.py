@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,18 +11,21 @@ import pytest
 
 import stack
 from tests import live
+from tests.opensearch import Node
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
 def servers() -> None:
     """What servers are made of is here. Without it tests are skipped, but in CI, where they must run."""
-    have(cdc=False)
+    have()
 
 
-def have(*, cdc: bool) -> None:
-    """Have what servers are made of; skip the test where it cannot be had, and fail it in CI."""
+def have(**requested: bool) -> None:
+    """Have what servers are made of, those on request too; skip the test where it cannot be had, fail it in CI."""
     try:
-        stack.fetch(cdc=cdc)
+        stack.fetch(**requested)
     except stack.Unavailable as error:
         missing = str(error)
     else:
@@ -52,6 +56,24 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environmen
     directory = tmp_path_factory.mktemp("chain")
     yield stack.up(directory, cdc=True, owner_pid=os.getpid())
     stack.down(directory)
+
+
+@pytest.fixture(scope="session")
+def search_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
+    """OpenSearch alone, for the tests marked `search`: each test has indices of its own, or says that it shares."""
+    have(search=True)
+    directory = tmp_path_factory.mktemp("search")
+    yield stack.up(directory, kafka=False, registry=False, search=True, owner_pid=os.getpid())
+    stack.down(directory)
+
+
+@pytest.fixture(scope="session")
+def node(search_node: stack.Environment) -> Node:
+    """That node, with the index template as it ships."""
+    one = Node(search_node.search)
+    template = json.loads((ROOT / "connect" / "index-template.json").read_text(encoding="utf-8"))
+    assert one.ask("PUT", "/_index_template/moodle-risk", template) == {"acknowledged": True}
+    return one
 
 
 @pytest.fixture

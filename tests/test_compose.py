@@ -73,7 +73,7 @@ def test_the_whole_stack_is_there() -> None:
         *("kafka", "registry", "mariadb", "connect", "elasticsearch", "kibana", "worker"),
         *("ksql", "ksql-cli"),
     }
-    assert {"topics", "registry-init", "index-template", "connectors"} == ONCE
+    assert {"topics", "registry-init", "index-template", "connectors", "dashboard"} == ONCE
     assert {name for name, service in SERVICES.items() if service.get("profiles")} == {"ksql", "ksql-cli"}
 
 
@@ -157,12 +157,13 @@ def test_everything_is_there_before_it_is_used() -> None:
     assert "topics" in before("connect")
     assert "topics" in before("registry")
     assert "elasticsearch" in before("kibana")
+    assert "kibana" in before("dashboard")
     assert {"topics", "connectors"} <= before("ksql")
 
 
 def test_every_path_is_in_the_repository() -> None:
     paths = {path for service in SERVICES.values() for path in paths_of(service)}
-    assert {"./connect", "./docker/mariadb", "./ksql", "docker/connect/Dockerfile"} <= paths
+    assert {"./connect", "./kibana", "./docker/mariadb", "./ksql", "docker/connect/Dockerfile"} <= paths
     for path in paths:
         assert (ROOT / path).exists(), path
     for source in re.findall(r"^COPY ((?!--from).*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):

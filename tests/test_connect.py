@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,8 @@ from app.names import Names
 from app.settings import Settings
 from connect import register
 from tests import golden_cases
+from tests.sinks import Document, Record, documents, index_of
+from tests.stub import Answering, served
 
 CONNECT = Path(__file__).parent.parent / "connect"
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -25,18 +24,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 SINKS = {name: config for name, config in CONFIGS.items() if name.startswith("sink-")}
 SOURCES = {name: config for name, config in CONFIGS.items() if name.startswith("source-")}
+#: sinks of events, not of tables: a document is a record, and its id says where that stands
+EVENTS = {"sink-predictions-history"}
 #: sinks whose documents have their record's key for id
-KEYED = {name: config for name, config in SINKS.items() if name != "sink-predictions-history"}
+KEYED = {name: config for name, config in SINKS.items() if name not in EVENTS}
 TEMPLATE = json.loads((CONNECT / "index-template.json").read_text())
 NAMES = Names.of(Settings())
-
-Document = dict[str, Any]
-Record = tuple[bytes | None, bytes | None]
-
-
-def index_of(config: Mapping[str, str]) -> str:
-    """The index a sink writes to: the topic's name, routed, in lower case."""
-    return config["topics"].lower() + config.get("transforms.latest.replacement", "$1").removeprefix("$1").lower()
 
 
 def fields_of(case: str, topic: str) -> set[str]:
@@ -105,6 +98,13 @@ def test_a_keyed_sink_takes_the_keys_bytes_and_deletes_on_tombstones(name: str) 
     assert config["key.converter.converter.encoding"] == "ISO-8859-1"
 
 
+@pytest.mark.parametrize("name", sorted(EVENTS))
+def test_a_sink_of_events_keeps_each_of_them_whatever_its_key(name: str) -> None:
+    """Keyed, it would keep the last prediction of a student, and nobody could say when the first warning was."""
+    assert SINKS[name]["key.ignore"] == "true"
+    assert SINKS[name]["behavior.on.null.values"] == "ignore"
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_source_holds_no_secret_and_no_name_that_debezium_3_ignores(name: str) -> None:
     config = SOURCES[name]
@@ -126,32 +126,6 @@ def test_both_sources_write_the_same_records() -> None:
 
 
 # --- what a sink leaves ---
-
-
-def documents(config: Mapping[str, str], records: Sequence[tuple[int, Record]]) -> dict[str, Document]:
-    """What is in the index after records at their offsets, as Confluent's sink and Elasticsearch treat them.
-
-    Sink (DataConverter.java): the id is the key as converted, or topic+partition+offset; a null is a delete, or is
-    left out; keyed writes carry the offset as external version. Elasticsearch: a version that is not above the
-    document's, or its grave's, is a conflict, which the sink takes for done.
-    """
-    found: dict[str, Document] = {}
-    versions: dict[str, int] = {}
-    for offset, (key, value) in records:
-        if config["key.ignore"] == "true":
-            if value is not None:
-                found[f"{config['topics']}+0+{offset}"] = json.loads(value)
-            continue
-        assert key is not None
-        name = key.decode(config.get("key.converter.converter.encoding", "UTF-8"), errors="replace")
-        if offset <= versions.get(name, -1):
-            continue
-        versions[name] = offset
-        if value is not None:
-            found[name] = json.loads(value)
-        elif config["behavior.on.null.values"] == "delete":
-            found.pop(name, None)
-    return found
 
 
 def final(records: Sequence[Record]) -> list[Document]:
@@ -222,14 +196,11 @@ def test_predictions_are_kept_as_the_latest_per_student_and_as_a_history() -> No
 # --- the command ---
 
 
-class Stub(ThreadingHTTPServer):
+class Stub(Answering):
     """The part of Connect's REST that the command uses; `script` says what states a connector goes through."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        super().__init__()
         self.unmounted = 2
         self.busy = 1
         self.configs: dict[str, dict[str, str]] = {}
@@ -241,7 +212,7 @@ class Stub(ThreadingHTTPServer):
             "org.apache.kafka.connect.errors.ConnectException: outer\n\tat A.b(C.java:1)\nCaused by: java.net.X: gone\n"
         )
 
-    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+    def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
         if self.unmounted:
             self.unmounted -= 1
             return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
@@ -250,7 +221,7 @@ class Stub(ThreadingHTTPServer):
             return 200, {"version": "4.1.1", "commit": "x"}
         name = path.split("/")[2]
         if method == "PUT":
-            return self._put(name, body)
+            return self._put(name, json.loads(body))
         if method == "POST":
             return 202, {}
         connector, tasks = self.script.pop(0) if len(self.script) > 1 else self.script[0]
@@ -268,43 +239,12 @@ class Stub(ThreadingHTTPServer):
         return status, {"name": name}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Stub
-
-    def _do(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
-        status, answer = self.server.answer(self.command, self.path, body)
-        data = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_PUT = do_POST = _do
-
-    def log_message(self, *_: object) -> None:
-        """Quietly."""
-
-
 @pytest.fixture
 def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     monkeypatch.setattr(register, "LOOK_S", 0.005)
     monkeypatch.setattr(register, "SETTLED_S", 0.02)
-    with _served(Stub()) as stub:
+    with served(Stub()) as stub:
         yield stub
-
-
-@contextmanager
-def _served(stub: Stub) -> Iterator[Stub]:
-    thread = threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield stub
-    finally:
-        stub.shutdown()
-        thread.join()
-        stub.server_close()
 
 
 @pytest.fixture
@@ -366,7 +306,7 @@ def test_what_never_runs_ends_when_time_is_out(
     rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rest.script = [("RUNNING", [])]
-    assert run("sink-agg", timeout=0.2) == 1
+    assert run("sink-agg", timeout=1) == 1
     assert capsys.readouterr().err == "register: sink-agg does not run: RUNNING and no task (gave up)\n"
 
 

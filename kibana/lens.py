@@ -1,0 +1,254 @@
+"""Lens, as far as the panels use it: columns (what is asked of an index) and charts (how the answer is drawn).
+
+A column is the dict that Lens stores; its id is the key it has in its layer. Only operations that Elasticsearch and
+OpenSearch answer alike are here, so that tests can ask a real node (tests/lens.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from views import View
+
+Column = dict[str, Any]
+
+PERCENT = {"id": "percent", "params": {"decimals": 0}}
+NUMBER = {"id": "number", "params": {"decimals": 0}}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Columns over one data view; bucketed ones come first, the outermost foremost."""
+
+    view: View
+    columns: Mapping[str, Column]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What is drawn, and what is asked for it."""
+
+    kind: str
+    visualization: dict[str, Any]
+    layers: Mapping[str, Layer]
+    #: KQL that every document must match
+    query: str = ""
+
+    def state(self) -> dict[str, Any]:
+        """As Lens stores it; the layers' data views are references beside it."""
+        layers = {
+            name: {"columnOrder": list(layer.columns), "columns": dict(layer.columns), "incompleteColumns": {}}
+            for name, layer in self.layers.items()
+        }
+        return {
+            "datasourceStates": {"formBased": {"layers": layers}},
+            "visualization": self.visualization,
+            "query": kql(self.query),
+            "filters": [],
+            "internalReferences": [],
+            "adHocDataViews": {},
+        }
+
+
+def kql(query: str) -> dict[str, str]:
+    """A query in Kibana's language."""
+    return {"query": query, "language": "kuery"}
+
+
+# --- columns ---
+
+
+def _column(operation: str, field: str, label: str, kind: str, bucketed: bool, params: dict[str, Any]) -> Column:
+    return {
+        "operationType": operation,
+        "sourceField": field,
+        "label": label,
+        "customLabel": True,
+        "dataType": kind,
+        "isBucketed": bucketed,
+        "scale": "ordinal" if bucketed else "ratio",
+        "params": params,
+    }
+
+
+def count(label: str) -> Column:
+    """How many documents."""
+    return _column("count", "___records___", label, "number", False, {"emptyAsNull": False, "format": NUMBER})
+
+
+def distinct(field: str, label: str, where: str = "") -> Column:
+    """How many different values; exact to some thousands, then about."""
+    column = _column("unique_count", field, label, "number", False, {"emptyAsNull": False, "format": NUMBER})
+    return column | ({"filter": kql(where)} if where else {})
+
+
+def number(operation: str, field: str, label: str, format: dict[str, Any] = NUMBER) -> Column:
+    """sum, average, median, min or max of a number."""
+    return _column(operation, field, label, "number", False, {"format": format})
+
+
+def moment(operation: str, field: str, label: str) -> Column:
+    """min or max of a time."""
+    return _column(operation, field, label, "date", False, {})
+
+
+def values(field: str, label: str, size: int, by: str = "", descending: bool = True) -> Column:
+    """One bucket per value, at most `size`; the first by a column of the layer, or in the values' own order."""
+    order = {"type": "column", "columnId": by} if by else {"type": "alphabetical", "fallback": False}
+    params = {
+        "size": size,
+        "orderBy": order,
+        "orderDirection": "desc" if descending else "asc",
+        "otherBucket": False,
+        "missingBucket": False,
+        "parentFormat": {"id": "terms"},
+    }
+    return _column("terms", field, label, "string", True, params)
+
+
+def every(interval: str, field: str, label: str) -> Column:
+    """One bucket per day ("1d") or week ("1w"), also where nothing happened."""
+    params = {"interval": interval, "includeEmptyRows": True, "dropPartials": False}
+    return _column("date_histogram", field, label, "date", True, params) | {"scale": "interval"}
+
+
+def steps(field: str, label: str, bounds: Sequence[tuple[int, int | None, str]]) -> Column:
+    """One bucket per range: from, to (not included; None: no end), and what it is called."""
+    params = {
+        "type": "range",
+        "ranges": [{"from": low, "to": high, "label": name} for low, high, name in bounds],
+        "maxBars": "auto",
+        "parentFormat": {"id": "range", "params": {"template": "arrow_right", "replaceInfinity": True}},
+    }
+    return _column("range", field, label, "string", True, params)
+
+
+def line_at(value: float, label: str) -> Column:
+    """A number that is nobody's answer: a line in a chart."""
+    column = _column("static_value", "", label, "number", False, {"value": f"{value:g}", "format": PERCENT})
+    del column["sourceField"]
+    return column | {"isStaticValue": True, "references": []}
+
+
+def difference(id: str, label: str, formula: str, first: Column, second: Column) -> dict[str, Column]:
+    """The columns of `first - second`, which `formula` spells; Lens keeps a formula beside what it parsed it into."""
+    ids = [f"{id}X{i}" for i in range(3)]
+    part = {"label": f"Part of {label}", "customLabel": True}
+    ast = {
+        "type": "function",
+        "name": "subtract",
+        "args": ids[:2],
+        "location": {"min": 0, "max": len(formula)},
+        "text": formula,
+    }
+    whole = {"dataType": "number", "isBucketed": False, "scale": "ratio"}
+    return {
+        ids[0]: first | part,
+        ids[1]: second | part,
+        ids[2]: {"operationType": "math", "params": {"tinymathAst": ast}, "references": ids[:2], **whole, **part},
+        id: {
+            "operationType": "formula",
+            "label": label,
+            "customLabel": True,
+            "params": {"formula": formula, "isFormulaBroken": False, "format": NUMBER},
+            "references": ids[2:],
+            **whole,
+        },
+    }
+
+
+# --- charts ---
+
+
+def figure(view: View, columns: Mapping[str, Column], subtitle: str, query: str = "") -> Chart:
+    """One big number: the last column."""
+    shown = {"metricAccessor": list(columns)[-1], "subtitle": subtitle, "showBar": False}
+    return Chart("lnsMetric", {"layerId": "data", "layerType": "data", **shown}, {"data": Layer(view, columns)}, query)
+
+
+def table(view: View, columns: Mapping[str, Column], by: str, descending: bool = True, query: str = "") -> Chart:
+    """Rows, sorted by a column."""
+    shown = {
+        "columns": [
+            {"columnId": id, "alignment": "left" if one["isBucketed"] else "right"} for id, one in columns.items()
+        ],
+        "sorting": {"columnId": by, "direction": "desc" if descending else "asc"},
+        "paging": {"enabled": True, "size": 10},
+    }
+    layers = {"data": Layer(view, columns)}
+    return Chart("lnsDatatable", {"layerId": "data", "layerType": "data", **shown}, layers, query)
+
+
+def grid(view: View, across: Column, down: Column, value: Column) -> Chart:
+    """A field of numbers; the colour only repeats what stands in each cell."""
+    shown = {
+        "shape": "heatmap",
+        "layerId": "data",
+        "layerType": "data",
+        "xAccessor": "across",
+        "yAccessor": "down",
+        "valueAccessor": "value",
+        "legend": {"isVisible": True, "position": "right", "type": "heatmap_legend"},
+        "gridConfig": {
+            "type": "heatmap_grid",
+            "isCellLabelVisible": True,
+            "isXAxisLabelVisible": True,
+            "isYAxisLabelVisible": True,
+            "isXAxisTitleVisible": True,
+            "isYAxisTitleVisible": True,
+        },
+    }
+    return Chart("lnsHeatmap", shown, {"data": Layer(view, {"down": down, "across": across, "value": value})})
+
+
+@dataclass(frozen=True)
+class Series:
+    """One layer of a chart with axes: `shape` is bar, bar_horizontal or line; `axis` the one it is read from."""
+
+    shape: str
+    view: View
+    x: Column
+    y: Column
+    axis: str = "left"
+
+
+def axes(
+    series: Mapping[str, Series], x: str, left: str, right: str = "", limit: tuple[float, str] | None = None
+) -> Chart:
+    """Bars and lines over one x axis, with titles of the axes; series differ in shape and in name, not in colour alone.
+
+    limit: a dashed horizontal line on the left axis, and its name.
+    """
+    layers = {name: Layer(one.view, {f"{name}-x": one.x, f"{name}-y": one.y}) for name, one in series.items()}
+    drawn: list[dict[str, Any]] = [
+        {
+            "layerId": name,
+            "layerType": "data",
+            "seriesType": one.shape,
+            "xAccessor": f"{name}-x",
+            "accessors": [f"{name}-y"],
+            "yConfig": [{"forAccessor": f"{name}-y", "axisMode": one.axis}],
+        }
+        for name, one in series.items()
+    ]
+    if limit is not None:
+        layers["limit"] = Layer(next(iter(series.values())).view, {"limit-y": line_at(*limit)})
+        look = {"lineStyle": "dashed", "lineWidth": 2, "textVisibility": True, "axisMode": "left"}
+        line = {"layerId": "limit", "layerType": "referenceLine", "accessors": ["limit-y"]}
+        drawn.append({**line, "yConfig": [{"forAccessor": "limit-y", **look}]})
+    shown = {
+        "layers": drawn,
+        "preferredSeriesType": drawn[0]["seriesType"],
+        "legend": {"isVisible": len(layers) > 1, "position": "bottom"},
+        "valueLabels": "show" if len(layers) == 1 else "hide",
+        "fittingFunction": "None",
+        "xTitle": x,
+        "yTitle": left,
+        "yRightTitle": right,
+        "axisTitlesVisibilitySettings": {"x": True, "yLeft": True, "yRight": bool(right)},
+        "yLeftExtent": {"mode": "full"},
+        "yRightExtent": {"mode": "full"},
+    }
+    return Chart("lnsXY", shown, layers)

@@ -1,0 +1,280 @@
+"""What must hold of a file of saved objects for Kibana 8.19 to import it and to draw every panel of it.
+
+Kibana itself says little: unknown fields become an empty panel, a reference that leads nowhere an error in the panel,
+a wrong version a refused file. Sources of the rules are in kibana/README.md.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import combinations
+from typing import Any
+
+from tests.lens import LAYER_REFERENCE, UTC, instant
+
+Json = dict[str, Any]
+
+#: of each kind, the shape that 8.19 takes as it is: a later one it refuses, an older or none it migrates
+VERSIONS = {"index-pattern": "8.0.0", "dashboard": "10.2.0"}
+ENVELOPE = {
+    *("type", "id", "attributes", "references"),
+    *("coreMigrationVersion", "typeMigrationVersion", "managed"),
+}
+#: what a dashboard may have; Kibana forbids the rest
+DASHBOARD = {
+    *("title", "description", "kibanaSavedObjectMeta", "timeRestore", "timeFrom", "timeTo", "refreshInterval"),
+    *("controlGroupInput", "panelsJSON", "optionsJSON", "hits", "version"),
+}
+WIDTH = 48
+NUMBERS = {"long", "double"}
+#: what an operation may be asked of
+TYPES = {
+    "terms": {"keyword"},
+    "unique_count": {"keyword", "date", *NUMBERS},
+    "date_histogram": {"date"},
+    "min": {"date", *NUMBERS},
+    "max": {"date", *NUMBERS},
+    **dict.fromkeys(("sum", "average", "median", "range"), NUMBERS),
+}
+#: operations without a field
+FREE = {"static_value", "math", "formula"}
+#: a field's type in Elasticsearch -> what Lens calls it
+KINDS = {"keyword": "string", "date": "date", "long": "number", "double": "number"}
+#: keys under which a chart names a column, or some
+ACCESSORS = re.compile(r"\w*[aA]ccessors?|columnId")
+
+
+def problems(objects: list[Json], fields: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What is wrong, a line each. fields: index -> field -> type, of all that a sink writes to."""
+    return list(_problems(objects, fields))
+
+
+def _problems(objects: list[Json], fields: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    ids = [(one["type"], one["id"]) for one in objects]
+    yield from (f"{kind} {id}: twice" for (kind, id), n in Counter(ids).items() if n > 1)
+    known: dict[str, dict[str, str]] = {}
+    for one in objects:
+        yield from _envelope(one, ids)
+        if one["type"] == "index-pattern":
+            found, types = _view(one, fields)
+            yield from found
+            known[one["id"]] = types
+    dashboards = [one for one in objects if one["type"] == "dashboard"]
+    if len(dashboards) != 1:
+        yield f"{len(dashboards)} dashboards"
+    for one in dashboards:
+        yield from (f"dashboard: {problem}" for problem in _dashboard(one, known))
+
+
+def _envelope(one: Json, ids: list[tuple[str, str]]) -> Iterator[str]:
+    name = f"{one['type']} {one['id']}"
+    if one.keys() != ENVELOPE:
+        yield f"{name}: keys {sorted(one.keys() ^ ENVELOPE)}"
+    if one.get("coreMigrationVersion") != "8.8.0" or one.get("typeMigrationVersion") != VERSIONS.get(one["type"]):
+        yield f"{name}: version {one.get('typeMigrationVersion')}, {one.get('coreMigrationVersion')}"
+    names = [reference["name"] for reference in one["references"]]
+    yield from (f"{name}: reference {again} twice" for again, n in Counter(names).items() if n > 1)
+    for reference in one["references"]:
+        if (reference["type"], reference["id"]) not in ids:
+            yield f"{name}: reference {reference['name']} leads nowhere"
+
+
+def _view(one: Json, fields: Mapping[str, Mapping[str, str]]) -> tuple[list[str], dict[str, str]]:
+    """Problems of a data view, and the types of all its fields."""
+    attributes, name = one["attributes"], f"view {one['id']}"
+    if attributes["title"] not in fields:
+        return [f"{name}: no sink writes to {attributes['title']}"], {}
+    runtime = json.loads(attributes["runtimeFieldMap"])
+    types = {**fields[attributes["title"]], **{field: what["type"] for field, what in runtime.items()}}
+    found = [
+        f"{name}: runtime field {field} hides a real one" for field in runtime if field in fields[attributes["title"]]
+    ]
+    for field, what in runtime.items():
+        read = set(re.findall(r"doc\['(\w+)'\]", what["script"]["source"]))
+        found += [f"{name}: {field} reads {other}, which is not there" for other in sorted(read - types.keys())]
+    time = attributes.get("timeFieldName")
+    if time is not None and types.get(time) != "date":
+        found.append(f"{name}: time field {time} is {types.get(time, 'not there')}")
+    if time is None and "date" in types.values():
+        found.append(f"{name}: has times, but no time field")
+    for what in ("fieldAttrs", "fieldFormatMap"):
+        found += [f"{name}: {what} of {field}" for field in json.loads(attributes[what]) if field not in types]
+    return found, types
+
+
+def _dashboard(one: Json, views: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    attributes = one["attributes"]
+    yield from (f"Kibana forbids {name}" for name in sorted(attributes.keys() - DASHBOARD))
+    if attributes.get("timeRestore") is not True:
+        yield "without timeRestore its time range is ignored"
+    yield from _range(attributes["timeFrom"], attributes["timeTo"])
+    panels = json.loads(attributes["panelsJSON"])
+    yield from _places(panels)
+    references = {reference["name"]: reference["id"] for reference in one["references"]}
+    used: set[str] = set()
+    for panel in panels:
+        yield from (f"panel {panel['panelIndex']}: {problem}" for problem in _panel(panel, references, views, used))
+    yield from _controls(attributes["controlGroupInput"], references, views, used)
+    yield from (f"reference {name} is nobody's" for name in sorted(references.keys() - used))
+
+
+def _range(low: str, high: str) -> Iterator[str]:
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    if instant(low, now) >= instant(high, now):
+        yield f"time range from {low} to {high}"
+
+
+def _places(panels: list[Json]) -> Iterator[str]:
+    """Every panel in the grid, under its own name, over no other."""
+    yield from (f"panel {id}: twice" for id, n in Counter(one["panelIndex"] for one in panels).items() if n > 1)
+    for panel in panels:
+        at, id = panel["gridData"], panel["panelIndex"]
+        if at["i"] != id:
+            yield f"panel {id}: is {at['i']} in the grid"
+        if ":" in id:
+            yield f"panel {id}: a colon parts names of references"
+        if not (at["x"] >= 0 <= at["y"] and at["w"] > 0 < at["h"] and at["x"] + at["w"] <= WIDTH):
+            yield f"panel {id}: outside of the grid"
+    for one, other in combinations(panels, 2):
+        a, b = one["gridData"], other["gridData"]
+        if all(a[x] < b[x] + b[w] and b[x] < a[x] + a[w] for x, w in (("x", "w"), ("y", "h"))):
+            yield f"panels {one['panelIndex']} and {other['panelIndex']} overlap"
+
+
+def _panel(
+    panel: Json, references: Mapping[str, str], views: Mapping[str, Mapping[str, str]], used: set[str]
+) -> Iterator[str]:
+    config = panel["embeddableConfig"]
+    if not panel.get("title", "").strip():
+        yield "no title"
+    if not panel["version"].startswith("8."):
+        yield f"version {panel['version']}"
+    if own := config.get("timeRange"):
+        yield from _range(own["from"], own["to"])
+    if panel["type"] == "visualization":
+        if config["savedVis"]["type"] != "markdown" or not config["savedVis"]["params"]["markdown"].strip():
+            yield "no text"
+        return
+    if panel["type"] != "lens":
+        yield f"type {panel['type']}"
+        return
+    attributes = config["attributes"]
+    state = attributes["state"]
+    layers = state["datasourceStates"]["formBased"]["layers"]
+    inner = {one["name"]: one["id"] for one in attributes["references"]}
+    if inner.keys() != {LAYER_REFERENCE + name for name in layers}:
+        yield "references inside are not those of its layers"
+    fields: set[str] = set()
+    for name, layer in layers.items():
+        outer = f"{panel['panelIndex']}:{LAYER_REFERENCE}{name}"
+        used.add(outer)
+        view = references.get(outer)
+        if view is None or view != inner.get(LAYER_REFERENCE + name):
+            yield f"layer {name}: data view {view} outside, {inner.get(LAYER_REFERENCE + name)} inside"
+            continue
+        types = views.get(view, {})
+        fields |= types.keys()
+        for id, column in layer["columns"].items():
+            yield from (f"column {id}: {problem}" for problem in _column(column, types, layer["columns"]))
+        if layer["columnOrder"] != list(layer["columns"]):
+            yield f"layer {name}: columnOrder is not that of its columns"
+    yield from _query(state["query"], fields)
+    yield from _drawn(attributes["visualizationType"], state["visualization"], layers)
+
+
+def _column(column: Json, types: Mapping[str, str], columns: Mapping[str, Json]) -> Iterator[str]:
+    operation, field = column["operationType"], column.get("sourceField")
+    yield from (f"refers to {id}" for id in column.get("references", []) if id not in columns)
+    if not column["label"].strip():
+        yield "no label"
+    if operation == "count":
+        if field != "___records___":
+            yield f"count of {field}"
+    elif operation not in FREE:
+        kind = types.get(field or "")
+        if operation not in TYPES:
+            yield f"operation {operation} is not known"
+        elif kind is None:
+            yield f"field {field} is in neither the index nor the data view"
+        elif kind not in TYPES[operation]:
+            yield f"{operation} of {field}, which is {kind}"
+        elif operation != "unique_count":
+            yield from _kind(column, KINDS[kind])
+    by = column.get("params", {}).get("orderBy", {})
+    if by.get("type") == "column" and by["columnId"] not in columns:
+        yield f"ordered by {by['columnId']}"
+    if "filter" in column:
+        yield from _query(column["filter"], types)
+
+
+def _kind(column: Json, kind: str) -> Iterator[str]:
+    """What Lens takes a column's values for: named ranges are text, all else is what the field is."""
+    wanted = "string" if column["operationType"] == "range" else kind
+    if column["dataType"] != wanted:
+        yield f"dataType {column['dataType']}, not {wanted}"
+
+
+def _query(query: Json, fields: Iterable[str]) -> Iterator[str]:
+    """KQL as it is used here: comparisons joined by `and`."""
+    if query["language"] != "kuery":
+        yield f"query in {query['language']}"
+    for part in filter(None, query["query"].split(" and ")):
+        if part.split(" ")[0] not in fields:
+            yield f"query asks for {part.split(' ')[0]}"
+
+
+def _drawn(kind: str, visualization: Json, layers: Mapping[str, Json]) -> Iterator[str]:
+    """The chart names layers and columns that are there, and has titles where it has axes."""
+    for key, name in _named(visualization):
+        if key == "layerId" and name not in layers:
+            yield f"draws layer {name}"
+        if ACCESSORS.fullmatch(key) and not any(name in layer["columns"] for layer in layers.values()):
+            yield f"draws column {name}"
+    if kind == "lnsXY":
+        if not (visualization["xTitle"] and visualization["yTitle"]):
+            yield "an axis without a title"
+        right = any(y.get("axisMode") == "right" for one in visualization["layers"] for y in one.get("yConfig", []))
+        if right != bool(visualization["yRightTitle"]):
+            yield "a right axis without a title, or a title without one"
+        if {one["layerId"] for one in visualization["layers"]} != layers.keys():
+            yield "layers that are not drawn"
+        looks = [one["seriesType"] for one in visualization["layers"] if one["layerType"] == "data"]
+        if len(set(looks)) < len(looks):
+            yield "two series that differ in nothing but colour"
+    if kind == "lnsHeatmap" and not visualization["gridConfig"]["isCellLabelVisible"]:
+        yield "cells that say nothing but by their colour"
+
+
+def _named(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every string in it, with the key under which it, or the list it is in, stands."""
+    if isinstance(value, str):
+        yield key, value
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        yield from _named(inner, name)
+    for inner in value if isinstance(value, list) else ():
+        yield from _named(inner, key)
+
+
+def _controls(
+    controls: Json, references: Mapping[str, str], views: Mapping[str, Mapping[str, str]], used: set[str]
+) -> Iterator[str]:
+    """A control's field is in its own data view, and in all others: it filters every panel."""
+    panels = json.loads(controls["panelsJSON"])
+    json.loads(controls["ignoreParentSettingsJSON"])
+    if not panels:
+        yield "no student filter"
+    for id, control in panels.items():
+        name = f"controlGroup_{id}:optionsListDataView"
+        used.add(name)
+        field = control["explicitInput"]["fieldName"]
+        if control["explicitInput"]["id"] != id or control["type"] != "optionsListControl":
+            yield f"control {id}: {control['type']} {control['explicitInput']['id']}"
+        if name not in references:
+            yield f"control {id}: no data view"
+        for view, types in views.items():
+            if types.get(field) != "keyword":
+                yield f"control {id}: {field} is {types.get(field, 'not there')} in {view}"

@@ -1,0 +1,282 @@
+"""Kibana's part, as far as the dashboard uses it: from kibana/moodle-risk.ndjson to searches, and from answers to rows.
+
+It reads the built file, as Kibana does, and nothing of its source. A layer of a Lens panel becomes one search body:
+time range, queries and the student filter as filters; bucketed columns as nested aggregations, in the layer's order;
+the rest as metrics below the innermost. Anything it does not know is an error: a panel that is asked otherwise here
+than in Kibana would prove nothing.
+
+Two differences to Kibana remain. Runtime fields are sent as OpenSearch's `derived` fields, which take the same script;
+and all date math is done here, at a moment that the caller chooses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).parent.parent / "kibana" / "moodle-risk.ndjson"
+
+Json = dict[str, Any]
+#: column id -> value
+Row = dict[str, Any]
+
+LAYER_REFERENCE = "indexpattern-datasource-layer-"
+UTC = timezone.utc
+METRICS = {"sum": "sum", "average": "avg", "min": "min", "max": "max", "unique_count": "cardinality"}
+#: metrics that are computed of others
+COMPUTED = {"formula", "math"}
+UNITS = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
+
+
+@dataclass(frozen=True)
+class View:
+    """A data view."""
+
+    id: str
+    index: str
+    time: str
+    runtime: Mapping[str, Json]
+
+    @classmethod
+    def of(cls, saved: Json) -> View:
+        attributes = saved["attributes"]
+        runtime = json.loads(attributes["runtimeFieldMap"])
+        return cls(saved["id"], attributes["title"], attributes.get("timeFieldName", ""), runtime)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a Lens panel."""
+
+    panel: str
+    name: str
+    view: View
+    #: in their order
+    columns: Mapping[str, Json]
+    query: str
+    #: the panel's own time range, or the dashboard's
+    range: Mapping[str, str]
+
+    @property
+    def buckets(self) -> list[str]:
+        return [id for id, column in self.columns.items() if column["isBucketed"]]
+
+    @property
+    def metrics(self) -> list[str]:
+        return [id for id, column in self.columns.items() if not column["isBucketed"]]
+
+    @property
+    def asks(self) -> bool:
+        """Whether there is anything to ask for: a line in a chart is a number already."""
+        return any(column["operationType"] != "static_value" for column in self.columns.values())
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """The file, read."""
+
+    objects: tuple[Json, ...]
+
+    @classmethod
+    def read(cls, path: Path = FILE) -> Dashboard:
+        return cls(tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()))
+
+    @property
+    def saved(self) -> Json:
+        """The dashboard itself."""
+        (one,) = (one for one in self.objects if one["type"] == "dashboard")
+        return one
+
+    @property
+    def views(self) -> dict[str, View]:
+        return {one["id"]: View.of(one) for one in self.objects if one["type"] == "index-pattern"}
+
+    @property
+    def panels(self) -> dict[str, Json]:
+        return {panel["panelIndex"]: panel for panel in json.loads(self.saved["attributes"]["panelsJSON"])}
+
+    @property
+    def controls(self) -> dict[str, Json]:
+        return dict(json.loads(self.saved["attributes"]["controlGroupInput"]["panelsJSON"]))
+
+    def layers(self) -> Iterator[Layer]:
+        """All layers of all Lens panels; data views are found as Kibana finds them, by the dashboard's references."""
+        references = {one["name"]: one["id"] for one in self.saved["references"]}
+        attributes, views = self.saved["attributes"], self.views
+        always = {"from": attributes["timeFrom"], "to": attributes["timeTo"]}
+        for id, panel in self.panels.items():
+            config = panel["embeddableConfig"]
+            if panel["type"] != "lens":
+                continue
+            state = config["attributes"]["state"]
+            assert state["query"]["language"] == "kuery"
+            assert not state["filters"]
+            for name, layer in state["datasourceStates"]["formBased"]["layers"].items():
+                view = views[references[f"{id}:{LAYER_REFERENCE}{name}"]]
+                columns = {one: layer["columns"][one] for one in layer["columnOrder"]}
+                assert columns.keys() == layer["columns"].keys()
+                yield Layer(id, name, view, columns, state["query"]["query"], config.get("timeRange", always))
+
+
+def instant(text: str, now: datetime) -> datetime:
+    """A time, or Elasticsearch's date math: now, now-7d, now-1y/d."""
+    if not text.startswith("now"):
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    found = re.fullmatch(r"now(?:([+-])(\d+)([ydhmw]))?(/d)?", text)
+    assert found, text
+    sign, count, unit, rounded = found.groups()
+    if sign:
+        steps = int(sign + count)
+        now = now.replace(year=now.year + steps) if unit == "y" else now + timedelta(**{UNITS[unit]: steps})
+    return now.replace(hour=0, minute=0, second=0, microsecond=0) if rounded else now
+
+
+def millis(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
+# --- asking ---
+
+
+def body(layer: Layer, now: datetime, student: str | None = None) -> Json:
+    """The search that a layer asks, at a moment; of one student, if the control is set to one."""
+    filters = [] if not layer.query else [matching(layer.query, now)]
+    if layer.view.time:
+        low, high = (millis(instant(layer.range[end], now)) for end in ("from", "to"))
+        filters.append({"range": {layer.view.time: {"gte": low, "lte": high, "format": "epoch_millis"}}})
+    if student is not None:
+        filters.append({"term": {"USERID": student}})
+    used = {column.get("sourceField") for column in layer.columns.values()}
+    return {
+        "size": 0,
+        "track_total_hits": True,
+        "query": {"bool": {"filter": filters}},
+        "derived": {name: dict(field) for name, field in layer.view.runtime.items() if name in used},
+        "aggs": _nested(layer, layer.buckets, now),
+    }
+
+
+def matching(query: str, now: datetime) -> Json:
+    """A query for KQL: comparisons of a field with a number or a time, joined by `and`."""
+    operators = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+    filters = []
+    for part in query.split(" and "):
+        found = re.fullmatch(r"(\w+) ([<>]=?) (\S+)", part)
+        assert found, f"not understood: {part}"
+        field, operator, value = found.groups()
+        bound = millis(instant(value, now)) if value.startswith("now") else float(value)
+        filters.append({"range": {field: {operators[operator]: bound}}})
+    return {"bool": {"filter": filters}}
+
+
+def _nested(layer: Layer, buckets: Sequence[str], now: datetime) -> Json:
+    """Aggregations of the buckets that are left, and of the metrics below them."""
+    if not buckets:
+        asked = {id: _metric(layer.columns[id], now) for id in layer.metrics}
+        return {id: one for id, one in asked.items() if one is not None}
+    id, *rest = buckets
+    return {id: {**_bucket(layer, layer.columns[id], now), "aggs": _below(layer, rest, now)}}
+
+
+def _below(layer: Layer, rest: Sequence[str], now: datetime) -> Json:
+    """Also what the buckets are ordered by is asked on their own level; with one level that is the same."""
+    by = [
+        column["params"]["orderBy"].get("columnId")
+        for column in layer.columns.values()
+        if column["operationType"] == "terms"
+    ]
+    assert not rest or not any(by), "ordered by a metric, with buckets below: not understood"
+    return _nested(layer, rest, now)
+
+
+def _bucket(layer: Layer, column: Json, now: datetime) -> Json:
+    params, field = column["params"], column["sourceField"]
+    match column["operationType"]:
+        case "terms":
+            assert not params["otherBucket"]
+            assert not params["missingBucket"]
+            by = params["orderBy"]
+            key = by["columnId"] if by["type"] == "column" else "_key"
+            assert by["type"] in ("column", "alphabetical")
+            if by["type"] == "column" and layer.columns[key]["operationType"] == "count":
+                key = "_count"
+            return {"terms": {"field": field, "size": params["size"], "order": {key: params["orderDirection"]}}}
+        case "date_histogram":
+            assert params["includeEmptyRows"]
+            low, high = (millis(instant(layer.range[end], now)) for end in ("from", "to"))
+            bounds = {"min": low, "max": high}
+            how = {"calendar_interval": params["interval"], "time_zone": "UTC", "min_doc_count": 0}
+            return {"date_histogram": {"field": field, **how, "extended_bounds": bounds}}
+        case "range":
+            assert params["type"] == "range"
+            ranges = [
+                {"key": one["label"], **{end: one[end] for end in ("from", "to") if one[end] is not None}}
+                for one in params["ranges"]
+            ]
+            return {"range": {"field": field, "ranges": ranges}}
+    raise AssertionError(f"not understood: {column['operationType']}")
+
+
+def _metric(column: Json, now: datetime) -> Json | None:
+    """The aggregation of a metric; None where the count of documents, or a computation, is the answer."""
+    operation = column["operationType"]
+    if operation in COMPUTED | {"static_value"}:
+        return None
+    if operation == "count":
+        assert column["sourceField"] == "___records___"
+        one: Json | None = None
+    elif operation == "median":
+        one = {"percentiles": {"field": column["sourceField"], "percents": [50]}}
+    else:
+        one = {METRICS[operation]: {"field": column["sourceField"]}}
+    if where := column.get("filter", {}).get("query"):
+        assert one is not None
+        return {"filter": matching(where, now), "aggs": {"of": one}}
+    return one
+
+
+# --- reading ---
+
+
+def rows(layer: Layer, answer: Json) -> list[Row]:
+    """The rows of a table over a layer's answer; a time is epoch ms, what nothing was found for None."""
+    whole = {**answer.get("aggregations", {}), "doc_count": answer["hits"]["total"]["value"]}
+    return list(_rows(layer, layer.buckets, whole))
+
+
+def _rows(layer: Layer, buckets: Sequence[str], found: Json) -> Iterator[Row]:
+    if not buckets:
+        yield {id: _value(layer, id, found) for id in layer.metrics if not _is_part(layer, id)}
+        return
+    id, *rest = buckets
+    for bucket in found[id]["buckets"]:
+        for row in _rows(layer, rest, bucket):
+            yield {id: bucket["key"], **row}
+
+
+def _is_part(layer: Layer, id: str) -> bool:
+    """Whether a column only serves another's computation."""
+    return any(id in column.get("references", []) for column in layer.columns.values())
+
+
+def _value(layer: Layer, id: str, found: Json) -> Any:
+    column = layer.columns[id]
+    match column["operationType"]:
+        case "count":
+            return found["doc_count"]
+        case "formula":
+            (only,) = column["references"]
+            return _value(layer, only, found)
+        case "math":
+            ast = column["params"]["tinymathAst"]
+            assert ast["name"] == "subtract"
+            first, second = (_value(layer, part, found) for part in ast["args"])
+            return first - second
+        case operation:
+            one = found[id].get("of", found[id])
+            return one["values"]["50.0"] if operation == "median" else one["value"]
