@@ -82,7 +82,8 @@ class RiskApp(faust.App):
             web_stats_enabled=False,
             web_metrics_enabled=False,
             topic_disable_leader=True,
-            table_standby_replicas=0,
+            # with a second worker every partition is kept up to date on one that may have to take it over
+            table_standby_replicas=1,
             stream_wait_empty=False,
             # these count chunks, not messages
             stream_buffer_maxsize=4,

@@ -79,6 +79,7 @@ def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
         "model": None if pipeline.model is None else pipeline.model.sha256,
         "lag_looks": app.consumer.looks if isinstance(app.consumer, Consumer) else 0,
         "lag": {f"{topic}-{partition}": lag for (topic, partition), lag in sorted(lags.items())},
+        "state_partitions": sorted(p.number for p in kafka.owned_students.all()),
         "students": sum(front.students for front in fronts.values()),
         "students_in_memory": sum(p.known for p in kafka.owned_students.all()),
         "rates_per_s": rates.per_s(),

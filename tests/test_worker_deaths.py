@@ -6,6 +6,7 @@ start is waiting.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import signal
@@ -20,6 +21,7 @@ import pytest
 
 import stack
 from app.faults import POINTS, VARIABLE
+from app.trial.chaos import verdict
 from app.trial.workers import Worker
 from tests.live import PATIENCE_S, Place, months, replayed, until
 
@@ -193,6 +195,42 @@ def asked_to_stop_while_it_takes_over(at: Place) -> None:
             assert time.monotonic() - began < 10
         worker.log.unlink()
     finish(at)
+
+
+@scenario
+def a_second_worker_ten_seconds_later(at: Place) -> None:
+    """Months of backlog shared from the middle on: time is the slowest partition's, whoever reads it.
+
+    State is where its visits are read, and a copy of it where it may have to be taken over.
+    """
+    few = {"RISK_BATCH_ROWS": "60"}
+    with at.worker(1, forked=True, **few) as first:
+        first.wait(lambda stats: applied(stats) > 0, timeout=LONG_S)
+        time.sleep(10)
+        assert behind(stats_of(first)) > 0, "the backlog was over too soon"
+        with at.worker(2, forked=True, **few) as second:
+            progress(second, 500)
+            shares = [owned(worker) for worker in (first, second)]
+            assert all(visits == state for visits, state in shares)
+            assert sorted(p for visits, _ in shares for p in visits) == list(range(4))
+            assert all(visits for visits, _ in shares)
+            first.wait_idle(timeout=LONG_S)
+            second.wait_idle(timeout=LONG_S)
+            time.sleep(2)  # a copy is behind by a fetch
+            assert first.stop() == 0
+            # the second takes over what the first had, before it ends
+            second.wait(lambda stats: len(stats["lag"]) == PARTITIONS, timeout=LONG_S)
+            assert second.stop() == 0
+    tables, _ = asyncio.run(verdict.changelog(at.servers.broker, at.names.students_changelog, 4))
+    for number in (1, 2):
+        assert verdict.wrong_disk(at.state(number), tables) == []
+
+
+def owned(worker: Worker) -> tuple[list[int], list[int]]:
+    """The partitions of visits that a worker reads, and those whose state it has."""
+    stats = worker.wait(lambda stats: stats["problem"] is None, timeout=LONG_S)
+    visits = [int(name.rpartition("-")[2]) for name in stats["lag"] if "-visits-" in name]
+    return visits, stats["state_partitions"]
 
 
 def killed_at(point: str, at: Place) -> None:
