@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import uuid
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.consumer.fetcher import PartitionRecords
 
 from app.transport.reader import read_chunks
 from models.chunk import Chunk
@@ -103,6 +105,23 @@ async def test_every_record_is_the_public_consumers(cluster, topic):
             assert chunks[0].start == 0
             assert not chunks[-1].lagging
             assert all(c.end >= c.position for c in chunks)
+
+
+async def test_what_was_read_is_free_at_once(cluster, topic):
+    """Without the cycle collector's help: it rests, and a fetch is megabytes."""
+
+    def alive() -> int:
+        return sum(isinstance(one, PartitionRecords) for one in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await ours(cluster.broker, topic, "read_committed", 10_000)
+        assert alive() <= before
+    finally:
+        gc.enable()
 
 
 async def test_a_compressed_batch_read_from_its_middle(cluster, topic):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from app import parity as parities
 from app.commands.base import Command
 from app.comparing import live, text
 from app.errors import ConfigError
+from app.preflight import silent
 from app.settings import Settings, is_topic_name
 
 #: exit code where nothing could be compared; 1 says that something differs
@@ -55,12 +55,11 @@ class parity(Command):
         return self._live(chosen) if on_cluster else self._recorded(case, chosen["differences"])
 
     def _recorded(self, case: tuple[Path, ...], differences: Path | None) -> int:
-        # what the cases reject is part of what they test
-        logging.getLogger("app").setLevel(logging.ERROR)
         exceptions = parities.load_exceptions(differences) if differences else frozenset()
         outcomes = []
         for path in _files(case):
-            outcome = asyncio.run(parities.compare(cases.load(path), exceptions))
+            with silent("app"):  # what the cases reject is part of what they test
+                outcome = asyncio.run(parities.compare(cases.load(path), exceptions))
             outcomes.append(outcome)
             self.say(f"{'differs' if outcome.differences else 'equal  '}  {outcome.name} ({outcome.rows} rows)")
             for line in outcome.differences:

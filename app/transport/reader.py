@@ -73,6 +73,9 @@ def _drop(fetcher: Fetcher, tp: TopicPartition) -> None:
 
 def _drain(fetched: FetchResult, tp: TopicPartition, max_rows: int) -> Chunk | None:
     held = fetched._partition_records
+    # never used here, and it refers back to what it belongs to: a cycle would keep the whole fetch until the cycle
+    # collector comes by, which is rare (app/worker.py)
+    held._records_iterator = None
     start = held.next_fetch_offset
     records: list[Any] = []
     memory = held._records
