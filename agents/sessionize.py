@@ -8,7 +8,7 @@ from typing import Protocol
 
 from models import state, windowing
 from models.frame import Frame
-from models.front import Front, admit
+from models.front import Front, Gap, admit
 from models.records import Records
 from models.sessions import Sessions
 from models.totals import Totals
@@ -52,6 +52,8 @@ class Sessionized:
     late: int
     repeated: int
     detached: int
+    #: what is missing, because a frame could not be read
+    gaps: Sequence[Gap]
     token: object
 
 
@@ -78,5 +80,6 @@ async def sessionize(arrivals: AsyncIterable[Arrived], students: Students, *, ea
             late=int(done.late.sum()),
             repeated=passed.repeated,
             detached=passed.detached,
+            gaps=passed.gaps,
             token=arrived.token,
         )

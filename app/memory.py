@@ -49,6 +49,11 @@ class MemoryState:
         """One record."""
         return self.records.get(key)
 
+    @property
+    def position(self) -> int:
+        """The offset of the first prediction that has not been read."""
+        return fronts.unpack_position(self.read(fronts.POSITION))
+
     def load(self, students: Roster) -> Sequence[bytes | None]:
         """The state record of each student [u]."""
         return [self.records.get(key) for key in keys_of(students.student, students.null)]

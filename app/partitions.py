@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from aiokafka import AIOKafkaProducer
 
@@ -12,8 +13,10 @@ from app.faults import faults
 from app.producing import NO_HEADERS, Row, is_fenced, last_offset, new_producer, send_rows
 from app.tables import StateTable
 from models import front as fronts
+from models import state
 from models.front import Front
 from models.murmur2 import keys_of
+from models.state import NewerState, StateError
 from models.visits import Roster
 
 log = logging.getLogger(__name__)
@@ -22,6 +25,11 @@ log = logging.getLogger(__name__)
 Target = tuple[str, int]
 #: most records kept in memory per partition; RocksDB holds the rest
 HOT_RECORDS = 50_000
+#: what to do about a record that is damaged
+_REMEDY = (
+    "delete RISK_DATADIR and start again, which reads topic %s anew; if that does not help the topic is damaged: "
+    "set another RISK_APP_ID to begin anew"
+)
 
 
 class Partition:
@@ -45,8 +53,17 @@ class Partition:
     def front(self) -> Front:
         """How far the log has been applied. Read from the store at the first batch, which is after recovery."""
         if self._front is None:
-            self._front = fronts.unpack(self.read(fronts.KEY), self._sources)
+            raw = self.read(fronts.KEY)
+            with self._naming(fronts.KEY):
+                self._front = fronts.unpack(raw, self._sources)
         return self._front
+
+    @property
+    def position(self) -> int:
+        """`alert`: the offset of the first prediction that has not been read."""
+        raw = self.read(fronts.POSITION)
+        with self._naming(fronts.POSITION):
+            return fronts.unpack_position(raw)
 
     @property
     def seen_front(self) -> Front | None:
@@ -63,15 +80,30 @@ class Partition:
         return self._table.read(self.number, [key])[0]
 
     def load(self, students: Roster) -> Sequence[bytes | None]:
-        """The state record of each student [u]."""
+        """The state record of each student [u]. Raises StateError for one that is damaged or too new."""
         codes = _codes(students)
         records = [self._hot.get(code) for code in codes]
         missing = [i for i, record in enumerate(records) if record is None]
         if missing:
             keys = keys_of(students.student[missing], students.null[missing])
-            for i, record in zip(missing, self._table.read(self.number, keys), strict=True):
+            stored = self._table.read(self.number, keys)
+            known = [i for i, record in enumerate(stored) if record is not None]
+            with self._naming(*(keys[i] for i in known)):
+                state.check([r for r in stored if r is not None], state.VERSION, "a state record")
+            for i, record in zip(missing, stored, strict=True):
                 records[i] = record
         return records
+
+    @contextmanager
+    def _naming(self, *keys: bytes) -> Iterator[None]:
+        """Say of a record that cannot be read, one of those under `keys`, where it stands and what to do."""
+        try:
+            yield
+        except StateError as error:
+            topic, text = self._table.changelog, keys[error.index].decode("utf-8", "backslashreplace")
+            remedy = "" if isinstance(error, NewerState) else f"; {_REMEDY % topic}"
+            where = f"table {self._table.name} (topic {topic}) partition {self.number} key {text}"
+            raise type(error)(f"{where}: {error}{remedy}") from None
 
     async def flush(
         self,

@@ -28,8 +28,8 @@ from app.producing import NO_HEADERS, Row
 from app.settings import Settings
 from models import state
 from models.chunk import Chunk
-from models.frame import Frame, FrameError, decode, encode
-from models.front import Front
+from models.frame import Frame, FrameError, NewerFrame, decode, encode
+from models.front import POSITION, Front, Gap, pack_position
 from models.murmur2 import keys_of
 from models.risk import RiskModel
 from models.visits import Roster, Visits
@@ -47,7 +47,8 @@ class State(Protocol):
 
     @property
     def front(self) -> Front: ...
-    def read(self, key: bytes) -> bytes | None: ...
+    @property
+    def position(self) -> int: ...
     def load(self, students: Roster) -> Sequence[bytes | None]: ...
     async def flush(
         self,
@@ -195,6 +196,10 @@ class Pipeline:
                 frames.append(decode(value or b""))
             except FrameError as error:
                 letters.append(Letter.of(chunk, i, "bad-frame", str(error)))
+                frames.append(Frame(0, (), torn=True))
+            except NewerFrame as error:
+                place = f"topic {chunk.topic} partition {chunk.partition} offset {chunk.offsets[i]}"
+                raise NewerFrame(f"{place}: {error}") from None
         if letters:
             await self._reject(letters)
         return frames
@@ -224,6 +229,7 @@ class Pipeline:
         named = dict(zip(keys, records, strict=True))
         if await current.flush(out, named, batch.front, (batch.students, records)):
             self._count(scored, out)
+            self._report_gaps(batch.gaps)
             if isinstance(batch.token, Chunk):
                 self.log.processed(batch.token)
                 await faults.at("processed")
@@ -242,6 +248,15 @@ class Pipeline:
         for (topic, _), some in out.items():
             self.counts.add("rows", len(some), topic)
 
+    def _report_gaps(self, gaps: Sequence[Gap]) -> None:
+        self.counts.add("gaps", len(gaps))
+        for gap in gaps:
+            log.error(
+                "topic %s: a frame could not be read, see topic %s; what it held of topic %s partition %d, offsets "
+                "%d to %d, does not count",
+                self.names.visits, self.names.dead_letters, self.names.source, gap.source, gap.begin, gap.end - 1,
+            )  # fmt: skip
+
     # -- predictions -> in risk
 
     async def run_alert(self, deliveries: AsyncIterable[Delivery]) -> None:
@@ -251,7 +266,7 @@ class Pipeline:
             if current is None:
                 continue
             # what was forwarded before the last commit comes again after a restart
-            new = bisect_left(chunk.offsets, int(current.read(b"position") or 0))
+            new = bisect_left(chunk.offsets, current.position)
             if new == len(chunk):
                 self.log.processed(chunk)
                 continue
@@ -262,7 +277,7 @@ class Pipeline:
             wanted: dict[Target, Sequence[Row]] = {(self.names.in_risk, 0): out}
             if letters:
                 wanted[self.names.dead_letters, 0] = [x.row for x in letters]
-            if await current.flush(wanted, {b"position": b"%d" % chunk.position}):
+            if await current.flush(wanted, {POSITION: pack_position(chunk.position)}):
                 self._report(letters)
                 self.counts.add("predictions_read", len(chunk) - new)
                 self.counts.add("rows", len(out), self.names.in_risk)

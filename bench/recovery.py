@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ async def write_changelog(settings: Settings, students: int) -> None:
                 records = state.pack(totals, Sessions(owner, ones * _AT, ones * _AT, ones))
                 rows = [(None, keys[i], record, NO_HEADERS) for i, record in zip(part.tolist(), records, strict=True)]
                 await last_offset(await send_rows(producer, names.students_changelog, p, rows))
-            whole = Front(Front.start(PARTITIONS).position, Front.start(PARTITIONS).clocks, len(mine))
+            whole = replace(Front.start(PARTITIONS), students=len(mine))
             row = (None, front.KEY, front.pack(whole), NO_HEADERS)
             await last_offset(await send_rows(producer, names.students_changelog, p, [row]))
     finally:

@@ -6,13 +6,16 @@ Little-endian. One record of the visits topic is one frame:
     slices    6 x i8 each: source, begin, position, clock, lagging, number of visits
     columns   student i8 [n], at i8 [n], offset i8 [n]; then, if flagged, null u1 [n];
               then, if flagged, headers: JSON would lose bytes, so lengths and raw bytes
+    checksum  u4 CRC-32 of everything before it (not in version 1)
 
-A frame with slices but no visits tells clocks and positions only.
+A frame with slices but no visits tells clocks and positions only. Whatever the layout, a frame of version 2
+or more begins with magic and version and ends with its checksum: so damage is told from a newer version.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,17 +25,24 @@ from models.chunk import Headers
 from models.visits import Visits, concatenate
 
 #: layout written by this code; an older one is still read, a newer one is refused
-VERSION = 1
+VERSION = 2
 #: `begin` of a slice whose sender has just taken its partition over: it says nothing about what was before
 FRESH = -1
 
 _HEADER = struct.Struct("<3sBIII")
+_CRC = struct.Struct("<I")
 _MAGIC = b"MRV"
 _NULLS, _HEADERS = 1, 2
+#: more partitions than any topic has
+_MOST_SOURCES = 1_000_000
 
 
 class FrameError(ValueError):
-    """A record of the visits topic that is no frame of a version this code reads."""
+    """A record of the visits topic that is no frame, or a damaged one."""
+
+
+class NewerFrame(Exception):
+    """A sound frame that only a newer version of this program can read: to skip it would lose its visits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,8 @@ class Frame:
     #: number of source partitions of the topic
     sources: int
     slices: Sequence[Slice]
+    #: stands for a record that could not be read: nobody knows what of which source partitions was in it
+    torn: bool = False
 
     def __len__(self) -> int:
         return sum(len(s.visits) for s in self.slices)
@@ -79,18 +91,36 @@ def encode(frame: Frame) -> bytes:
         parts.append(visits.null.astype(np.uint8).tobytes())
     if visits.headers is not None:
         parts.append(_encode_headers(visits.headers))
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    parts.append(_CRC.pack(crc))
     return b"".join(parts)
 
 
 def decode(raw: bytes) -> Frame:
-    """The frame in `raw`. Raises FrameError if it is none, is damaged, or is of a newer version."""
+    """The frame in `raw`. Raises FrameError if it is none or is damaged, NewerFrame if it is of a newer version."""
     if len(raw) < _HEADER.size or raw[:3] != _MAGIC:
         raise FrameError("not a frame of visits")
+    return _decode(raw if raw[3] == 1 else _checked(raw))
+
+
+def _checked(raw: bytes) -> memoryview:
+    """A frame of version 2 or more without its checksum."""
+    body = memoryview(raw)[: -_CRC.size]
+    if _CRC.pack(zlib.crc32(body)) != raw[-_CRC.size :]:
+        raise FrameError("a damaged frame: its checksum does not fit")
+    if raw[3] > VERSION:
+        raise NewerFrame(f"a frame of version {raw[3]}, this program reads up to {VERSION}: upgrade every worker")
+    return body
+
+
+def _decode(raw: bytes | memoryview) -> Frame:
+    if len(raw) < _HEADER.size:
+        raise FrameError("a damaged frame")
     _, version, n_slices, sources, flags = _HEADER.unpack_from(raw)
-    if version > VERSION:
-        raise FrameError(f"a frame of version {version}, this program reads up to {VERSION}: upgrade every worker")
     at = _HEADER.size + 48 * n_slices
-    if version != VERSION or flags > (_NULLS | _HEADERS) or at > len(raw):
+    if not version or flags > (_NULLS | _HEADERS) or at > len(raw) or sources > _MOST_SOURCES:
         raise FrameError("a damaged frame")
     table = np.frombuffer(raw, "<i8", 6 * n_slices, _HEADER.size).reshape(n_slices, 6)
     counts = table[:, 5]
@@ -101,7 +131,7 @@ def decode(raw: bytes) -> Frame:
     if len(raw) < at + body or (not flags & _HEADERS and len(raw) != at + body):
         raise FrameError("a frame of the wrong length")
     visits = _columns(
-        raw, at, n, bool(flags & _NULLS), _decode_headers(raw[at + body :], n) if flags & _HEADERS else None
+        raw, at, n, bool(flags & _NULLS), _decode_headers(bytes(raw[at + body :]), n) if flags & _HEADERS else None
     )
     slices, row = [], 0
     for source, begin, position, clock, lagging, count in table.tolist():
@@ -110,7 +140,7 @@ def decode(raw: bytes) -> Frame:
     return Frame(sources, slices)
 
 
-def _columns(raw: bytes, at: int, n: int, nulls: bool, headers: list[Headers] | None) -> Visits:
+def _columns(raw: bytes | memoryview, at: int, n: int, nulls: bool, headers: list[Headers] | None) -> Visits:
     column = np.frombuffer(raw, "<i8", 3 * n, at).astype(np.int64, copy=False)
     null = np.frombuffer(raw, np.uint8, n, at + 24 * n).astype(np.bool_) if nulls else np.zeros(n, np.bool_)
     return Visits(column[:n], null, column[n : 2 * n], column[2 * n :], headers)

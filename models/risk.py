@@ -86,15 +86,18 @@ class RiskModel:
         try:
             fields = json.loads(text, parse_constant=_refuse)
             claimed, version = fields.pop("sha256"), fields.pop("version")
+        except RecursionError:
+            raise ModelError("not a risk model: nested too deep") from None
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise ModelError(f"not a risk model: {error!r}") from error
         if version != VERSION:
-            raise ModelError(f"version {version!r} of the layout; this program reads {VERSION}")
+            newer = "run the version of it that wrote the model" if _is_newer(version) else "train anew"
+            raise ModelError(f"version {version!r} of the layout; this program reads {VERSION}: {newer}")
         if claimed != _sha256({**fields, "version": version}):
             raise ModelError("the sha256 does not fit the content: the file has been altered")
         try:
             model = cls(**{name: _frozen(value) for name, value in fields.items()})
-        except TypeError as error:
+        except (TypeError, OverflowError) as error:
             raise ModelError(f"not a risk model: {error}") from error
         if model.session_gap_ms != gap_ms:
             raise ModelError(
@@ -134,6 +137,10 @@ class RiskModel:
 def _sha256(fields: Mapping[str, Any]) -> str:
     canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _is_newer(version: object) -> bool:
+    return type(version) is int and version > VERSION
 
 
 def _frozen(value: Any) -> Any:

@@ -1,37 +1,49 @@
 """The record that holds one student: totals and open sessions, packed as little-endian int64 words.
 
-    word 0        version of this layout
+    word 0        version of this layout in its low half, checksum in its high half (version 1: 0)
     words 1…4     activities, seconds, sessions, at        (models/totals.py)
     then, three words a session: start, end, count          (models/sessions.py, ascending)
 
 The same bytes are kept in memory, written to RocksDB and to the changelog, and they are packed and
-unpacked for a whole batch at once.
+unpacked for a whole batch at once. RocksDB and Kafka have checksums of their own, but what is damaged above
+them would silently change a student's numbers: so `check` what comes from the store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
+from models.rules import Bools, Int64s
 from models.sessions import Sessions
 from models.totals import Totals
 
 #: layout written by this code; an older one is still read, a newer one is refused
-VERSION = 1
+VERSION = 2
 _HEAD = 5
 _SESSION = 3
 _WORD = 8
+_LOW = 0xFFFF_FFFF
+#: weights of the two sums in a checksum: an odd and an even one, so that no change of one word goes unseen
+_PLAIN, _STEPPED = 0x1E3779B97F4A7C15, 0x2545F4914F6CDD1E
 
 
 class StateError(ValueError):
-    """A state record that this code cannot read: damaged, or written by a newer version."""
+    """A state record that this code cannot read: damaged, or a NewerState; `index`: which of several."""
+
+    index = 0
+
+
+class NewerState(StateError):
+    """A sound state record that only a newer version of this program can read."""
 
 
 def unpack(records: Sequence[bytes | None]) -> tuple[Totals, Sessions]:
     """Totals [u] and sessions of u students; None is a student never seen.
 
-    Raises StateError for a record of another version or of an impossible length.
+    Raises StateError for a record of a newer version or of an impossible length.
     """
     fresh = pack_one_empty()
     packed = [fresh if r is None else r for r in records]
@@ -41,13 +53,11 @@ def unpack(records: Sequence[bytes | None]) -> tuple[Totals, Sessions]:
     words = np.frombuffer(b"".join(packed), "<i8").astype(np.int64, copy=False)
     size = length // _WORD
     head = np.cumsum(size) - size
-    version = words[head]
-    if (version != VERSION).any():
-        other = int(version[version != VERSION][0])
-        raise StateError(
-            f"a state record has layout version {other}, this program reads up to {VERSION}: "
-            "run the version that wrote it, or wipe state and changelog to begin anew"
-        )
+    version = words[head] & _LOW
+    if (version == 0).any():
+        raise StateError("a state record is damaged: it has no version")
+    if (newer := version > VERSION).any():
+        raise NewerState(_too_new("a state record", int(version[newer][0]), VERSION))
     n = (size - _HEAD) // _SESSION
     first = np.repeat(head + _HEAD - _SESSION * (np.cumsum(n) - n), n) + _SESSION * np.arange(n.sum())
     owner = np.repeat(np.arange(len(packed)), n)
@@ -63,16 +73,72 @@ def pack(totals: Totals, sessions: Sessions) -> list[bytes]:
     stop = np.cumsum(size)
     head = stop - size
     words = np.empty(int(stop[-1]) if u else 0, "<i8")
-    words[head] = VERSION
     for place, column in enumerate((totals.activities, totals.seconds, totals.sessions, totals.at), 1):
         words[head + place] = column
     first = np.repeat(head + _HEAD - _SESSION * (np.cumsum(n) - n), n) + _SESSION * np.arange(len(sessions))
     words[first], words[first + 1], words[first + 2] = sessions.start, sessions.end, sessions.count
+    words[head] = VERSION | checksum(words, head, VERSION) << 32
     raw = words.tobytes()
-    cuts = (stop * _WORD).tolist()
-    return [raw[a:b] for a, b in zip([0, *cuts[:-1]], cuts, strict=True)] if u else []
+    return [raw[a:b] for a, b in pairwise([0, *(stop * _WORD).tolist()])]
 
 
 def pack_one_empty() -> bytes:
     """The record of a student never seen."""
-    return np.array([VERSION, 0, 0, 0, -1], "<i8").tobytes()
+    return seal(VERSION, np.array([0, 0, 0, 0, -1], np.int64))
+
+
+def seal(version: int, words: Int64s) -> bytes:
+    """`words` [w] as a record: version and checksum take the place of the first."""
+    sealed = words.astype("<i8")
+    sealed[:1] = version | checksum(sealed, np.zeros(1, np.int64), version) << 32
+    return sealed.tobytes()
+
+
+def check(records: Sequence[bytes], newest: int, what: str) -> Int64s:
+    """The layout versions of records [u], made by `pack` or `seal`, that come from a store.
+
+    newest: the version this program writes; what: how to call such a record. Raises StateError for the first
+    that is damaged or newer. From version 2 on the first word is as it is now, whatever the rest will be:
+    so damage is told from a newer version.
+    """
+    length = np.fromiter(map(len, records), np.int64, len(records))
+    if (bad := (length == 0) | (length % _WORD != 0)).any():
+        raise _refusal(StateError, bad, f"{what} is damaged: it has {length[bad][0]} bytes")
+    words = np.frombuffer(b"".join(records), "<i8").astype(np.int64, copy=False)
+    size = length // _WORD
+    head = np.cumsum(size) - size
+    version: Int64s = words[head] & _LOW
+    found = words[head] >> 32 & _LOW
+    wanted = np.where(version == 1, 0, checksum(words, head, version))
+    if (bad := (found != wanted) | (version == 0)).any():
+        raise _refusal(StateError, bad, f"{what} of {length[bad][0]} bytes is damaged: its checksum does not fit")
+    if (bad := version > newest).any():
+        raise _refusal(NewerState, bad, _too_new(what, int(version[bad][0]), newest))
+    return version
+
+
+def checksum(words: Int64s, head: Int64s, version: int | Int64s) -> Int64s:
+    """32 bits for each record [u] of `words` that begins at `head` [u], with `version` for its first word.
+
+    Fletcher's two sums, of the words and of the sums so far, modulo 2**64: five passes over all records, where
+    a CRC would be a call a record. Folding each word first makes its highest bits count as its lowest do.
+    """
+    mixed = words >> 32
+    mixed ^= words
+    mixed[head] = version
+    sums = np.cumsum(mixed)
+    plain = np.add.reduceat(mixed, head) if len(head) else head
+    size = np.diff(np.append(head, len(words)))
+    stepped = (np.add.reduceat(sums, head) if len(head) else head) - size * (sums[head] - mixed[head])
+    sealed: Int64s = (plain * _PLAIN + stepped * _STEPPED) >> 32 & _LOW
+    return sealed
+
+
+def _refusal(kind: type[StateError], bad: Bools, text: str) -> StateError:
+    error = kind(text)
+    error.index = int(np.argmax(bad))
+    return error
+
+
+def _too_new(what: str, version: int, newest: int) -> str:
+    return f"{what} has layout version {version}, this program reads up to {newest}: run the version that wrote it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from aiokafka.errors import KafkaTimeoutError, ProducerFenced
 from app.partitions import Owned, Partition
 from app.producing import NO_HEADERS
 from models import front as fronts
+from models import state
 from models.front import Front
 from models.visits import Roster
 
@@ -23,6 +25,7 @@ WHO = Roster(np.array([5, 0]), np.array([False, True]), np.array([0, 1]))
 class Table:
     """A state table that writes down what it is asked."""
 
+    name = "students"
     changelog = "students-changelog"
 
     def __init__(self, steps: list[Any]) -> None:
@@ -140,7 +143,7 @@ async def test_looking_at_the_front_does_not_read_it():
     p, table, steps = partition()
     assert p.seen_front is None
     assert steps == []
-    table.records[fronts.KEY] = fronts.pack(Front(np.array([7]), Front.start(1).clocks))
+    table.records[fronts.KEY] = fronts.pack(replace(Front.start(1), position=np.array([7])))
     assert p.front.position.tolist() == [7]
     assert p.seen_front is p.front
 
@@ -161,3 +164,29 @@ async def test_a_released_partition_is_nobodys(monkeypatch):
     await owned.release()
     assert owned.get(3) is None
     assert steps == ["start", "stop", "start", "stop"]
+
+
+@pytest.mark.parametrize(
+    ("key", "read"),
+    [
+        (b"5", lambda p: p.load(WHO)),
+        (b"null", lambda p: p.load(WHO)),
+        (fronts.KEY, lambda p: p.front),
+        (fronts.POSITION, lambda p: p.position),
+    ],
+)
+def test_a_record_that_cannot_be_read_is_named_with_what_to_do(key, read):
+    """Table, partition, key; a damaged one is not skipped, and a newer one asks for the newer program."""
+    for raw, words in (
+        (b"123456789", "damaged.*; delete RISK_DATADIR and start again.*another RISK_APP_ID"),
+        (state.pack_one_empty()[:-1] + b"\0", "damaged.*; delete RISK_DATADIR"),
+        (state.seal(9, np.zeros(8, np.int64)), "layout version 9, .*: run the version that wrote it$"),
+    ):
+        p, table, _ = partition()
+        table.records = {b"5": state.pack_one_empty(), b"null": state.pack_one_empty(), key: raw}
+        if raw.isdigit() and key == fronts.POSITION:
+            assert read(p) == int(raw)  # version 1
+            continue
+        where = rf"table students \(topic students-changelog\) partition 3 key {key.decode()}: a "
+        with pytest.raises(state.StateError, match=where + ".*" + words):
+            read(p)
