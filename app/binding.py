@@ -25,6 +25,9 @@ TRANSPORTS.aliases[SCHEME] = "app.transport.driver:Transport"
 
 #: memory of each partition's database [bytes]; Faust would allow three buffers of 64 MiB and a cache of 2 GiB
 ROCKSDB = {"write_buffer_size": 8 << 20, "max_write_buffer_number": 2, "block_cache_size": 8 << 20}
+#: how long a worker may take nothing from its fetcher before it leaves the group [s]: the longest there is.
+#: With the registry away everything waits, and a worker that has left while its queues are full never joins again
+_NEVER_IDLE_S = float((2**31 - 1) // 1000)
 
 #: a stream function: runs until its deliveries end
 Run = Callable[[AsyncIterator[Delivery]], Awaitable[None]]
@@ -94,7 +97,7 @@ class RiskApp(faust.App):
             broker_rebalance_timeout=max(10.0, timeout),
             broker_request_timeout=max(30.0, 2 * timeout),
             broker_commit_interval=1.0,
-            broker_max_poll_interval=300.0,
+            broker_max_poll_interval=_NEVER_IDLE_S,
             stream_recovery_delay=0.0,
             Worker="app.worker:Worker",
         )
@@ -146,7 +149,7 @@ class RiskApp(faust.App):
 
     async def on_start(self) -> None:
         """Connect what the streams write to."""
-        self.watchdog = Watchdog(self.settings.stall_timeout_s)
+        self.watchdog = Watchdog(self.settings.stall_timeout_s, lambda: self.crash_reason)
         self.watchdog.start()
         self.add_future(self._tell_watchdog())
         await super().on_start()

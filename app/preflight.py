@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, Queue
+from tempfile import TemporaryFile
+from threading import Thread
+from urllib.parse import urlsplit
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from app import topics
+from app import rights, topics
 from app.codecs.log import LogDecoder
 from app.codecs.registry import Schemas
-from app.codecs.schema import Declared, check
+from app.codecs.schema import Json, check
 from app.errors import ConfigError
 from app.model_file import load_model
 from app.pipeline import Pipeline
@@ -24,6 +30,16 @@ log = logging.getLogger(__name__)
 
 #: how long the broker, and then the registry, may take to answer [s]
 PATIENCE_S = 6.0
+
+
+def check_machine(settings: Settings, *, web: bool) -> None:
+    """Raises ConfigError for what this machine does not give: the web port, the data directory, names of hosts."""
+    if web:
+        check_port(settings.web_bind, settings.web_port)
+    if settings.store == "rocksdb://":
+        check_directory(settings.datadir)
+    check_names("RISK_BROKER", [server.rpartition(":")[0] for server in settings.brokers])
+    check_names("RISK_SCHEMA_REGISTRY", [urlsplit(settings.schema_registry).hostname or ""])
 
 
 async def preflight(pipeline: Pipeline) -> None:
@@ -44,29 +60,45 @@ async def preflight(pipeline: Pipeline) -> None:
         pipeline.sources = found[names.source]
         for line in await topics.declare(admin, topics.wanted(names, pipeline.sources), settings.replication):
             log.warning("%s", line)
+        await _require_rights(admin, pipeline)
     except KafkaError as error:
         raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error}") from error
     finally:
         await admin.close()
-    declared = await _declared(settings)
-    pipeline.decoder = LogDecoder(Schemas(settings.schema_registry), declared, unit_ms=settings.unit_ms)
+    schema_id, schema = await _latest(settings)
+    # the one that most records have is known from now on, should the registry go away
+    schemas = Schemas(settings.schema_registry, known={schema_id: schema})
+    pipeline.decoder = LogDecoder(schemas, check(schema, settings.source_topic), unit_ms=settings.unit_ms)
 
 
-async def _declared(settings: Settings) -> Declared:
-    """What the source topic's latest schema declares, judged as KSQL's CREATE STREAM does."""
-    subject = f"{settings.source_topic}-value"
+async def _require_rights(admin: AIOKafkaAdminClient, pipeline: Pipeline) -> None:
+    """Raises ConfigError with all the rights that the broker does not give us."""
+    settings, names = pipeline.settings, pipeline.names
+    wanted = rights.needed(names, scoring=pipeline.model is not None)
+    transactional_ids = [f"{settings.app_id}-{n}" for n in range(pipeline.sources)] + [f"{settings.app_id}-alerts-0"]
+    if denied := await rights.missing(admin, wanted, settings.app_id, transactional_ids):
+        raise ConfigError(
+            f"{settings.broker} (RISK_BROKER) does not give the user this worker runs as the rights "
+            f"{', '.join(denied)}: grant them (kafka-acls --add)"
+        )
+
+
+async def _latest(settings: Settings) -> tuple[int, Json]:
+    """Id and schema of the source topic's latest version, the one that KSQL's CREATE STREAM judges by."""
+    subject, schemas = f"{settings.source_topic}-value", Schemas(settings.schema_registry)
     try:
         with silent("app.codecs.registry"):
-            latest = await asyncio.wait_for(Schemas(settings.schema_registry).latest(subject), PATIENCE_S)
+            latest = await asyncio.wait_for(schemas.latest(subject), PATIENCE_S)
     except asyncio.TimeoutError:
         raise ConfigError(
-            f"no schema registry answers at {settings.schema_registry}: start it, or set RISK_SCHEMA_REGISTRY"
+            f"no schema registry answers at {schemas.name} ({schemas.trouble or 'silence'}): start it, or set "
+            "RISK_SCHEMA_REGISTRY"
         ) from None
     if latest is None:
         raise ConfigError(
             f"the schema registry has no subject {subject}: let the connector write a row with an Avro converter first"
         )
-    return check(latest[1], settings.source_topic)
+    return latest
 
 
 async def connect(settings: Settings) -> AIOKafkaAdminClient:
@@ -89,6 +121,42 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
     except OSError as error:
         raise ConfigError(f"RISK_WEB_PORT: cannot listen on {host}:{port}: {error.strerror}; set another") from error
+
+
+def check_directory(path: Path) -> None:
+    """Raises ConfigError if nothing can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ConfigError(f"RISK_DATADIR: cannot write to {path.absolute()}: {error.strerror}; set another") from error
+
+
+def check_names(variable: str, hosts: Sequence[str]) -> None:
+    """Raises ConfigError if no name of `hosts` leads anywhere within PATIENCE_S.
+
+    A name server that is silent would hold the end of the event loop, and so of the program, for minutes:
+    a thread of ours does not.
+    """
+    found: Queue[bool] = Queue()
+
+    def resolve(host: str) -> None:
+        try:
+            found.put(bool(socket.getaddrinfo(host, None)))
+        except (OSError, UnicodeError):
+            found.put(False)
+
+    for host in hosts:
+        Thread(target=resolve, args=(host.strip("[]"),), daemon=True).start()
+    give_up = time.monotonic() + PATIENCE_S
+    for _ in hosts:
+        try:
+            if found.get(timeout=max(0.0, give_up - time.monotonic())):
+                return
+        except Empty:
+            break
+    raise ConfigError(f"{variable}: no host {' or '.join(hosts)} is known to this machine's name service; set another")
 
 
 @contextmanager

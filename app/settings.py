@@ -81,6 +81,10 @@ class Settings:
         url = urlsplit(self.schema_registry)
         if url.scheme not in ("http", "https") or not url.netloc:
             raise ConfigError(f"RISK_SCHEMA_REGISTRY: {self.schema_registry!r} is not an http:// or https:// URL")
+        try:
+            _ = url.port
+        except ValueError:
+            raise ConfigError(f"RISK_SCHEMA_REGISTRY: {self.schema_registry!r} has no port from 1 to 65535") from None
         for variable, value, allowed in (
             ("RISK_EMIT", self.emit, ("batch", "changes")),
             ("RISK_TIME_UNIT", self.time_unit, ("ms", "s")),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.protocol.metadata import MetadataRequest
 
 from app.errors import ConfigError
 from app.names import Names
@@ -17,6 +18,10 @@ _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
 _COMPACTED = {"cleanup.policy": "compact"}
 #: frames are read within moments; a month is for a site that switches the app off over the summer
 _A_MONTH = {"cleanup.policy": "delete", "retention.ms": str(30 * 86_400_000)}
+
+
+#: the broker's error code where the right to see a topic, or to create it, is missing
+REFUSED = 29
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +48,14 @@ def wanted(names: Names, sources: int) -> list[Topic]:
 
 
 async def partitions_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> dict[str, int]:
-    """Number of partitions of each of `topics` that exists."""
-    described = await admin.describe_topics(list(topics))
+    """Number of partitions of each of `topics` that exists. Raises ConfigError where we may not know.
+
+    The admin client's own describe_topics would have a broker that creates topics create them.
+    """
+    answer = await admin._send_request(MetadataRequest(list(topics), allow_auto_topic_creation=False))
+    described = answer.to_object()["topics"]
+    if refused := sorted(t["topic"] for t in described if t["error_code"] == REFUSED):
+        raise ConfigError(f"no right to Describe topic {', '.join(refused)}: grant it to the user this worker runs as")
     return {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0 and t["partitions"]}
 
 
@@ -92,8 +103,17 @@ async def _create(admin: AIOKafkaAdminClient, topic: Topic, replication: int) ->
         error = for_code(code)
         if code == 0 or error is TopicAlreadyExistsError:
             continue  # another worker was first
+        if code in (REFUSED, 31):
+            raise ConfigError(
+                f"no right to Create topic {topic.name}: grant it to the user this worker runs as, or create it with "
+                f"{topic.partitions} partitions and {_listed(topic.configs)}"
+            )
         why = rest[0] if rest and rest[0] else error.__name__
         raise ConfigError(f"topic {topic.name} cannot be created: {why}")
+
+
+def _listed(configs: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in configs.items())
 
 
 async def configs_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from threading import Thread
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from app import topics
+from app.errors import ConfigError
+from app.model_file import load_model
 from app.trial.workers import ROOT, free_port
 from tests import live
 
@@ -46,17 +56,30 @@ def start(variables: dict[str, str], *arguments: str) -> tuple[int, list[str]]:
     return done.returncode, [line for line in done.stderr.splitlines() if line.strip()]
 
 
-def refused(variables: dict[str, str], *says: str) -> None:
-    """One line, with all of `says` in it, and exit code 1."""
+def refused(variables: dict[str, str], *says: str) -> list[str]:
+    """One line, with all of `says` in it, and exit code 1; the line."""
     code, lines = start(variables)
     assert code == 1
     assert len(lines) == 1, lines
     for word in says:
-        assert word in lines[0]
+        assert word in lines[0], (word, lines[0])
+    return lines
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("RISK_BROKER", "nowhere"), ("RISK_EMIT", "all"), ("RISK_TIME_UNIT", "us")]
+    ("variable", "value"),
+    [
+        ("RISK_BROKER", "nowhere"),
+        ("RISK_BROKER", "no-such-host.invalid:9092"),
+        ("RISK_EMIT", "all"),
+        ("RISK_TIME_UNIT", "us"),
+        ("RISK_TIME_UNIT", "minutes"),
+        ("RISK_SCHEMA_REGISTRY", "127.0.0.1:8081"),
+        ("RISK_SCHEMA_REGISTRY", "http://127.0.0.1:port"),
+        ("RISK_SCHEMA_REGISTRY", "http://no-such-host.invalid:8081"),
+        ("RISK_DATADIR", "/proc/nothing/can/be/written"),
+        ("RISK_WEB_PORT", "99999"),
+    ],
 )
 def test_a_setting_that_cannot_be_meant_is_named(variable, value):
     """Bad configuration stops the start."""
@@ -68,12 +91,82 @@ def test_a_broker_that_does_not_answer_is_named():
     refused({"RISK_BROKER": f"127.0.0.1:{free_port()}"}, "RISK_BROKER", "127.0.0.1")
 
 
+@contextmanager
+def silent() -> Iterator[int]:
+    """A port that lets connect and never answers, as a host behind a wall that swallows packets."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(64)
+        yield listening.getsockname()[1]
+
+
+def test_a_broker_that_swallows_everything_is_named():
+    """Nothing is refused and nothing is answered: the wait has an end."""
+    with silent() as port:
+        refused({"RISK_BROKER": f"127.0.0.1:{port}"}, "RISK_BROKER", f"127.0.0.1:{port}")
+    # no route, or packets that are dropped on the way
+    refused({"RISK_BROKER": "10.255.255.1:9092"}, "RISK_BROKER", "10.255.255.1:9092")
+
+
+def test_a_name_service_that_is_silent_is_not_waited_for(tmp_path):
+    """Where the resolver hangs for minutes, the end of the program must not wait for it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket, time\n"
+        "real = socket.getaddrinfo\n"
+        "def slow(host, *args, **kwargs):\n"
+        "    if host == 'slow.example':\n"
+        "        time.sleep(60)\n"
+        "    return real(host, *args, **kwargs)\n"
+        "socket.getaddrinfo = slow\n"
+    )
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    refused({"PYTHONPATH": path, "RISK_BROKER": "slow.example:9092"}, "RISK_BROKER", "slow.example")
+
+
+def test_models_that_cannot_be_read_are_named(tmp_path):
+    """Whatever a file may hold: it is told what is wrong with it, without a broker being asked."""
+    shipped = json.loads(resources.files("app").joinpath("data/model.json").read_text("utf-8"))
+
+    def signed(**changed: object) -> bytes:
+        fields = {**shipped, **changed}
+        del fields["sha256"]
+        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return json.dumps({**fields, "sha256": hashlib.sha256(canonical.encode()).hexdigest()}).encode()
+
+    path = tmp_path / "model.json"
+    for raw, says in {
+        b"": "not a risk model",
+        b"not json": "not a risk model",
+        b"[1, 2]": "not a risk model",
+        b"[" * 100_000: "nested too deep",
+        b"\xff\xfe{}": "utf-8",
+        json.dumps({**shipped, "intercept": 9.0}).encode(): "altered",
+        signed(version=2): "version 2 of the layout; this program reads 1: run the version",
+        signed(version=0): "train anew",
+        signed(version="x"): "train anew",
+        signed(intercept=10**400): "too large",
+        signed(features=5): "not a risk model",
+        signed(center=[[1]] * len(shipped["center"])): "not a risk model",
+        signed(scale=[0.0] * len(shipped["scale"])): "scale",
+        signed(more=1): "not a risk model",
+        signed(session_gap_ms="x"): "train anew",
+    }.items():
+        path.write_bytes(raw)
+        with pytest.raises(ConfigError, match=says) as caught:
+            load_model(str(path))
+        assert str(caught.value).startswith(f"RISK_MODEL: {path} cannot be used: ")
+        assert "\n" not in str(caught.value)
+
+
 def test_a_model_that_is_none_is_named(tmp_path):
     """An unreadable or altered model is refused before anything is written."""
     path = tmp_path / "model.json"
     refused({"RISK_MODEL": str(path)}, "RISK_MODEL", str(path))
     path.write_text("{}")
     refused({"RISK_MODEL": str(path)}, "RISK_MODEL", "not a risk model")
+    path.write_text("[" * 100_000)
+    refused({"RISK_MODEL": str(path)}, "RISK_MODEL", "nested too deep")
+    refused({"RISK_MODEL": str(tmp_path)}, "RISK_MODEL", "Is a directory")
 
 
 @pytest.mark.broker
@@ -86,7 +179,43 @@ def test_a_source_topic_that_is_missing_is_named(place):
 def test_a_registry_that_does_not_answer_is_named(place):
     """The wrong URL, or a registry that is down at the start."""
     place.make_source()
-    refused({**place.variables, "RISK_SCHEMA_REGISTRY": f"http://127.0.0.1:{free_port()}"}, "RISK_SCHEMA_REGISTRY")
+    closed = f"http://me:secret@127.0.0.1:{free_port()}"
+    lines = refused({**place.variables, "RISK_SCHEMA_REGISTRY": closed}, "RISK_SCHEMA_REGISTRY")
+    assert "secret" not in lines[0]
+    with silent() as port:
+        hanging = {**place.variables, "RISK_SCHEMA_REGISTRY": f"http://127.0.0.1:{port}/x"}
+        refused(hanging, "RISK_SCHEMA_REGISTRY", f"http://127.0.0.1:{port}/x", "silence")
+    with pages() as url:
+        refused({**place.variables, "RISK_SCHEMA_REGISTRY": url}, "RISK_SCHEMA_REGISTRY", url, "HTTP 404")
+
+
+@contextmanager
+def pages() -> Iterator[str]:
+    """A web server that knows no registry: HTML and 404 for everything."""
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            """Not on our stderr."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.broker
+def test_a_log_in_another_unit_is_said(place):
+    """RISK_TIME_UNIT=ms for a log in seconds is no error, for it may be one; a warning says what to set."""
+    schema = place.make_source()
+    place.send(place.names.source, [live.visit(schema, 7, live.START // 1000)])
+    with place.worker(forked=True) as worker:
+        worker.wait_idle(timeout=live.PATIENCE_S, events=1)
+        assert worker.stats()["counts"]["suspicious_unit"] == 1
+        worker.stop()
+    assert "set RISK_TIME_UNIT=s" in worker.log.read_text()
 
 
 @pytest.mark.broker

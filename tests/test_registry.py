@@ -216,3 +216,20 @@ async def test_latest_waits_for_the_registry(clock: Clock) -> None:
     """The client's own get_schema says None here, as if there were no such subject."""
     async with Registry((500, ""), (200, json.dumps({"id": 9, "schema": "{}"}))).running() as url:
         assert await clock.schemas(url).latest("s") == (9, {})
+
+
+async def test_what_is_known_is_not_asked_for(clock: Clock) -> None:
+    """The look before the start has seen the subject's latest schema: the registry may go away after it."""
+    async with Registry((404, UNKNOWN)).running() as url:
+        schemas = Schemas(url, known={7: SCHEMA}, clock=lambda: clock.now, sleep=clock.sleep)
+        assert await schemas.schema(7) == SCHEMA
+        assert await schemas.schema(8) is None
+
+
+async def test_the_last_trouble_is_kept_and_names_no_password(clock: Clock) -> None:
+    """For the one line of a start that fails."""
+    async with Registry((503, ""), (200, FOUND)).running() as url:
+        schemas = clock.schemas(url.replace("http://", "http://me:secret@"))
+        assert await schemas.schema(7) == SCHEMA
+        assert schemas.trouble == "Trouble: HTTP 503"
+        assert schemas.name == url

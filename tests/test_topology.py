@@ -42,3 +42,10 @@ def test_the_app_binds_to_this_machine_only_and_serves_none_of_fausts_pages():
     assert conf.web_bind == "127.0.0.1"
     pages = ("tables", "router", "graph", "stats", "metrics")
     assert [name for name in pages if getattr(conf, f"web_{name}_enabled")] == []
+
+
+def test_a_worker_that_waits_stays_in_its_group():
+    """However long the registry is away: one that has left with its queues full never joins again."""
+    conf = build(Settings()).conf
+    assert conf.broker_max_poll_interval > 20 * 86_400
+    assert conf.broker_max_poll_interval * 1000 < 2**31

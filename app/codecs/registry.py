@@ -13,7 +13,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -47,17 +47,21 @@ class Schemas:
         self,
         url: str,
         *,
+        known: Mapping[int, Json] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`url` may hold user and password; `clock`, `sleep` [s] and `chance` are for tests."""
+        """`url` may hold user and password; `known`: schemas by id, not to be asked for; the rest is for tests."""
         self._client = AsyncSchemaRegistryClient(url, timeout=httpx.Timeout(TIMEOUT_S))
         self._url = url.rstrip("/")
         parts = urlsplit(url)
-        self._name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        #: the URL without user and password
+        self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self._clock, self._sleep, self._chance = clock, sleep, chance
-        self._found: dict[int, Json] = {}
+        #: what the last request that had no answer ran into
+        self.trouble = ""
+        self._found: dict[int, Json] = dict(known or {})
         #: until when an unknown id is not asked for again
         self._missed: dict[int, float] = {}
         self._asking: dict[int, asyncio.Lock] = {}
@@ -93,7 +97,7 @@ class Schemas:
             return None
         schema_id = answer.get("id")
         if not isinstance(schema_id, int):
-            raise ConfigError(f"the schema registry {self._name} gives no id for subject {subject}")
+            raise ConfigError(f"the schema registry {self.name} gives no id for subject {subject}")
         return schema_id, _avro(answer)
 
     async def _ask(self, path: str) -> dict[str, Json] | None:
@@ -104,9 +108,10 @@ class Schemas:
                 return self._answer(path, await self._client.request(f"{self._url}/{path}"))
             except (httpx.RequestError, _Trouble) as trouble:
                 pause = wait * (0.5 + self._chance() / 2)  # spread: workers must not ask in step
+                self.trouble = f"{type(trouble).__name__.lstrip('_')}: {trouble}".rstrip(": ")
                 log.warning(
-                    "schema registry %s: no answer for %s (%s: %s), next try in %.1f s",
-                    self._name, path, type(trouble).__name__.lstrip("_"), trouble, pause,
+                    "schema registry %s: no answer for %s (%s); what needs it waits, next try in %.1f s",
+                    self.name, path, self.trouble, pause,
                 )  # fmt: skip
                 await self._sleep(pause)
                 wait = min(2 * wait, longest)
@@ -123,7 +128,7 @@ class Schemas:
             return None  # 404xx: the registry knows the path, and not what is asked for
         if code in (401, 403):
             raise ConfigError(
-                f"the schema registry {self._name} refuses {path}: HTTP {code}; check its user and password"
+                f"the schema registry {self.name} refuses {path}: HTTP {code}; check its user and password"
             )
         if 200 <= code < 300 and isinstance(body, dict) and isinstance(body.get("schema"), str):
             return body
