@@ -48,10 +48,10 @@ class Patience:
     _stopping: int = 0
     _last: Standing = field(default_factory=lambda: Standing("starting"))
 
-    def look(self, beats: int, now: Standing) -> str | None:
+    def look(self, beats: int, now: Standing, failed: str = "") -> str | None:
         """Take a look: `beats` says how often the loop has told something, `now` is the last of it.
 
-        Returns why the worker must end, if it must.
+        failed: why the worker gave up, if it did: then it has only to end. Returns why it must be ended, if it must.
         """
         self._silent = 0 if beats != self._beats else self._silent + 1
         moved = now.doing is None or (now.doing, now.mark) != (self._last.doing, self._last.mark)
@@ -59,10 +59,10 @@ class Patience:
             self._still = 0
         elif not self._silent:
             self._still += 1
-        self._stopping = self._stopping + 1 if now.stopping else 0
+        self._stopping = self._stopping + 1 if now.stopping or failed else 0
         self._beats, self._last = beats, now
         if self._stopping > self.stop_looks:
-            return f"asked to stop, and still here after {self._stopping} s"
+            return failed or f"asked to stop, and still here after {self._stopping} s"
         if self._silent > self.looks:
             return f"the event loop has not turned for {self._silent} s"
         if self._still > self.looks:
@@ -91,10 +91,16 @@ def standing(app: Any) -> Standing:
 class Watchdog(threading.Thread):
     """Looks at a worker once a second until it is told that the worker has ended. Mutable."""
 
-    def __init__(self, patience_s: float, end: Callable[[str], object] | None = None) -> None:
-        """patience_s: how long a worker may stand still; end: what to do then, with the reason."""
+    def __init__(
+        self,
+        patience_s: float,
+        failed: Callable[[], BaseException | None] = lambda: None,
+        end: Callable[[str], object] | None = None,
+    ) -> None:
+        """patience_s: how long a worker may stand still; failed: why it gave up; end: what to do at last."""
         super().__init__(name="watchdog", daemon=True)
         self._patience = Patience(round(patience_s / LOOK_S))
+        self._failed = failed
         self._end = end or give_up
         self._over = threading.Event()
         self._standing = Standing("starting")
@@ -112,10 +118,16 @@ class Watchdog(threading.Thread):
     def run(self) -> None:
         """The thread."""
         while not self._over.wait(LOOK_S):
-            reason = self._patience.look(self._beats, self._standing)
+            failed = self._failed()
+            reason = self._patience.look(self._beats, self._standing, "" if failed is None else in_a_line(failed))
             if reason is not None:
                 self._end(reason)
                 return
+
+
+def in_a_line(error: BaseException) -> str:
+    """Kind and text of an error; some of Faust's have several lines."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def give_up(reason: str) -> None:

@@ -6,13 +6,15 @@ import asyncio
 import gc
 import os
 import sys
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import faust.worker
 
 from app.errors import ConfigError
 from app.faults import faults
-from app.preflight import check_port, preflight
+from app.preflight import check_machine, preflight
+from app.watchdog import in_a_line
 
 
 class Worker(faust.worker.Worker):
@@ -23,8 +25,8 @@ class Worker(faust.worker.Worker):
         app: Any = self.app
         try:
             faults.arm(os.environ)
-            if app.conf.web_enabled:
-                check_port(app.conf.web_bind, app.conf.web_port)
+            settings = replace(app.settings, web_bind=app.conf.web_bind, web_port=app.conf.web_port)
+            check_machine(settings, web=app.conf.web_enabled)
             asyncio.run(preflight(app.pipeline))
         except ConfigError as error:
             print(f"moodle-risk: {error}", file=sys.stderr)
@@ -35,8 +37,7 @@ class Worker(faust.worker.Worker):
             super().execute_from_commandline()
         finally:
             if app.crash_reason is not None:
-                reason = app.crash_reason
-                print(f"moodle-risk: gave up: {type(reason).__name__}: {reason}", file=sys.stderr)
+                print(f"moodle-risk: gave up: {in_a_line(app.crash_reason)}", file=sys.stderr, flush=True)
 
 
 def rest_the_collector() -> None:

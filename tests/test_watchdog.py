@@ -60,11 +60,11 @@ def test_a_worker_that_does_not_end_when_asked_is_ended() -> None:
 def test_the_thread_looks_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.watchdog.LOOK_S", 0.01)
     ends: list[str] = []
-    stuck = Watchdog(0.05, ends.append)
+    stuck = Watchdog(0.05, end=ends.append)
     stuck.start()
     stuck.join(5)
     assert len(ends) == 1
-    over = Watchdog(0.05, ends.append)
+    over = Watchdog(0.05, end=ends.append)
     over.start()
     over.over()
     over.join(5)

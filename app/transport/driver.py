@@ -163,8 +163,18 @@ class Consumer(driver.Consumer):
         return self._ledger.committable().get(tp)
 
     async def _commit(self, offsets: Any) -> bool:
-        # after a crash the thread may be gone; what was not committed is read again
-        return False if self._thread.thread_loop.is_closed() else await super()._commit(offsets)
+        # a crash ends the thread too: whoever then waits for its answer waits for ever. What was not
+        # committed is read again
+        if self._crashed.is_set() or self._thread.thread_loop.is_closed():
+            return False
+        committing = asyncio.ensure_future(super()._commit(offsets))
+        crashed = asyncio.ensure_future(self._crashed.wait())
+        await asyncio.wait({committing, crashed}, return_when=asyncio.FIRST_COMPLETED)
+        crashed.cancel()
+        if not committing.done():
+            committing.cancel()
+            return False
+        return committing.result()
 
     # -- rebalance and seek
 
