@@ -41,6 +41,9 @@ SETTINGS: Mapping[str, str | int] = {
     "group.min.session.timeout.ms": 1000,
     # the default takes 128 MB of the heap from the first minute [bytes]
     "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
+    # a compacted topic keeps all its rows, unless it says otherwise itself: who tries the app out, and every test,
+    # wants to see them
+    "log.cleaner.min.cleanable.ratio": 1,
 }
 
 LOGGING = """\

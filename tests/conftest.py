@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import stack
 from tests import live
 from tests.opensearch import Node
 
 ROOT = Path(__file__).parent.parent
+
+
+# how long an example takes says how busy the machine is, and nothing about the code
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

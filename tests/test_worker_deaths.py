@@ -203,24 +203,24 @@ def a_second_worker_ten_seconds_later(at: Place) -> None:
 
     State is where its visits are read, and a copy of it where it may have to be taken over.
     """
-    few = {"RISK_BATCH_ROWS": "60"}
-    with at.worker(1, forked=True, **few) as first:
+    with at.worker(1, forked=True) as first:
         first.wait(lambda stats: applied(stats) > 0, timeout=LONG_S)
         time.sleep(10)
         assert behind(stats_of(first)) > 0, "the backlog was over too soon"
-        with at.worker(2, forked=True, **few) as second:
-            progress(second, 500)
+        with at.worker(2, forked=True) as second:
+            progress(second, 200)
             shares = [owned(worker) for worker in (first, second)]
             assert all(visits == state for visits, state in shares)
             assert sorted(p for visits, _ in shares for p in visits) == list(range(4))
             assert all(visits for visits, _ in shares)
-            first.wait_idle(timeout=LONG_S)
-            second.wait_idle(timeout=LONG_S)
-            time.sleep(2)  # a copy is behind by a fetch
-            assert first.stop() == 0
-            # the second takes over what the first had, before it ends
-            second.wait(lambda stats: len(stats["lag"]) == PARTITIONS, timeout=LONG_S)
-            assert second.stop() == 0
+    large = {"RISK_BATCH_ROWS": "40000"}
+    with at.worker(1, forked=True, **large) as first, at.worker(2, forked=True, **large) as second:
+        for worker in (first, second):
+            worker.wait_idle(timeout=LONG_S)
+        time.sleep(2)  # a copy is behind by a fetch
+        assert first.stop() == 0
+        second.wait(lambda stats: len(stats["lag"]) == PARTITIONS, timeout=LONG_S)
+        assert second.stop() == 0
     tables, _ = asyncio.run(verdict.changelog(at.servers.broker, at.names.students_changelog, 4))
     for number in (1, 2):
         assert verdict.wrong_disk(at.state(number), tables) == []

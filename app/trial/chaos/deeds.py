@@ -32,8 +32,13 @@ class Trial:
     session_s: float
 
     def wait_for_rows(self) -> None:
-        """Return when rows come out. Raises TrialError if none do."""
-        end, give_up = self.watch.end, time.monotonic() + PATIENCE_S
+        """Return when all workers work and rows come out. Raises TrialError if none do."""
+        give_up = time.monotonic() + PATIENCE_S
+        while not all((w.stats() or {"problem": "?"})["problem"] is None for w in self.fleet.running.values()):
+            if time.monotonic() > give_up:
+                break
+            self.fleet.pause(0.1)
+        end = self.watch.end
         while self.watch.end <= end:
             if time.monotonic() > give_up:
                 tails = "\n".join(worker.tail() for worker in self.fleet.running.values())

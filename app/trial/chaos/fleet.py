@@ -11,6 +11,8 @@ from pathlib import Path
 from app.faults import VARIABLE
 from app.trial.workers import TrialError, Worker
 
+#: how long a worker may take until its web page answers [s]
+STARTED_S = 60.0
 #: between two looks at the workers [s]
 _LOOK_S = 0.05
 
@@ -42,7 +44,14 @@ class Fleet:
         self.kills += 1
 
     def stop(self, number: int) -> float:
-        """SIGTERM; how long it took to end [s]. Raises TrialError if it did not end well within 10 s."""
+        """SIGTERM; how long it took to end [s]. Raises TrialError if it did not end well within 10 s.
+
+        Not before the worker's web page answers: a Python that is still importing just dies of it.
+        """
+        give_up = time.monotonic() + STARTED_S
+        while self.running[number].stats() is None and time.monotonic() < give_up:
+            self.supervise()
+            time.sleep(_LOOK_S)
         worker, began = self.running.pop(number), time.monotonic()
         code = worker.stop()
         took = time.monotonic() - began
