@@ -203,12 +203,13 @@ def a_second_worker_ten_seconds_later(at: Place) -> None:
 
     State is where its visits are read, and a copy of it where it may have to be taken over.
     """
-    with at.worker(1, forked=True) as first:
+    small = {"RISK_BATCH_ROWS": "40"}  # so that there is a backlog for both of them
+    with at.worker(1, forked=True, **small) as first:
         first.wait(lambda stats: applied(stats) > 0, timeout=LONG_S)
         time.sleep(10)
         assert behind(stats_of(first)) > 0, "the backlog was over too soon"
-        with at.worker(2, forked=True) as second:
-            progress(second, 200)
+        with at.worker(2, forked=True, **small) as second:
+            progress(second, 100)
             shares = [owned(worker) for worker in (first, second)]
             assert all(visits == state for visits, state in shares)
             assert sorted(p for visits, _ in shares for p in visits) == list(range(4))
