@@ -30,6 +30,8 @@ class Trial:
     draw: random.Random
     #: silence after which the group takes a worker for dead [s]
     session_s: float
+    #: whether the whole log has been sent: then nothing more need come out
+    sent: Callable[[], bool]
 
     def wait_for_rows(self) -> None:
         """Return when all workers work and rows come out. Raises TrialError if none do."""
@@ -39,7 +41,7 @@ class Trial:
                 break
             self.fleet.pause(0.1)
         end = self.watch.end
-        while self.watch.end <= end:
+        while self.watch.end <= end and not self.sent():
             if time.monotonic() > give_up:
                 tails = "\n".join(worker.tail() for worker in self.fleet.running.values())
                 raise TrialError(f"{self.watch.deed}: nothing came out for {PATIENCE_S:g} s:\n{tails}")

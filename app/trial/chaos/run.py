@@ -124,7 +124,7 @@ def _tried(
     watch = Watch(settings.broker, names.agg)
     feeding.start()
     _wait(lambda: feeding.sent > 0, 30.0, "the log has no row")
-    trial = Trial(fleet, watch, servers, random.Random(seed), session_s=settings.session_timeout_s)
+    trial = Trial(fleet, watch, servers, random.Random(seed), settings.session_timeout_s, sent=lambda: feeding.over)
     fleet.start(1)
     _wait(lambda: bool((fleet.running[1].stats() or {"lag": None})["lag"]), 60.0, "the first worker does not start")
     watch.start()
