@@ -94,7 +94,7 @@ def one_of_two_dies(at: Place, dies: int) -> None:
         with at.worker(2, forked=True) as second:
             progress(second, 1_500)
             doomed, survivor = (first, second) if dies == 1 else (second, first)
-            assert len(stats_of(survivor)["lag"]) < PARTITIONS
+            survivor.wait(lambda stats: len(stats["lag"]) < PARTITIONS, timeout=LONG_S)
             doomed.kill()
             survivor.wait(lambda stats: len(stats["lag"]) == PARTITIONS, timeout=LONG_S)
             survivor.wait_idle(timeout=LONG_S)
@@ -210,10 +210,7 @@ def a_second_worker_ten_seconds_later(at: Place) -> None:
         assert behind(stats_of(first)) > 0, "the backlog was over too soon"
         with at.worker(2, forked=True, **small) as second:
             progress(second, 100)
-            shares = [owned(worker) for worker in (first, second)]
-            assert all(visits == state for visits, state in shares)
-            assert sorted(p for visits, _ in shares for p in visits) == list(range(4))
-            assert all(visits for visits, _ in shares)
+            until(lambda: [owned(first), owned(second)], shared_out, timeout=LONG_S)
     large = {"RISK_BATCH_ROWS": "40000"}
     with at.worker(1, forked=True, **large) as first, at.worker(2, forked=True, **large) as second:
         for worker in (first, second):
@@ -225,6 +222,12 @@ def a_second_worker_ten_seconds_later(at: Place) -> None:
     tables, _ = asyncio.run(verdict.changelog(at.servers.broker, at.names.students_changelog, 4))
     for number in (1, 2):
         assert verdict.wrong_disk(at.state(number), tables) == []
+
+
+def shared_out(shares: list[tuple[list[int], list[int]]]) -> bool:
+    """Whether each worker has some partitions, and their state, and none is anybody else's."""
+    together = all(visits and visits == state for visits, state in shares)
+    return together and sorted(p for visits, _ in shares for p in visits) == list(range(4))
 
 
 def owned(worker: Worker) -> tuple[list[int], list[int]]:
