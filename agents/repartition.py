@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from models.aligner import Aligner
 from models.frame import Frame
-from models.routing import frames
+from models.routing import Router, frames
 from models.visits import Visits
 
 
@@ -27,6 +27,8 @@ class Fetched:
     assigned: frozenset[int]
     #: handed back in `Round.done` when everything of this fetch is in a round
     token: object
+    #: whether another fetch has arrived behind this one
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +48,25 @@ async def repartition(fetches: AsyncIterable[Fetched], sources: int, max_rows: i
 
     sources: partitions of the source topic, and of the visits topic; max_rows: visits in one frame.
     A fetch of another generation begins anew: what is held belongs to an assignment that is gone,
-    and is fetched again by whoever owns it now.
+    and is fetched again by whoever owns it now. What has arrived of several partitions goes in one round.
     """
     generation: int | None = None
-    aligner = Aligner(set())
+    aligner, router = Aligner(set()), Router(sources)
     open_fetches: dict[int, deque[tuple[int, object]]] = {}
+    joined = 0
     async for fetched in fetches:
         if fetched.generation != generation:
             generation, aligner = fetched.generation, Aligner(set(fetched.assigned))
             open_fetches = {p: deque() for p in fetched.assigned}
         aligner.add(fetched.partition, fetched.visits, fetched.position, fetched.lagging)
         open_fetches[fetched.partition].append((fetched.position, fetched.token))
+        joined += 1
+        if fetched.more and joined < len(fetched.assigned):
+            continue
+        joined = 0
         while slices := aligner.round(max_rows):
-            yield Round(frames(slices, sources, max_rows), _done(open_fetches, aligner), {})
-        # at the end of every fetch, whether or not it let anything go, say what waits
+            yield Round(frames(slices, router, max_rows), _done(open_fetches, aligner), {})
+        # at the end, whether or not anything was let go, say what waits
         yield Round((), _done(open_fetches, aligner), {p: aligner.held(p) for p in fetched.assigned})
 
 

@@ -32,7 +32,7 @@ class Arrived:
 
     frames: Sequence[Frame]
     #: handed through: what is processed once this batch is flushed
-    token: object
+    done: Sequence[object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Sessionized:
     detached: int
     #: what is missing, because a frame could not be read
     gaps: Sequence[Gap]
-    token: object
+    done: Sequence[object]
 
 
 async def sessionize(arrivals: AsyncIterable[Arrived], students: Students, *, each: bool) -> AsyncIterator[Sessionized]:
@@ -81,5 +81,5 @@ async def sessionize(arrivals: AsyncIterable[Arrived], students: Students, *, ea
             repeated=passed.repeated,
             detached=passed.detached,
             gaps=passed.gaps,
-            token=arrived.token,
+            done=arrived.done,
         )

@@ -137,7 +137,7 @@ class RiskApp(faust.App):
         async for event in stream.noack().events():
             message = event.message
             assigned = frozenset(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
-            yield Delivery(message.value, message.generation_id, assigned)
+            yield Delivery(message.value, message.generation_id, assigned, more=not stream.channel.empty())
 
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
         if self.crashed:

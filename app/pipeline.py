@@ -7,10 +7,11 @@ runs in the worker, in the parity cases and in the tests.
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
 
 from agents.alert import alert
 from agents.repartition import Fetched, repartition
@@ -89,6 +90,8 @@ class Delivery:
     generation: int
     #: the partitions of the chunk's topic that are ours in this generation
     assigned: frozenset[int]
+    #: whether another chunk has arrived behind this one
+    more: bool = False
 
 
 @dataclass(slots=True)
@@ -132,8 +135,10 @@ class Pipeline:
     async def _fetches(self, deliveries: AsyncIterable[Delivery]) -> AsyncIterator[Fetched]:
         async for d in deliveries:
             visits = await self._decode(d.chunk)
-            partition = d.chunk.partition
-            yield Fetched(partition, visits, d.chunk.position, d.chunk.lagging, d.generation, d.assigned, d.chunk)
+            chunk = d.chunk
+            yield Fetched(
+                chunk.partition, visits, chunk.position, chunk.lagging, d.generation, d.assigned, chunk, d.more
+            )
 
     async def _decode(self, chunk: Chunk) -> Visits:
         if not len(chunk):
@@ -182,12 +187,25 @@ class Pipeline:
             await self._flush(students.state, scored)
 
     async def _arrivals(self, deliveries: AsyncIterable[Delivery], students: _Current) -> AsyncIterator[Arrived]:
+        frames: list[Frame] = []
+        chunks: list[Chunk] = []
+        last: Delivery | None = None
         async for d in deliveries:
-            batches = self._batches(await self._frames(d.chunk))
-            for i, batch in enumerate(batches):
-                if not students.turn_to(d.chunk.partition):
-                    break  # lost in a rebalance: the new owner reads it again
-                yield Arrived(batch, d.chunk if i == len(batches) - 1 else None)
+            if last is not None and (last.generation, last.chunk.partition) != (d.generation, d.chunk.partition):
+                frames, chunks = [], []  # from before a rebalance: whoever owns them now reads them again
+            last = d
+            for frame in await self._frames(d.chunk):
+                if frames and sum(map(len, frames)) + len(frame) > self.settings.batch_rows:
+                    if students.turn_to(d.chunk.partition):
+                        yield Arrived(frames, chunks)
+                    frames, chunks = [], []
+                frames.append(frame)
+            chunks.append(d.chunk)
+            if d.more and sum(map(len, frames)) < self.settings.batch_rows:
+                continue
+            if students.turn_to(d.chunk.partition):
+                yield Arrived(frames, chunks)
+            frames, chunks = [], []
 
     async def _frames(self, chunk: Chunk) -> list[Frame]:
         frames, letters = [], []
@@ -204,18 +222,6 @@ class Pipeline:
             await self._reject(letters)
         return frames
 
-    def _batches(self, frames: list[Frame]) -> list[list[Frame]]:
-        """Frames in groups of about `batch_rows` visits; at least one group, so that the chunk gets done."""
-        batches: list[list[Frame]] = [[]]
-        rows_now = 0
-        for frame in frames:
-            if rows_now and rows_now + len(frame) > self.settings.batch_rows:
-                batches.append([])
-                rows_now = 0
-            batches[-1].append(frame)
-            rows_now += len(frame)
-        return batches
-
     async def _flush(self, current: State, scored: Scored) -> None:
         batch, result = scored.rolled.batch, scored.rolled.rollup
         keys = keys_of(batch.students.student, batch.students.null)
@@ -230,8 +236,9 @@ class Pipeline:
         if await current.flush(out, named, batch.front, (batch.students, records)):
             self._count(scored, out)
             self._report_gaps(batch.gaps)
-            if isinstance(batch.token, Chunk):
-                self.log.processed(batch.token)
+            for chunk in batch.done:
+                assert isinstance(chunk, Chunk)
+                self.log.processed(chunk)
                 await faults.at("processed")
 
     def model_headers(self) -> list[tuple[str, bytes | None]]:
@@ -266,7 +273,7 @@ class Pipeline:
             if current is None:
                 continue
             # what was forwarded before the last commit comes again after a restart
-            new = bisect_left(chunk.offsets, current.position)
+            new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), current.position))
             if new == len(chunk):
                 self.log.processed(chunk)
                 continue

@@ -9,38 +9,17 @@ one record can therefore not disturb another's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from models.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
+from models.packed import Packed
 from models.rules import Bools, Int64s
-
-Words: TypeAlias = npt.NDArray[np.uint64]
+from models.varints import LONGEST, ONE, Octets, Words, end_of, length_of, signed, squeeze, words_of
 
 #: records that are walked together: few enough that their columns stay in the processor's cache
 BLOCK = 16_384
-#: zeros after the last record, so that 8 bytes can be taken at any of its bytes and at its end
-_PAD = bytes(16)
-#: 0x0101…01 times this byte
-_EVERY = 0x0101010101010101
-_HIGH = np.uint64(0x80 * _EVERY)
-_LOW7 = np.uint64(0x7F * _EVERY)
-#: times 2**(8k), its highest byte is k + 1
-_ORDINALS = np.uint64(0x0102030405060708)
-_ONE, _SEVEN, _TOP_BYTE = np.uint64(1), np.uint64(7), np.uint64(56)
-#: steps of closing the gaps that the continuation bits left: bits that stay, bits that move, how far
-_SQUEEZE = tuple(
-    (np.uint64(keep), np.uint64(move), np.uint64(by))
-    for keep, move, by in (
-        (0x007F007F007F007F, 0x7F007F007F007F00, 1),
-        (0x00003FFF00003FFF, 0x3FFF00003FFF0000, 2),
-        (0x000000000FFFFFFF, 0x0FFFFFFF00000000, 4),
-    )
-)
 #: the end mark of a number that has 5 bytes: the most an int has
 _INT_END = np.uint64(0x80 << 32)
 _INT_MAX = np.uint64(0xFFFFFFFF)
@@ -52,13 +31,18 @@ _FLAT = frozenset({Kind.INT, Kind.LONG, Kind.STRING, Kind.BYTES, Kind.FIXED, Kin
 class Joined:
     """The values of a fetch in one buffer."""
 
-    values: Sequence[bytes]
-    octets: npt.NDArray[np.uint8]
+    values: Packed
+    octets: Octets
     #: the 8 bytes from each byte of the buffer on, little-endian [octets - 8]
     words: Words
     #: where each value starts and ends [n]
     start: Int64s
     stop: Int64s
+
+    @classmethod
+    def of(cls, values: Packed) -> Joined:
+        """Strings to take numbers from; every one of them is there."""
+        return cls(values, np.frombuffer(values.buffer, np.uint8), words_of(values.buffer), values.start, values.stop)
 
     def heads(self) -> Words:
         """The first 5 bytes of each value [n], little-endian; of a shorter one, with what comes after."""
@@ -76,16 +60,6 @@ class Columns:
     at: Int64s
     #: the records that are none, by their place, and why
     refused: dict[int, Undecodable]
-
-
-def join(values: Sequence[bytes]) -> Joined:
-    """Lay `values` [n] one after another; raises TypeError where one is None."""
-    stop = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
-    start = np.zeros_like(stop)
-    start[1:] = stop[:-1]
-    buffer = b"".join([*values, _PAD])
-    words = np.ndarray((len(buffer) - 8,), "<u8", buffer=buffer, strides=(1,))
-    return Joined(values, np.frombuffer(buffer, np.uint8), words, start, stop)
 
 
 def flat(plan: Plan) -> bool:
@@ -107,7 +81,8 @@ def read_rows(plan: Plan, joined: Joined, rows: Int64s | None = None) -> Columns
     refused = {}
     for i in np.flatnonzero(bad).tolist():
         try:
-            userid, time = read_one(plan, joined.values[i if rows is None else rows[i]])
+            value = joined.values[i if rows is None else int(rows[i])]
+            userid, time = read_one(plan, value or b"")
         except Undecodable as why:
             refused[i] = why
         else:
@@ -169,16 +144,15 @@ def _cells(wire: Wire, joined: Joined, pos: Int64s, *, wanted: bool) -> _Cells:
         symbol = joined.octets[pos]
         return _Cells(1, ((symbol & 0x81) != 0) | (symbol >> 1 >= min(wire.size, 64)))
     word = joined.words[pos]
-    end = _end(word)
+    end = end_of(word)
     # without an end in 8 bytes, end - 1 is the largest number there is
-    wrong = (end - _ONE) >= (_INT_END if wire.kind is Kind.INT else _HIGH)
+    wrong = (end - ONE) >= (_INT_END if wire.kind is Kind.INT else LONGEST)
     if not wanted:
-        return _Cells(_length(end), wrong)
-    zigzag = _squeeze(word, end)
+        return _Cells(length_of(end), wrong)
+    zigzag = squeeze(word, end)
     if wire.kind is Kind.INT:
         wrong |= zigzag > _INT_MAX
-    number = ((zigzag >> _ONE) ^ np.negative(zigzag & _ONE)).view(np.int64)
-    return _Cells(_length(end), wrong, number)
+    return _Cells(length_of(end), wrong, signed(zigzag))
 
 
 def _sized(joined: Joined, pos: Int64s) -> _Cells:
@@ -187,30 +161,9 @@ def _sized(joined: Joined, pos: Int64s) -> _Cells:
     if not (octet & 0x81).any():  # lengths below 64, as most are, have one byte
         return _Cells((octet >> 1).astype(np.int64) + 1)
     word = joined.words[pos]
-    end = _end(word)
-    zigzag = _squeeze(word, end)
-    wrong = ((end - _ONE) >= _INT_END) | (zigzag > _INT_MAX) | ((zigzag & _ONE) != 0)
-    size = (zigzag >> _ONE).view(np.int64)
+    end = end_of(word)
+    zigzag = squeeze(word, end)
+    wrong = ((end - ONE) >= _INT_END) | (zigzag > _INT_MAX) | ((zigzag & ONE) != 0)
+    size = (zigzag >> ONE).view(np.int64)
     size[wrong] = 0
-    return _Cells(size + _length(end), wrong)
-
-
-def _end(word: Words) -> Words:
-    """The highest bit of the first byte that has it clear: there a number ends. 0: in none of the 8."""
-    clear = ~word & _HIGH
-    end: Words = clear & np.negative(clear)
-    return end
-
-
-def _length(end: Words) -> Int64s:
-    """Bytes of a number that ends at `end`; 0 where it does not."""
-    length: Int64s = (((end >> _SEVEN) * _ORDINALS) >> _TOP_BYTE).view(np.int64)
-    return length
-
-
-def _squeeze(word: Words, end: Words) -> Words:
-    """The septets up to `end`, moved together."""
-    number: Words = word & (end - _ONE) & _LOW7
-    for keep, move, by in _SQUEEZE:
-        number = (number & keep) | ((number & move) >> by)
-    return number
+    return _Cells(size + length_of(end), wrong)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from models.rules import Int64s
+
 #: one record's headers, as Kafka keeps them: ordered, a name may stand twice
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -20,7 +22,7 @@ class Chunk:
     topic: str
     partition: int
     #: offset of each record [n]
-    offsets: Sequence[int]
+    offsets: Sequence[int] | Int64s
     #: key bytes of each record [n]
     keys: Sequence[bytes | None]
     #: value bytes of each record [n]

@@ -18,10 +18,15 @@ With one partition this is Kafka Streams' running maximum.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
 from models.rules import NEVER, Bools, Int64s
+from models.segments import starts
+
+#: the smallest clock of no partition
+_NONE = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +57,18 @@ def observe(clocks: Clocks, source: Int64s, at: Int64s) -> tuple[Int64s, Clocks]
     in the same frame is still to come.
     """
     held = clocks.lagging.copy()
-    held[np.unique(source)] = True
-    observed = np.full(len(at), np.iinfo(np.int64).max)
+    stretches = np.flatnonzero(starts(source)).tolist()
+    held[source[stretches]] = True
+    observed = np.empty(len(at), np.int64)
     ended = clocks.at.copy()
-    for p in np.flatnonzero(held).tolist():
-        climbed = np.maximum.accumulate(np.where(source == p, at, NEVER)) if len(at) else at
-        climbed = np.maximum(climbed, clocks.at[p])
-        np.minimum(observed, climbed, out=observed)
-        if len(at):
-            ended[p] = climbed[-1]
+    # while one partition is read the others' clocks stand still
+    for begin, end in pairwise([*stretches, len(at)]):
+        p = int(source[begin])
+        others = held.copy()
+        others[p] = False
+        climbed = np.maximum(np.maximum.accumulate(at[begin:end]), ended[p])
+        observed[begin:end] = np.minimum(climbed, ended[others].min(initial=_NONE))
+        ended[p] = climbed[-1]
     after = np.maximum(observed, clocks.observed)
     before = np.empty(len(at), np.int64)
     before[:1] = clocks.observed

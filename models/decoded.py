@@ -51,7 +51,7 @@ class Decoded:
 
     def visits(self, chunk: Chunk) -> Visits:
         """The visits with the offsets and headers of the `chunk` they come from."""
-        offset = np.array(chunk.offsets, np.int64)
+        offset = np.asarray(chunk.offsets, np.int64)
         headers = chunk.headers
         if len(self.row) < len(offset):
             offset = offset[self.row]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.coding import order_by
 from models.rules import Bools, Int64s
 from models.sessions import Sessions
 
@@ -74,7 +75,7 @@ def every_change(steps: list[Step]) -> Records:
     instant[added_by] = added.start == added.end
     written = np.concatenate((~instant[removed_by], np.ones(len(added), np.bool_)))
     records = _records(removed, removed_by, added, added_by, written)
-    return records.take(np.lexsort((records.sessions.end, records.sign, records.cause)))
+    return records.take(order_by(2 * records.cause + (records.sign > 0), records.sessions.end))
 
 
 def net_change(steps: list[Step], alive: Sessions, born: Int64s) -> Records:
@@ -90,13 +91,13 @@ def net_change(steps: list[Step], alive: Sessions, born: Int64s) -> Records:
     overwritten = _in_both(removed, added)
     written = np.concatenate((~overwritten, np.ones(len(added), np.bool_)))
     records = _records(removed, removed_by, added, added_by, written)
-    return records.take(np.lexsort((records.sessions.end, records.sign, records.sessions.owner)))
+    return records.take(order_by(2 * records.sessions.owner + (records.sign > 0), records.sessions.end))
 
 
 def _in_both(left: Sessions, right: Sessions) -> Bools:
     """Whether each of `left` stands in `right` with the same owner, start and end."""
     both = concatenate([left, right])
-    order = np.lexsort((both.end, both.start, both.owner))
+    order = order_by(both.owner, both.start)
     ordered = both.take(order)
     same = np.zeros(len(order), np.bool_)
     if len(order):
@@ -105,6 +106,6 @@ def _in_both(left: Sessions, right: Sessions) -> Bools:
             & (ordered.start[1:] == ordered.start[:-1])
             & (ordered.end[1:] == ordered.end[:-1])
         )
-        # lexsort is stable, so of two equal keys the one of `left` comes first
+        # no side has two of one owner and start; the order is stable, so the one of `left` comes first
         same[order[:-1]] = twin
     return same[: len(left)]

@@ -39,11 +39,16 @@ def running_sum(group: Int64s, values: Int64s) -> Int64s:
 def running_max(group: Int64s, values: Int64s) -> Int64s:
     """Largest of `values` [n] from the start of each group up to and with each row.
 
-    `group` must be non-decreasing. Ranks stand in for the values, so that group and value share one
-    64-bit word whatever the values' range.
+    `group` must be non-decreasing and not negative. Group and value share one 64-bit word; where the
+    values' range is too large for that, ranks stand in for them.
     """
     if not len(group):
         return values
+    low = int(values.min())
+    span = int(values.max()) - low + 1
+    if span * (int(group[-1]) + 1) < 1 << 63:
+        floor = group * span - low
+        return np.maximum.accumulate(floor + values) - floor
     ladder, rank = np.unique(values, return_inverse=True)
     step = len(ladder)
     climbed = np.maximum.accumulate(group * step + rank)

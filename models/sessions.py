@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.coding import order_by, order_of
 from models.rules import GAP_MS, Bools, Int64s
 from models.segments import running_max, starts
 
@@ -71,9 +72,12 @@ class Runs:
 
 def cut(owner: Int64s, at: Int64s) -> Runs:
     """Cut visits (owner [n], at [n] ms, any order) into runs with gaps of at most 15 minutes."""
-    order = np.lexsort((at, owner))
+    order = order_of(owner, int(owner.max(initial=0)) + 1)
     whose, when = owner[order], at[order]
     first = starts(whose)
+    if (when[1:] < when[:-1])[~first[1:]].any():  # rarely: a log is nearly in time order
+        order = order_by(owner, at)
+        when = at[order]
     first[1:] |= np.diff(when) > GAP_MS
     head = np.flatnonzero(first)
     tail = np.append(head, len(order))[1:] - 1
@@ -105,7 +109,7 @@ def absorb(sessions: Sessions, arrivals: Sessions) -> Merge:
     m = len(sessions)
     owner = np.concatenate((sessions.owner, arrivals.owner))
     start = np.concatenate((sessions.start, arrivals.start))
-    order = np.lexsort((start, owner))
+    order = order_by(owner, start)
     owner, start = owner[order], start[order]
     end = np.concatenate((sessions.end, arrivals.end))[order]
     reach = running_max(owner, end)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.coding import order_of
 from models.records import Records
 from models.rules import NEVER, Bools, Int64s
 from models.segments import ends, running_max, running_sum
@@ -70,7 +71,7 @@ def roll_up(totals: Totals, records: Records, *, each: bool) -> Rollup:
 
     each: a revision for every record, in the records' order; else the last one of each student.
     """
-    order = np.argsort(records.sessions.owner, kind="stable")
+    order = order_of(records.sessions.owner, len(totals))
     sorted_records = records.take(order)
     owner, sign = sorted_records.sessions.owner, sorted_records.sign
     after = Totals(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.chunk import Headers
+from models.coding import distinct
 from models.rules import Bools, Int64s
 
 
@@ -82,10 +83,10 @@ class Roster:
 def roster(visits: Visits) -> Roster:
     """Code the students of `visits` [n]."""
     if not visits.null.any():
-        student, code = np.unique(visits.student, return_inverse=True)
+        student, code = distinct(visits.student)
         return Roster(student, np.zeros(len(student), np.bool_), code)
     known = ~visits.null
-    student, known_code = np.unique(visits.student[known], return_inverse=True)
+    student, known_code = distinct(visits.student[known])
     code = np.full(len(visits), len(student), np.int64)
     code[known] = known_code
     null = np.zeros(len(student) + 1, np.bool_)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.coding import order_by, order_of
 from models.records import Records, Step, concatenate, every_change, net_change
 from models.rules import SEGMENT_MS, Bools, Int64s, is_late, oldest_segment, refused, visible
 from models.segments import running_sum, starts
@@ -67,7 +68,7 @@ def _waves(owner: Int64s, doubtful: Bools, each: bool) -> Int64s:
     """The wave of each visit [n]: within one student non-decreasing in arrival order."""
     if not each and not doubtful.any():
         return np.zeros(len(owner), np.int64)
-    order = np.argsort(owner, kind="stable")
+    order = order_of(owner, int(owner.max(initial=0)) + 1)
     whose, opens = owner[order], doubtful[order]
     opens[1:] |= doubtful[order][:-1]
     if each:
@@ -134,7 +135,7 @@ class _Book:
             self.steps.append(_nothing())
         sessions = concatenate([s for s, _ in self._done] + [self._open])
         born = np.concatenate([b for _, b in self._done] + [self._born])
-        order = np.lexsort((sessions.start, sessions.owner))
+        order = order_by(sessions.owner, sessions.start)
         return sessions.take(order), born[order]
 
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from app.codecs.schema import MOODLE, Declared, Json, plan
 from models import avro_columns
 from models.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
-from models.avro_columns import flat, join, read_rows
+from models.avro_columns import Joined, flat, read_rows
+from models.packed import Packed
 
 RECORDED = json.loads((Path(__file__).parent / "golden" / "avro181.json").read_bytes())
 HEAD = b"\0\0\0\0\1"
@@ -59,7 +60,7 @@ def verdict(of: Plan, value: bytes) -> Verdict:
 def verdicts(of: Plan, values: list[bytes], rows: list[int] | None = None) -> list[Verdict]:
     """The same from `read_rows`."""
     picked = None if rows is None else np.array(rows, np.int64)
-    columns = read_rows(of, join(values), picked)
+    columns = read_rows(of, Joined.of(Packed.of(values)), picked)
     found: list[Verdict] = []
     cells = zip(columns.student.tolist(), columns.null.tolist(), columns.at.tolist(), strict=True)
     for i, (student, null, at) in enumerate(cells):
@@ -242,14 +243,9 @@ def test_no_values() -> None:
     assert verdicts(PLAIN, []) == []
 
 
-def test_none_cannot_be_joined() -> None:
-    with pytest.raises(TypeError):
-        join([HEAD, None])  # type: ignore[list-item]
-
-
 def test_heads_are_the_first_five_bytes() -> None:
     head = b"\0\1\2\3\4"
-    assert join([head + b"x", head]).heads().tolist() == [int.from_bytes(head, "little")] * 2
+    assert Joined.of(Packed.of([head + b"x", head])).heads().tolist() == [int.from_bytes(head, "little")] * 2
     assert len(head) == HEADER
 
 

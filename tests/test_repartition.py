@@ -13,7 +13,7 @@ from agents.repartition import Fetched, repartition
 from models.frame import FRESH, Frame, Slice, decode, encode
 from models.front import Front, admit
 from models.murmur2 import keys_of, partitions_of
-from models.routing import frames
+from models.routing import Router, frames
 from models.visits import Visits
 
 PARTITIONS = 3
@@ -178,7 +178,7 @@ def test_the_student_that_is_none_hashes_by_its_text():
 def test_a_frame_that_is_too_large_is_cut_into_pieces_that_join():
     """Many visits at one instant cannot be told apart by time: frames are cut by rows too."""
     burst = Slice(0, FRESH, 100, 7, False, visits([1] * 100, [7] * 100, 0))
-    pieces = frames([burst], 1, 30)[0]
+    pieces = frames([burst], Router(1), 30)[0]
     assert [len(f) for f in pieces] == [30, 30, 30, 10]
     assert [s.lagging for f in pieces for s in f.slices] == [True, True, True, False]
     assert len(admit(Front.start(1), pieces).visits) == 100

@@ -25,7 +25,7 @@ class Letter:
     def of(cls, chunk: Chunk, index: int, reason: str, detail: str) -> Letter:
         """The letter for record `index` of a chunk."""
         headers = () if chunk.headers is None else chunk.headers[index]
-        offset = chunk.offsets[index]
+        offset = int(chunk.offsets[index])
         return cls(
             chunk.topic, chunk.partition, offset, reason, detail, chunk.keys[index], chunk.values[index], headers
         )

@@ -9,10 +9,12 @@ import numpy as np
 
 from app.codecs.schema import MOODLE, Declared, Json, Unreadable, plan
 from models.avro import HEADER, Plan, Undecodable, read_one
-from models.avro_columns import Joined, Words, join, read_rows
+from models.avro_columns import Joined, read_rows
 from models.chunk import Chunk
 from models.decoded import Decoded, Part, Reject, decoded
+from models.packed import Packed
 from models.rules import Int64s
+from models.varints import Words
 
 #: chunks up to this size are read record by record, which costs less than setting columns up
 _FEW = 24
@@ -52,19 +54,13 @@ class LogDecoder:
         """
         if len(chunk) <= _FEW:
             return await self._one_by_one(chunk.values)
-        index = None
-        try:
-            joined = join(cast("Sequence[bytes]", chunk.values))
-        except TypeError:  # a value is None: as rare as deletions
-            index = [i for i, value in enumerate(chunk.values) if value is not None]
-            joined = join([value for value in chunk.values if value is not None])
+        values, place = _values_of(chunk)
         rejects: list[Reject] = []
-        parts = await self._in_columns(joined, rejects)
-        if index is not None:
-            place = np.array(index, np.int64)
+        parts = await self._in_columns(Joined.of(values), rejects)
+        if place is not None:
             parts = [Part(place[part.row], part.student, part.null, part.at) for part in parts]
-            rejects = [Reject(index[r.index], r.reason, r.detail) for r in rejects]
-        return decoded(parts, rejects, len(chunk) - len(joined.values), self._unit_ms)
+            rejects = [Reject(int(place[r.index]), r.reason, r.detail) for r in rejects]
+        return decoded(parts, rejects, len(chunk) - len(values), self._unit_ms)
 
     async def _one_by_one(self, values: Sequence[bytes | None]) -> Decoded:
         read: list[tuple[int, int | None, int | None]] = []
@@ -106,7 +102,7 @@ class LogDecoder:
         for head, rows in _groups(heads):
             schema_id = int.from_bytes(head.to_bytes(HEADER, "little")[1:], "big")
             if head & 0xFF:
-                headless = (_headless(i, joined.values[i]) for i in rows.tolist())
+                headless = (_headless(i, joined.values[i] or b"") for i in rows.tolist())
                 rejects += [reject for reject in headless if reject is not None]
                 continue
             found = self._plans.get(schema_id) or await self._plan(schema_id)
@@ -139,6 +135,21 @@ class LogDecoder:
             found = why
         self._plans[schema_id] = found
         return found
+
+
+def _values_of(chunk: Chunk) -> tuple[Packed, Int64s | None]:
+    """The values that are there, and which records they are of; None: of all."""
+    values = chunk.values
+    if not isinstance(values, Packed):
+        if None not in values:
+            return Packed.of(cast("Sequence[bytes]", values)), None
+        place = np.array([i for i, value in enumerate(values) if value is not None], np.int64)
+        return Packed.of([value for value in values if value is not None]), place
+    there = values.there()
+    if there.all():
+        return values, None
+    place = np.flatnonzero(there)  # deletions
+    return values.take(place), place
 
 
 def _headless(index: int, value: bytes) -> Reject | None:

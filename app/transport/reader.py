@@ -1,6 +1,6 @@
 """Chunks straight from aiokafka's fetcher: no Python object a record.
 
-This is the one file that leans on aiokafka's internals (the version is pinned). It does what
+This and records.py are the files that lean on aiokafka's internals (the version is pinned). It does what
 `Fetcher.fetched_records` and `PartitionRecords._unpack_records` do with position, CRC checks, control
 batches and aborted transactions; tests/test_reader.py holds it against the public consumer.
 """
@@ -12,11 +12,19 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from aiokafka.consumer import fetcher as fetchers
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 from aiokafka.structs import TopicPartition
 
+from app.transport.records import Batch, Kept, columns
 from models.chunk import Chunk
+
+#: fetches of up to this many records are read one by one, which costs less than setting columns up
+_FEW = 24
+
+# whatever is fetched in this process keeps its bytes at hand; nothing else changes
+fetchers.MemoryRecords = Kept
 
 
 async def read_chunks(
@@ -77,17 +85,29 @@ def _drain(fetched: FetchResult, tp: TopicPartition, max_rows: int) -> Chunk | N
     # collector comes by, which is rare (app/worker.py)
     held._records_iterator = None
     start = held.next_fetch_offset
-    records: list[Any] = []
+    batches: list[Batch] = []
+    rows = 0
     memory = held._records
-    while memory.has_next() and len(records) < max_rows:
-        _unpack_batch(held, memory.next_batch(), records)
+    while memory.has_next() and rows < max_rows:
+        batch = _next_batch(held)
+        if batch is not None:
+            batches.append(batch)
+            rows += batch.count
+    position, end = held.next_fetch_offset, _end(fetched._assignment.state_value(tp), held)
+    chunk = None if position == start else _chunk(tp, batches, rows, start, position, end)
     fetched._update_position()
     if not memory.has_next():
         fetched._partition_records = None
-    if held.next_fetch_offset == start:
-        return None
+    return chunk
+
+
+def _chunk(tp: TopicPartition, batches: list[Batch], rows: int, start: int, position: int, end: int) -> Chunk:
+    found = columns(batches) if rows > _FEW else None
+    if found is not None:
+        read = found.since(start)
+        return Chunk(tp.topic, tp.partition, read.offset, read.keys, read.values, start, position, end, read.headers)
+    records = [r for batch in batches for r in batch.iterator if r.offset >= start]
     headers = [r.headers for r in records]
-    state = fetched._assignment.state_value(tp)
     return Chunk(
         topic=tp.topic,
         partition=tp.partition,
@@ -95,8 +115,8 @@ def _drain(fetched: FetchResult, tp: TopicPartition, max_rows: int) -> Chunk | N
         keys=[r.key for r in records],
         values=[r.value for r in records],
         start=start,
-        position=held.next_fetch_offset,
-        end=_end(state, held),
+        position=position,
+        end=end,
         headers=headers if any(headers) else None,
     )
 
@@ -107,20 +127,17 @@ def _end(state: Any, held: PartitionRecords) -> int:
     return int(held.next_fetch_offset if end is None else max(end, held.next_fetch_offset))
 
 
-def _unpack_batch(held: PartitionRecords, batch: Any, into: list[Any]) -> None:
+def _next_batch(held: PartitionRecords) -> Batch | None:
+    """The next batch, None for one whose records do not count; moves the position behind it."""
+    batch = held._records.next_batch()
     if held._check_crcs and not batch.validate_crc():
         raise CorruptRecordException(f"Invalid CRC - {held._tp}")
+    # the batch's own end, not the last record's: compaction may have taken the last records
+    held.next_fetch_offset = batch.next_offset
     if held._isolation_level == READ_COMMITTED and batch.producer_id is not None:
         held._consume_aborted_up_to(batch.base_offset)
         if batch.is_control_batch and held._contains_abort_marker(batch):
             held._aborted_producers.discard(batch.producer_id)
         if batch.is_transactional and batch.producer_id in held._aborted_producers:
-            held.next_fetch_offset = batch.next_offset
-            return
-    if not batch.is_control_batch:
-        at = held.next_fetch_offset
-        records = list(batch)
-        # a compressed batch may begin before the position that was asked for
-        into += records if not records or records[0].offset >= at else [r for r in records if r.offset >= at]
-    # the batch's own end, not the last record's: compaction may have taken the last records
-    held.next_fetch_offset = batch.next_offset
+            return None
+    return None if batch.is_control_batch else Batch(held._records.raw_batch(), batch)

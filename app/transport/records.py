@@ -1,0 +1,243 @@
+"""Kafka's record batches (message format 2) in columns: no Python object a record.
+
+The layout is in Kafka's documentation, "Message format"; tests/test_reader.py and tests/test_records.py hold what comes
+out against aiokafka's own iteration. Whatever is not understood here (older formats, numbers of more than 8 bytes,
+records that do not fit their length) is left to that, which knows what to do or what to complain of.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from aiokafka import codec
+from aiokafka.record.memory_records import MemoryRecords
+
+from models.chunk import Headers
+from models.packed import Packed
+from models.rules import Int64s
+from models.varints import PAD, Octets, Words, end_of, length_of, signed, squeeze, words_of
+
+#: bytes of a batch before its records, and where its length, format, attributes, first offset and count stand
+_HEAD, _LENGTH, _FORMAT, _ATTRIBUTES, _COUNT = 61, 8, 16, 21, 57
+#: bytes before what the length counts
+_BEFORE_LENGTH = 12
+_CODEC_MASK = 0x07
+_DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
+    1: codec.gzip_decode,
+    2: codec.snappy_decode,
+    3: codec.lz4_decode,
+    4: codec.zstd_decode,
+}
+#: records that are read together: few enough that their columns stay in the processor's cache
+_BLOCK = 16_384
+
+
+class Kept:
+    """aiokafka's MemoryRecords, which keeps the bytes at hand. Mutable: walks from batch to batch."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self._records = MemoryRecords(raw)
+        self._end = 0
+
+    def has_next(self) -> bool:
+        """Whether there is another batch."""
+        return bool(self._records.has_next())
+
+    def size_in_bytes(self) -> int:
+        """Bytes of all batches."""
+        return int(self._records.size_in_bytes())
+
+    def next_batch(self) -> Any:
+        """The next batch, as aiokafka has it; its bytes are `raw_batch`."""
+        self._begin = self._end
+        (length,) = struct.unpack_from(">i", self.raw, self._begin + _LENGTH)
+        self._end += _BEFORE_LENGTH + length
+        return self._records.next_batch()
+
+    def raw_batch(self) -> memoryview:
+        """The bytes of the batch that came last."""
+        return memoryview(self.raw)[self._begin : self._end]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch of records that count."""
+
+    #: as it was fetched
+    raw: memoryview
+    #: aiokafka's view of it, which can be iterated once
+    iterator: Any
+
+    @property
+    def count(self) -> int:
+        """Number of records; 1 for an older format, where a batch is a record or a compressed set of them."""
+        return int.from_bytes(self.raw[_COUNT:_HEAD], "big") if self.raw[_FORMAT] == 2 else 1
+
+    def body(self) -> bytes | memoryview | None:
+        """The records' bytes; None where the format is another one."""
+        if self.raw[_FORMAT] != 2:
+            return None
+        compression = self.raw[_ATTRIBUTES + 1] & _CODEC_MASK
+        body = self.raw[_HEAD:]
+        return _DECOMPRESS[compression](bytes(body)) if compression else body
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The records of some batches."""
+
+    #: [n]
+    offset: Int64s
+    keys: Packed
+    values: Packed
+    #: [n], or None where no record has any
+    headers: Sequence[Headers] | None
+
+    def since(self, offset: int) -> Columns:
+        """The records from `offset` on: a batch may begin before what was asked for."""
+        first = int(np.searchsorted(self.offset, offset))
+        if not first:
+            return self
+        rest = np.arange(first, len(self.offset))
+        headers = None if self.headers is None else self.headers[first:]
+        return Columns(self.offset[first:], self.keys.take(rest), self.values.take(rest), headers)
+
+
+def columns(batches: Sequence[Batch]) -> Columns | None:
+    """The records of `batches`, in order; None if something is not understood."""
+    bodies = [batch.body() for batch in batches]
+    known = [body for body in bodies if body is not None]
+    if len(known) < len(bodies):
+        return None
+    buffer = b"".join([*known, PAD])
+    first = np.cumsum([0, *map(len, known)]).tolist()
+    found = [_bounds(buffer, first[i], first[i + 1], batch.count) for i, batch in enumerate(batches)]
+    starts: list[int] = []
+    for some in found:
+        if some is None:
+            return None
+        starts += some
+    base = np.repeat([int.from_bytes(b.raw[:8], "big", signed=True) for b in batches], [b.count for b in batches])
+    return _read(buffer, np.array([*starts, first[-1]], np.int64), base)
+
+
+def _bounds(buffer: bytes, at: int, end: int, count: int) -> list[int] | None:
+    """Where each of the records between `at` and `end` begins; None if they are not `count`, end to end.
+
+    The one loop over records in Python: where one begins is known only when the one before has been looked at.
+    """
+    starts: list[int] = []
+    add = starts.append
+    while at < end:
+        add(at)
+        size = buffer[at]
+        if size < 0x80:
+            at += (size >> 1) + 1
+        else:
+            more = buffer[at + 1]
+            size = size & 0x7F | (more & 0x7F) << 7
+            width = 2
+            while more >= 0x80:
+                more = buffer[at + width]
+                size |= (more & 0x7F) << 7 * width
+                width += 1
+                if width > 5:
+                    return None
+            at += (size >> 1) + width
+        if size & 1:
+            return None
+    return starts if at == end and len(starts) == count else None
+
+
+def _read(buffer: bytes, bounds: Int64s, base: Int64s) -> Columns | None:
+    """The columns of the records that begin at `bounds` [n + 1]; `base` [n]: first offset of each one's batch."""
+    n = len(base)
+    offset, tail = np.empty(n, np.int64), np.empty(n, np.int64)
+    strings = np.empty((4, n), np.int64)  # key start, key stop, value start, value stop
+    octets, words = np.frombuffer(buffer, np.uint8), words_of(buffer)
+    for low in range(0, n, _BLOCK):
+        s = slice(low, low + _BLOCK)
+        if not _walk(octets, words, bounds[low : low + _BLOCK + 1], offset[s], strings[:, s], tail[s]):
+            return None
+    headers: list[Headers] | None = None
+    counts = octets[tail]
+    if counts.any():
+        read = [_headers(buffer, at, end) for at, end in zip(tail.tolist(), bounds[1:].tolist(), strict=True)]
+        if None in read:
+            return None
+        headers = [one for one in read if one is not None]
+    elif (tail + 1 != bounds[1:]).any():
+        return None
+    offset += base
+    return Columns(offset, Packed(buffer, strings[0], strings[1]), Packed(buffer, strings[2], strings[3]), headers)
+
+
+def _walk(octets: Octets, words: Words, bounds: Int64s, offset: Int64s, strings: Int64s, tail: Int64s) -> bool:
+    """Fill one block's columns; False if a record is not understood. `tail`: where its headers begin."""
+    last = len(words) - 1
+    stop = bounds[1:]
+    pos = _behind(words, bounds[:-1]) + 1  # the record's length, and attributes, which say nothing yet
+    pos = _behind(words, np.minimum(pos, last))  # its time
+    offset[:], pos = _number(words, np.minimum(pos, last))
+    fits = True
+    for start, end in ((0, 1), (2, 3)):
+        length, pos = _number(words, np.minimum(pos, last))
+        strings[start], strings[end] = pos, pos + length
+        fits = fits and bool((length >= -1).all())
+        pos = pos + np.maximum(length, 0)
+        fits = fits and bool((pos < stop).all())
+    tail[:] = np.minimum(pos, last)
+    return fits
+
+
+def _behind(words: Words, pos: Int64s) -> Int64s:
+    """The place behind the number at each place [n]; one of more than 8 bytes has no end."""
+    width = length_of(end_of(words[pos]))
+    width[width == 0] = len(words)
+    return pos + width
+
+
+def _number(words: Words, pos: Int64s) -> tuple[Int64s, Int64s]:
+    """The number at each place [n], and the place behind it."""
+    word = words[pos]
+    end = end_of(word)
+    width = length_of(end)
+    number = signed(squeeze(word, end, int(width.max(initial=0))))
+    width[width == 0] = len(words)
+    return number, pos + width
+
+
+def _headers(buffer: bytes, at: int, end: int) -> Headers | None:
+    """The headers of the record whose bytes end at `end`; None if they do not fit."""
+    found: list[tuple[str, bytes | None]] = []
+    try:
+        count, at = _one(buffer, at)
+        for _ in range(count):
+            size, at = _one(buffer, at)
+            name = buffer[at : at + size].decode()
+            at += size
+            size, at = _one(buffer, at)
+            found.append((name, None if size < 0 else buffer[at : at + size]))
+            at += max(size, 0)
+            if at > end:
+                return None
+    except (IndexError, UnicodeDecodeError):
+        return None
+    return found if at == end else None
+
+
+def _one(buffer: bytes, at: int) -> tuple[int, int]:
+    """A zigzag number, and the place behind it."""
+    zigzag = shift = 0
+    while True:
+        octet = buffer[at]
+        at += 1
+        zigzag |= (octet & 0x7F) << shift
+        if octet < 0x80:
+            return (zigzag >> 1) ^ -(zigzag & 1), at
+        shift += 7
