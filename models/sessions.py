@@ -75,8 +75,10 @@ def cut(owner: Int64s, at: Int64s) -> Runs:
     order = order_of(owner, int(owner.max(initial=0)) + 1)
     whose, when = owner[order], at[order]
     first = starts(whose)
-    if (when[1:] < when[:-1])[~first[1:]].any():  # rarely: a log is nearly in time order
-        order = order_by(owner, at)
+    if (when[1:] < when[:-1])[~first[1:]].any():
+        # few stretches in time order, one of each source partition, which numpy's stable sort only merges
+        order = np.argsort(at, kind="stable")
+        order = order[order_of(owner[order], int(owner.max()) + 1)]
         when = at[order]
     first[1:] |= np.diff(when) > GAP_MS
     head = np.flatnonzero(first)

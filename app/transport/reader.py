@@ -130,7 +130,8 @@ def _end(state: Any, held: PartitionRecords) -> int:
 def _next_batch(held: PartitionRecords) -> Batch | None:
     """The next batch, None for one whose records do not count; moves the position behind it."""
     batch = held._records.next_batch()
-    if held._check_crcs and not batch.validate_crc():
+    found = Batch(held._records.raw_batch(), batch)
+    if held._check_crcs and not found.sound():
         raise CorruptRecordException(f"Invalid CRC - {held._tp}")
     # the batch's own end, not the last record's: compaction may have taken the last records
     held.next_fetch_offset = batch.next_offset
@@ -140,4 +141,4 @@ def _next_batch(held: PartitionRecords) -> Batch | None:
             held._aborted_producers.discard(batch.producer_id)
         if batch.is_transactional and batch.producer_id in held._aborted_producers:
             return None
-    return None if batch.is_control_batch else Batch(held._records.raw_batch(), batch)
+    return None if batch.is_control_batch else found

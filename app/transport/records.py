@@ -10,11 +10,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from aiokafka import codec
 from aiokafka.record.memory_records import MemoryRecords
+from crc32c import crc32c
 
 from models.chunk import Headers
 from models.packed import Packed
@@ -26,12 +28,17 @@ _HEAD, _LENGTH, _FORMAT, _ATTRIBUTES, _COUNT = 61, 8, 16, 21, 57
 #: bytes before what the length counts
 _BEFORE_LENGTH = 12
 _CODEC_MASK = 0x07
+#: the bit of a byte that says that the number goes on, and what the bytes without it stand for
+_MORE = 0x80
+_SMALL = signed(np.arange(_MORE, dtype=np.uint64))
 _DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
     1: codec.gzip_decode,
     2: codec.snappy_decode,
     3: codec.lz4_decode,
     4: codec.zstd_decode,
 }
+#: most bytes of a record's length; how many bytes of all values must be alike for their places to be seen at once
+_WIDEST, _ALIKE = 5, 5
 #: records that are read together: few enough that their columns stay in the processor's cache
 _BLOCK = 16_384
 
@@ -60,7 +67,7 @@ class Kept:
         return self._records.next_batch()
 
     def raw_batch(self) -> memoryview:
-        """The bytes of the batch that came last."""
+        """The bytes of the batch that came last; its checksum stands before its attributes."""
         return memoryview(self.raw)[self._begin : self._end]
 
 
@@ -72,6 +79,12 @@ class Batch:
     raw: memoryview
     #: aiokafka's view of it, which can be iterated once
     iterator: Any
+
+    def sound(self) -> bool:
+        """Whether the checksum fits."""
+        if self.raw[_FORMAT] != 2:
+            return bool(self.iterator.validate_crc())
+        return crc32c(self.raw[_ATTRIBUTES:]) == int.from_bytes(self.raw[_ATTRIBUTES - 4 : _ATTRIBUTES], "big")
 
     @property
     def count(self) -> int:
@@ -115,43 +128,94 @@ def columns(batches: Sequence[Batch]) -> Columns | None:
     if len(known) < len(bodies):
         return None
     buffer = b"".join([*known, PAD])
-    first = np.cumsum([0, *map(len, known)]).tolist()
-    found = [_bounds(buffer, first[i], first[i + 1], batch.count) for i, batch in enumerate(batches)]
-    starts: list[int] = []
-    for some in found:
-        if some is None:
-            return None
-        starts += some
-    base = np.repeat([int.from_bytes(b.raw[:8], "big", signed=True) for b in batches], [b.count for b in batches])
-    return _read(buffer, np.array([*starts, first[-1]], np.int64), base)
+    places = np.cumsum([0, *map(len, known)])
+    counts = [batch.count for batch in batches]
+    bounds = _seen(buffer, places, counts)
+    if bounds is None:
+        bounds = _walked(buffer, places, counts)
+    base = np.repeat([int.from_bytes(batch.raw[:8], "big", signed=True) for batch in batches], counts)
+    return None if bounds is None else _read(buffer, bounds, base)
 
 
-def _bounds(buffer: bytes, at: int, end: int, count: int) -> list[int] | None:
-    """Where each of the records between `at` and `end` begins; None if they are not `count`, end to end.
+def _seen(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
+    """Where each record begins, and the last one ends [n + 1]: guessed all at once, then proven; None if it fails.
 
-    The one loop over records in Python: where one begins is known only when the one before has been looked at.
+    The guess: all values begin with the same few bytes, as they do where each begins with a schema's id, and nothing
+    comes after a value. The proof: each record is as long as it says if it ends where the next one begins.
     """
+    octets, end = np.frombuffer(buffer, np.uint8), int(bodies[-1])
+    value = _first_value(buffer)
+    if value is None:
+        return None
+    found = np.flatnonzero(octets[value + _ALIKE - 1 : end] == octets[value + _ALIKE - 1]) + value
+    for i in range(_ALIKE - 1):
+        found = found[octets[found + i] == octets[value + i]]
+    if len(found) != sum(counts):
+        return None
+    near, far = octets[found - 1].astype(np.int64), octets[found - 2].astype(np.int64)
+    size = np.where(far >= _MORE, far & 0x7F | near << 7, near) >> 1
+    bounds = np.concatenate((bodies[:1], found + size + 1))
+    begin, stop = bounds[:-1], bounds[1:]
+    if stop[-1] != end or (np.searchsorted(bounds, bodies) != np.cumsum([0, *counts])).any():
+        return None
+    near, far = octets[begin].astype(np.int64), octets[begin + 1].astype(np.int64)
+    long = near >= _MORE
+    size = np.where(long, near & 0x7F | far << 7, near)
+    proven = (size & 1 == 0) & ((far < _MORE) | ~long) & (begin + 1 + long + (size >> 1) == stop)
+    return bounds if proven.all() else None
+
+
+def _first_value(buffer: bytes) -> int | None:
+    """Where the first record's value begins; None if it has none of some length."""
+    try:
+        _, at = _one(buffer, 0)
+        _, at = _one(buffer, at + 1)
+        _, at = _one(buffer, at)
+        size, at = _one(buffer, at)
+        size, at = _one(buffer, at + max(size, 0))
+    except IndexError:
+        return None
+    return at if size >= _ALIKE and at + size < len(buffer) - len(PAD) else None
+
+
+def _walked(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
+    """The same, a record at a time: where one begins is known only when the one before has been looked at.
+
+    None if the records of a batch are not as many as it says, end to end.
+    """
+    bounds: list[int] = []
+    for (begin, end), count in zip(pairwise(bodies.tolist()), counts, strict=True):
+        some = _one_by_one(buffer, begin, end)
+        if some is None or len(some) != count:
+            return None
+        bounds += some
+    return np.array([*bounds, bodies[-1]], np.int64)
+
+
+def _one_by_one(buffer: bytes, at: int, end: int) -> list[int] | None:
+    """Where each record between `at` and `end` begins; the one loop over records in Python."""
     starts: list[int] = []
     add = starts.append
     while at < end:
         add(at)
         size = buffer[at]
-        if size < 0x80:
-            at += (size >> 1) + 1
+        if size < _MORE:
+            at += 1
         else:
             more = buffer[at + 1]
             size = size & 0x7F | (more & 0x7F) << 7
             width = 2
-            while more >= 0x80:
+            while more >= _MORE:
                 more = buffer[at + width]
                 size |= (more & 0x7F) << 7 * width
                 width += 1
-                if width > 5:
+                if width > _WIDEST:
                     return None
-            at += (size >> 1) + width
+            at += width
         if size & 1:
             return None
-    return starts if at == end and len(starts) == count else None
+        at += size >> 1
+    return starts if at == end else None
 
 
 def _read(buffer: bytes, bounds: Int64s, base: Int64s) -> Columns | None:
@@ -167,10 +231,9 @@ def _read(buffer: bytes, bounds: Int64s, base: Int64s) -> Columns | None:
     headers: list[Headers] | None = None
     counts = octets[tail]
     if counts.any():
-        read = [_headers(buffer, at, end) for at, end in zip(tail.tolist(), bounds[1:].tolist(), strict=True)]
-        if None in read:
+        headers = _all_headers(buffer, tail, bounds[1:])
+        if headers is None:
             return None
-        headers = [one for one in read if one is not None]
     elif (tail + 1 != bounds[1:]).any():
         return None
     offset += base
@@ -181,12 +244,12 @@ def _walk(octets: Octets, words: Words, bounds: Int64s, offset: Int64s, strings:
     """Fill one block's columns; False if a record is not understood. `tail`: where its headers begin."""
     last = len(words) - 1
     stop = bounds[1:]
-    pos = _behind(words, bounds[:-1]) + 1  # the record's length, and attributes, which say nothing yet
-    pos = _behind(words, np.minimum(pos, last))  # its time
-    offset[:], pos = _number(words, np.minimum(pos, last))
+    pos = _behind(octets, words, bounds[:-1]) + 1  # the record's length, and attributes, which say nothing yet
+    pos = _behind(octets, words, np.minimum(pos, last))  # its time
+    offset[:], pos = _number(octets, words, np.minimum(pos, last))
     fits = True
     for start, end in ((0, 1), (2, 3)):
-        length, pos = _number(words, np.minimum(pos, last))
+        length, pos = _number(octets, words, np.minimum(pos, last))
         strings[start], strings[end] = pos, pos + length
         fits = fits and bool((length >= -1).all())
         pos = pos + np.maximum(length, 0)
@@ -195,21 +258,42 @@ def _walk(octets: Octets, words: Words, bounds: Int64s, offset: Int64s, strings:
     return fits
 
 
-def _behind(words: Words, pos: Int64s) -> Int64s:
+def _behind(octets: Octets, words: Words, pos: Int64s) -> Int64s:
     """The place behind the number at each place [n]; one of more than 8 bytes has no end."""
+    if octets[pos].max(initial=0) < _MORE:  # one byte each, as most have
+        return pos + 1
     width = length_of(end_of(words[pos]))
     width[width == 0] = len(words)
     return pos + width
 
 
-def _number(words: Words, pos: Int64s) -> tuple[Int64s, Int64s]:
+def _number(octets: Octets, words: Words, pos: Int64s) -> tuple[Int64s, Int64s]:
     """The number at each place [n], and the place behind it."""
+    octet = octets[pos]
+    if octet.max(initial=0) < _MORE:
+        return _SMALL[octet], pos + 1
     word = words[pos]
     end = end_of(word)
     width = length_of(end)
     number = signed(squeeze(word, end, int(width.max(initial=0))))
     width[width == 0] = len(words)
     return number, pos + width
+
+
+def _all_headers(buffer: bytes, start: Int64s, stop: Int64s) -> list[Headers] | None:
+    """The headers of every record [n]; None if one's do not fit. Many have the same, which are read once."""
+    known: dict[bytes, Headers] = {}
+    found: list[Headers] = []
+    for at, end in zip(start.tolist(), stop.tolist(), strict=True):
+        raw = buffer[at:end]
+        headers = known.get(raw)
+        if headers is None:
+            headers = _headers(buffer, at, end)
+            if headers is None:
+                return None
+            known[raw] = headers
+        found.append(headers)
+    return found
 
 
 def _headers(buffer: bytes, at: int, end: int) -> Headers | None:
@@ -238,6 +322,6 @@ def _one(buffer: bytes, at: int) -> tuple[int, int]:
         octet = buffer[at]
         at += 1
         zigzag |= (octet & 0x7F) << shift
-        if octet < 0x80:
+        if octet < _MORE:
             return (zigzag >> 1) ^ -(zigzag & 1), at
         shift += 7
