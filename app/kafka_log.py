@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaProducer
 
 from app.codecs.letters import Letter
+from app.codecs.row import NO_HEADERS
 from app.partitions import Owned, Partition
-from app.producing import NO_HEADERS, last_offset, new_producer, send_rows
+from app.producing import last_offset, new_producer, send_rows
 from app.transport.driver import Consumer
 from models.chunk import Chunk
 

@@ -14,9 +14,8 @@ from typing import NamedTuple
 from app.codecs.letters import Letter
 from app.codecs.log import LogDecoder
 from app.names import Names
-from app.partitions import Target
+from app.partitions import Rows, Target
 from app.pipeline import Delivery, Pipeline
-from app.producing import Row
 from app.settings import Settings
 from models import front as fronts
 from models.chunk import Chunk, Headers
@@ -60,7 +59,7 @@ class MemoryState:
 
     async def flush(
         self,
-        rows: Mapping[Target, Sequence[Row]],
+        rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         front: Front | None = None,
         hot: tuple[Roster, Sequence[bytes]] | None = None,
@@ -152,7 +151,7 @@ class Memory:
             if task.done():
                 task.result()  # raises what ended it
 
-    def write(self, topic: str, rows: Sequence[Row]) -> None:
+    def write(self, topic: str, rows: Rows) -> None:
         """Keep rows of a flush."""
         kept = self.topics.setdefault(topic, [])
         kept += [Written(*row, self._source) for row in rows]

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 from aiokafka import AIOKafkaProducer
 
+from app.codecs.row import NO_HEADERS, Row
+from app.codecs.table import Table
 from app.faults import faults
-from app.producing import NO_HEADERS, Row, is_fenced, last_offset, new_producer, send_rows
+from app.producing import is_fenced, last_offset, new_producer, send_rows
 from app.tables import StateTable
 from models import front as fronts
 from models import state
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: where rows go: topic, partition
 Target = tuple[str, int]
+#: rows of one target, in columns or one by one
+Rows = Sequence[Row] | Table
 #: most records kept in memory per partition; RocksDB holds the rest
 HOT_RECORDS = 50_000
 #: what to do about a record that is damaged
@@ -107,7 +111,7 @@ class Partition:
 
     async def flush(
         self,
-        rows: Mapping[Target, Sequence[Row]],
+        rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         front: Front | None = None,
         hot: tuple[Roster, Sequence[bytes]] | None = None,
@@ -139,7 +143,7 @@ class Partition:
             self._front = front or self._front
             return True
 
-    async def _commit(self, rows: Mapping[Target, Sequence[Row]], state: Mapping[bytes, bytes]) -> int:
+    async def _commit(self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes]) -> int:
         await self._producer.begin_transaction()
         await faults.at("begun")
         sent = []

@@ -21,11 +21,11 @@ from agents.sessionize import Arrived, sessionize
 from app.codecs import rows
 from app.codecs.letters import Letter
 from app.codecs.log import LogDecoder
+from app.codecs.row import NO_HEADERS, Row
 from app.counts import Counts
 from app.faults import faults
 from app.names import Names
-from app.partitions import Target
-from app.producing import NO_HEADERS, Row
+from app.partitions import Rows, Target
 from app.settings import Settings
 from models import state
 from models.chunk import Chunk
@@ -53,7 +53,7 @@ class State(Protocol):
     def load(self, students: Roster) -> Sequence[bytes | None]: ...
     async def flush(
         self,
-        rows: Mapping[Target, Sequence[Row]],
+        rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         front: Front | None = None,
         hot: tuple[Roster, Sequence[bytes]] | None = None,
@@ -225,12 +225,12 @@ class Pipeline:
     async def _flush(self, current: State, scored: Scored) -> None:
         batch, result = scored.rolled.batch, scored.rolled.rollup
         keys = keys_of(batch.students.student, batch.students.null)
-        out: dict[Target, Sequence[Row]] = {
-            (self.names.sessions, 0): rows.sessions(batch, keys),
-            (self.names.agg, 0): rows.totals(batch, result, keys),
+        out: dict[Target, Rows] = {
+            (self.names.sessions, 0): rows.sessions(batch),
+            (self.names.agg, 0): rows.totals(batch, result),
         }
         if self.model is not None:
-            out[self.names.prediction, 0] = rows.predictions(scored, keys, self.model_headers())
+            out[self.names.prediction, 0] = rows.predictions(scored, self.model_headers())
         records = state.pack(result.totals, batch.sessions)
         named = dict(zip(keys, records, strict=True))
         if await current.flush(out, named, batch.front, (batch.students, records)):
@@ -245,7 +245,7 @@ class Pipeline:
         """What every prediction says of the model that made it."""
         return [] if self.model is None else [("model", self.model.sha256.encode())]
 
-    def _count(self, scored: Scored, out: Mapping[Target, Sequence[Row]]) -> None:
+    def _count(self, scored: Scored, out: Mapping[Target, Rows]) -> None:
         batch = scored.rolled.batch
         self.counts.add("flushes")
         self.counts.add("visits", len(batch.visits))
@@ -281,7 +281,7 @@ class Pipeline:
             headers = (lambda i: NO_HEADERS) if chunk.headers is None else chunk.headers.__getitem__
             out: list[Row] = [(r.timestamp, r.key, r.value, headers(r.index)) for r in result.rows if r.index >= new]
             letters = [Letter.of(chunk, s.index, s.reason, "") for s in result.skips if s.index >= new]
-            wanted: dict[Target, Sequence[Row]] = {(self.names.in_risk, 0): out}
+            wanted: dict[Target, Rows] = {(self.names.in_risk, 0): out}
             if letters:
                 wanted[self.names.dead_letters, 0] = [x.row for x in letters]
             if await current.flush(wanted, {POSITION: pack_position(chunk.position)}):

@@ -22,8 +22,9 @@ from rich.console import Console
 
 import stack
 from app import topics
+from app.codecs.row import NO_HEADERS
 from app.names import Names
-from app.producing import NO_HEADERS, last_offset, new_producer, send_rows
+from app.producing import last_offset, new_producer, send_rows
 from app.replaying.progress import replay
 from app.settings import Settings
 from app.trial.workers import Worker

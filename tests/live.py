@@ -18,8 +18,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 import stack
 from app import topics
+from app.codecs.row import NO_HEADERS, Row
 from app.names import Names
-from app.producing import NO_HEADERS, Row, last_offset, new_producer, send_rows
+from app.producing import last_offset, new_producer, send_rows
 from app.replaying import debezium
 from app.replaying.rows import LogRows
 from app.replaying.sending import prepare, produce

@@ -24,8 +24,9 @@ from faust.cli.faust import cli
 import app
 import stack
 from app import cases, topics
+from app.codecs.row import Row
 from app.names import Names
-from app.producing import Row, last_offset, new_producer, send_rows
+from app.producing import last_offset, new_producer, send_rows
 from app.settings import Settings
 from app.topology import build
 from app.trial.workers import ROOT, free_port

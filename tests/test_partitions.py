@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from aiokafka.errors import KafkaTimeoutError, ProducerFenced
 
+from app.codecs.row import NO_HEADERS
 from app.partitions import Owned, Partition
-from app.producing import NO_HEADERS
 from models import front as fronts
 from models import state
 from models.front import Front

@@ -9,7 +9,7 @@ import pytest
 
 import stack
 from app import cases, parity, topics
-from app.producing import Row
+from app.codecs.row import Row
 from tests import live
 from tests.live import Place
 

@@ -12,7 +12,7 @@ import fastavro
 import pytest
 
 import stack
-from app.producing import Row
+from app.codecs.row import Row
 from tests import live
 from tests.live import PATIENCE_S, Place, row, visit
 

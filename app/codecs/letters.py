@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.producing import Row
+from app.codecs.row import Row
 from models.chunk import Chunk, Headers
 
 

@@ -9,16 +9,14 @@ import numpy as np
 
 from agents.score import Scored
 from agents.sessionize import Sessionized
-from app.producing import NO_HEADERS, Row
+from app.codecs.table import Table
+from models.cells import Cells, big_endian, chosen, decimals, literal, split
 from models.chunk import Headers
 from models.doubles import java_double
-from models.murmur2 import NULL_KEY
+from models.murmur2 import NULL_KEY, keys_of
 from models.rules import Int64s
 from models.totals import Rollup
-
-_SESSION = b'{"USERID":%b,"ACTIVITIES":%d,"START_DATE":%d,"END_DATE":%d,"DURATION":%d}'
-_AGG = b'{"USERID":%b,"ACTIVITIES":%d,"DURATION":%b,"SESSIONS":%d}'
-_PREDICTION = b'{"USERID":%b,"PREDICTION":%b,"CREATED_DATE":%d}'
+from models.visits import Roster
 
 # a null userid is grouped under the text "null", which is also how JSON writes it: key and value agree
 assert NULL_KEY == b"null"
@@ -29,59 +27,68 @@ def _double(x: float) -> bytes:
     return java_double(x).encode()
 
 
-def sessions(batch: Sessionized, keys: Sequence[bytes]) -> list[Row]:
-    """Rows and tombstones of MOODLE_LOGS_SESSIONS_PER_15MINS; `keys` [u] of the batch's students.
+def keys_in_cells(students: Roster) -> Cells:
+    """utf8(userid) of each student [u]; "null" where there is none: the same bytes as models.murmur2.keys_of."""
+    if not students.null.any():
+        return decimals(students.student)
+    return chosen(keys_of(students.student, students.null), np.arange(len(students.student)))
+
+
+def sessions(batch: Sessionized) -> Table:
+    """Rows and tombstones of MOODLE_LOGS_SESSIONS_PER_15MINS.
 
     Key: utf8(userid), then end and start as big-endian int64 (Kafka Streams SessionKeySchema).
     """
     records = batch.records.take(np.flatnonzero(batch.records.written))
     s = records.sessions
-    bounds = np.empty((len(records), 2), ">i8")
-    bounds[:, 0], bounds[:, 1] = s.end, s.start
-    windows = bounds.tobytes()
-    headers = _headers(batch, records.cause)
-    rows: list[Row] = []
-    columns = zip(
-        s.owner.tolist(), records.sign.tolist(), s.count.tolist(), s.start.tolist(), s.end.tolist(),
-        s.seconds.tolist(), headers, strict=True,
-    )  # fmt: skip
-    for i, (owner, sign, count, start, end, seconds, header) in enumerate(columns):
-        key = keys[owner]
-        value = None if sign < 0 else _SESSION % (key, count, start, end, seconds)
-        rows.append((end, key + windows[16 * i : 16 * i + 16], value, header))
-    return rows
+    student, start, end = keys_in_cells(batch.students).take(s.owner), decimals(s.start), decimals(s.end)
+    names = ("USERID", "ACTIVITIES", "START_DATE", "END_DATE", "DURATION")
+    value = _json(names, (student, decimals(s.count), start, end, decimals(s.seconds)))
+    there = records.sign > 0
+    return Table(
+        at=s.end,
+        key=(student, big_endian(s.end, s.start)),
+        value=value,
+        there=None if there.all() else there,
+        each=_headers(batch, records.cause),
+    )
 
 
-def totals(batch: Sessionized, rollup: Rollup, keys: Sequence[bytes]) -> list[Row]:
+def totals(batch: Sessionized, rollup: Rollup) -> Table:
     """Rows of MOODLE_LOGS_PREDICTION_AGG."""
     r = rollup.rows
-    durations = [b"%d" % d for d in r.duration.tolist()]
-    for empty in np.flatnonzero(r.sessions == 0).tolist():
-        durations[empty] = b"null"
-    columns = zip(
-        rollup.owner.tolist(), r.activities.tolist(), durations, r.sessions.tolist(), r.at.tolist(),
-        _headers(batch, rollup.cause), strict=True,
-    )  # fmt: skip
-    return [
-        (at, keys[owner], _AGG % (keys[owner], activities, duration, count), header)
-        for owner, activities, duration, count, at, header in columns
-    ]
+    student = keys_in_cells(batch.students).take(rollup.owner)
+    duration = decimals(r.duration)
+    empty = r.sessions == 0
+    if empty.any():
+        texts = [b"null" if none else text for none, text in zip(empty.tolist(), split([duration]), strict=True)]
+        duration = chosen(texts, np.arange(len(texts)))
+    names = ("USERID", "ACTIVITIES", "DURATION", "SESSIONS")
+    value = _json(names, (student, decimals(r.activities), duration, decimals(r.sessions)))
+    return Table(at=r.at, key=(student,), value=value, each=_headers(batch, rollup.cause))
 
 
-def predictions(scored: Scored, keys: Sequence[bytes], headers: Headers) -> list[Row]:
+def predictions(scored: Scored, headers: Headers) -> Table:
     """Rows of MOODLE_LOGS_PREDICTION, each with the model's `headers`."""
     rollup = scored.rolled.rollup
-    owners = rollup.owner[scored.rows].tolist()
-    ats = rollup.rows.at[scored.rows].tolist()
-    return [
-        (at, keys[owner], _PREDICTION % (keys[owner], _double(risk), at), headers)
-        for owner, at, risk in zip(owners, ats, scored.risk.tolist(), strict=True)
-    ]
+    student = keys_in_cells(scored.rolled.batch.students).take(rollup.owner[scored.rows])
+    at = rollup.rows.at[scored.rows]
+    risks, which = np.unique(scored.risk, return_inverse=True)
+    risk = chosen([_double(x) for x in risks.tolist()], which)
+    value = _json(("USERID", "PREDICTION", "CREATED_DATE"), (student, risk, decimals(at)))
+    return Table(at=at, key=(student,), value=value, headers=headers)
 
 
-def _headers(batch: Sessionized, cause: Int64s) -> Sequence[Headers]:
-    """The headers of the record that caused each row, as Kafka Streams forwards them."""
+def _json(names: Sequence[str], columns: Sequence[Cells]) -> list[Cells]:
+    """Compact JSON objects."""
+    n = len(columns[0])
+    pieces: list[Cells] = []
+    for name, column in zip(names, columns, strict=True):
+        pieces += [literal(f'{"," if pieces else "{"}"{name}":'.encode(), n), column]
+    return [*pieces, literal(b"}", n)]
+
+
+def _headers(batch: Sessionized, cause: Int64s) -> Sequence[Headers] | None:
+    """The headers of the record that caused each row, as Kafka Streams forwards them; None if there are none."""
     headers = batch.visits.headers
-    if headers is None:
-        return [NO_HEADERS] * len(cause)
-    return [headers[visit] for visit in cause.tolist()]
+    return None if headers is None else [headers[visit] for visit in cause.tolist()]

@@ -20,9 +20,10 @@ from aiokafka.errors import KafkaError
 from schema_registry.client import AsyncSchemaRegistryClient
 
 from app import topics
+from app.codecs.row import NO_HEADERS, Row
 from app.errors import ConfigError
 from app.preflight import connect
-from app.producing import NO_HEADERS, Row, new_producer, send_rows
+from app.producing import new_producer, send_rows
 from app.replaying import debezium
 from app.replaying.rows import LogRows
 from app.settings import Settings

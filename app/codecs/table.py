@@ -1,0 +1,96 @@
+"""Rows of one topic in columns, and the same as Kafka's record batches (message format 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.codecs.row import NO_HEADERS, Row
+from models.cells import Cells, close_up, literal, split, sum_of, varints
+from models.chunk import Headers
+from models.rules import Bools, Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Some rows that are written together."""
+
+    #: timestamps [n] ms
+    at: Int64s
+    #: the pieces of keys and values [n]
+    key: Sequence[Cells]
+    value: Sequence[Cells]
+    #: which rows have a value, the others are tombstones [n]; None: all
+    there: Bools | None = None
+    #: what every row has
+    headers: Headers = ()
+    #: what each row has instead [n]
+    each: Sequence[Headers] | None = None
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows one by one."""
+        values: Sequence[bytes | None] = split(self.value)
+        if self.there is not None:
+            values = [value if there else None for value, there in zip(values, self.there.tolist(), strict=True)]
+        shared = list(self.headers) or NO_HEADERS
+        headers = [shared] * len(self) if self.each is None else self.each
+        return iter(list(zip(self.at.tolist(), split(self.key), values, headers, strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one batch, without its head."""
+
+    records: bytes
+    count: int
+    #: timestamps of the first record and of the latest [ms]
+    first: int
+    latest: int
+
+
+def batches(table: Table, most: int) -> Iterator[Batch]:
+    """A table without headers of `each` row as record batches of at most `most` bytes. Raises ValueError for less."""
+    shared = _headers(table.headers)
+    # numbers around key and value: length, time, place, two sizes; and the attributes
+    row = sum(piece.octets.shape[1] for piece in (*table.key, *table.value)) + len(shared) + 5 + 10 + 5 + 5 + 5 + 1
+    step = most // row
+    if not step:
+        raise ValueError(f"a row of {row} bytes does not fit a batch of {most}")
+    for low in range(0, len(table), step):
+        yield _batch(table, slice(low, low + step), shared)
+
+
+def _batch(table: Table, rows: slice, shared: bytes) -> Batch:
+    at = table.at[rows]
+    n = len(at)
+    key, value = [piece.take(rows) for piece in table.key], [piece.take(rows) for piece in table.value]
+    key_size, value_size = sum_of(key), sum_of(value)
+    said = value_size
+    if table.there is not None:
+        there = table.there[rows]
+        said = np.where(there, value_size, -1)
+        value_size = value_size * there
+        value = [piece.where(there) for piece in value]
+    place = varints(np.arange(n))
+    time, key_said, value_said = varints(at - at[0]), varints(key_size), varints(said)
+    size = 1 + time.length + place.length + key_said.length + key_size + value_said.length + value_size + len(shared)
+    pieces = [varints(size), literal(b"\0", n), time, place, key_said, *key, value_said, *value, literal(shared, n)]
+    return Batch(close_up(pieces), n, int(at[0]), int(at.max()))
+
+
+def _headers(headers: Headers) -> bytes:
+    """Headers as they stand at a record's end."""
+    out = [_varint(len(headers))]
+    for name, value in headers:
+        text = name.encode()
+        out += [_varint(len(text)), text, _varint(-1 if value is None else len(value)), value or b""]
+    return b"".join(out)
+
+
+def _varint(number: int) -> bytes:
+    return split([varints(np.array([number]))])[0]
