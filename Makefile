@@ -38,7 +38,7 @@ parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker
 chaos: $(READY) ## kill, wipe, suspend and join workers, take servers away: every row recounted; JSON last
 	@$(BIN)/faust -A app chaos $(OPTS)
 
-bench: $(READY) ## speed on this machine: reading alone and the whole job; JSON last
+bench: $(READY) ## speed on this machine, side by side: reading, the whole job, plain Faust, latency; JSON last
 	@$(BIN)/python -m bench $(OPTS)
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
