@@ -26,7 +26,7 @@ _BARS = (
 )
 #: percentiles of the right panel: name in the document, label
 _TIMES = (("p50_ms", "p50"), ("p99_ms", "p99"), ("max_ms", "max"))
-_NAMES = {"app": "the whole job", "floor": "bare transaction loop,\naiokafka"}
+_NAMES = {"app": "the whole job", "floor": "bare transaction loop (aiokafka): the floor"}
 
 
 def draw(document: Mapping[str, Any], path: Path) -> None:
@@ -34,7 +34,7 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
         if document["latency"]:
-            left, right = figure.subplots(1, 2, width_ratios=(1.75, 1))
+            left, right = figure.subplots(1, 2, width_ratios=(1.45, 1))
             _latency(right, document["latency"])
         else:
             left = figure.subplots()
@@ -59,8 +59,14 @@ def _cpu(axes: Axes, document: Mapping[str, Any]) -> None:
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", zorder=0)
+    axes.xaxis.set_major_formatter(_plain)
     axes.set_xlabel("CPU of the whole process for an event [µs], log scale")
     axes.set_title("A backlog read to its end: CPU per event", loc="left", fontweight="bold")
+
+
+def _plain(number: float, _: object) -> str:
+    """A tick's label: 0.1, 1, 1,000."""
+    return f"{number:,.0f}" if number >= 1 else f"{number:g}"
 
 
 def _short(number: float) -> str:
@@ -76,19 +82,18 @@ def _latency(axes: Axes, latencies: list[Mapping[str, Any]]) -> None:
         values = [one[name] for name, _ in _TIMES]
         axes.barh(places, values, height=height * 0.92, color=colour, zorder=2, label=_NAMES[one["key"]])
         for y, value in zip(places, values, strict=True):
-            axes.text(value * 1.08, y, f"{_short(value)} ms", va="center")
+            axes.text(value * 1.08, y, f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms", va="center")
     axes.set_xscale("log")
     values = [one[name] for one in latencies for name, _ in _TIMES]
     axes.set_xlim(min(values) / 4, max(values) * 8)
     axes.set_yticks(range(len(_TIMES)), [label for _, label in _TIMES])
-    axes.invert_yaxis()
+    axes.set_ylim(len(_TIMES) - 0.5, -1.15)  # from top to bottom, with room for the legend
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", zorder=0)
-    axes.set_xlabel("from produced to visible, read committed [ms], log scale")
-    rate = latencies[0]["rate"]
-    axes.set_title(f"Single events, {rate:,.0f} a second: latency", loc="left", fontweight="bold")
-    # below the bars of the smallest numbers there is room to the right
-    axes.legend(loc="upper right", frameon=False, fontsize=8)
+    axes.xaxis.set_major_formatter(_plain)
+    axes.set_xlabel("produced to visible, committed [ms], log scale")
+    axes.set_title(f"Latency at {latencies[0]['rate']:,.0f} single events/s", loc="left", fontweight="bold")
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
 
 
 def _footnote(document: Mapping[str, Any]) -> str:

@@ -46,6 +46,8 @@ class Plan:
     usual: int
     #: counted seconds 0: latency is not measured
     load: Load
+    #: whether reading is also measured with Python's default collector
+    default_gc: bool = True
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Session:
         """All of it."""
         for i, students in enumerate(plan.students):
             rows = backlog(plan.events, students)
-            self.rounds(rows, students, plan, also_default_gc=i == 0)
+            self.rounds(rows, students, plan, also_default_gc=i == 0 and plan.default_gc)
             if i == 0:
                 self.smaller(rows, students, plan)
         if plan.load.seconds:
