@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# for demo, smoke: OPTS="--presentation BBB-2013J"
+# for demo, smoke, chaos, bench: OPTS="--presentation BBB-2013J"
 OPTS   ?=
 
 help: ## what there is to make

@@ -38,9 +38,14 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     number("--events", type=_at_least(8), default=1_000_000, help="in each log, about")
     number("--students", type=_at_least(1), nargs="+", default=[5_000, 100_000], help="one log for each number")
     number("--partitions", type=_at_least(1), default=4, help="of the source topics")
-    number("--runs", type=_at_least(1), default=3, help="of reading and of the whole job, on each log")
+    number(
+        "--runs",
+        type=_at_least(1),
+        default=3,
+        help="of reading and of the whole job on the first log; half as many on others",
+    )
     number("--changes", type=_at_least(0), default=50_000, help="first events for RISK_EMIT=changes; 0: none")
-    number("--usual", type=_at_least(0), default=10_000, help="first events for the usual Faust way; 0: none")
+    number("--usual", type=_at_least(0), default=5_000, help="first events for the usual Faust way; 0: none")
     number("--latency", type=_at_least(0), default=10, metavar="SECONDS", help="of live load that count; 0: none")
     number("--warm-up", type=_at_least(0), default=4, metavar="SECONDS", help="of live load before that")
     number("--rate", type=_at_least(1), default=1_000, help="live events a second")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from stack.keeper import dying_with
 
 #: how long a child that was told to stop may take [s]
 _STOP_S = 10.0
+#: how long a child may take for anything before it is killed [s]
+_PATIENCE_S = 600.0
 
 
 class Child:
@@ -52,9 +55,12 @@ class Child:
         self.process.stdout.close()
 
     def said(self) -> dict[str, Any]:
-        """Its next line. Raises TrialError if it ends without one."""
+        """Its next line. Raises TrialError if it ends without one, or has none for long."""
         assert self.process.stdout is not None
+        patience = threading.Timer(_PATIENCE_S, self.process.kill)
+        patience.start()
         line = self.process.stdout.readline()
+        patience.cancel()
         if not line:
             code = self.process.wait()
             end = "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-15:])

@@ -1,7 +1,7 @@
 """`python -m bench.floor`: the least a transaction costs in time: read, write a row for each record, commit.
 
-A bare loop over aiokafka, without Faust, state, or a second hop. No stream processor that is exactly once can have
-its rows visible sooner than this, so it is what the app's latency is held against.
+A bare loop over aiokafka, without Faust, state, or a second hop: what the client and the broker alone take until a
+row that depends on a record is committed. The app's latency is held against it.
 """
 
 from __future__ import annotations

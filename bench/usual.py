@@ -28,9 +28,6 @@ from app.settings import Settings
 #: silence that closes a session, and how long a closed one may still take a visit [ms]
 GAP_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000
 
-# Faust leaves aiokafka's loggers open, and each row sent then costs two records that nobody sees
-logging.getLogger("aiokafka").setLevel(logging.WARNING)
-
 settings = Settings.from_env(os.environ)
 names = Names.of(settings)
 
@@ -90,6 +87,13 @@ app = faust.App(
     producer_linger=0.01,
     topic_disable_leader=True,
 )
+
+
+@app.on_worker_init.connect
+def quiet(*_: Any, **__: Any) -> None:
+    """Faust leaves aiokafka's loggers open at any level; each row that is sent then costs records that nobody sees."""
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+
 
 source = app.topic(names.source, key_serializer="raw", key_type=bytes, value_type=LogRow)
 sessions_out = app.topic(names.sessions, key_serializer="raw", value_serializer="raw")
