@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# for demo, smoke: OPTS="--presentation BBB-2013J"
+# for demo, smoke, chaos, bench: OPTS="--presentation BBB-2013J"
 OPTS   ?=
 
 help: ## what there is to make
@@ -38,7 +38,7 @@ parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker
 chaos: $(READY) ## kill, wipe, suspend and join workers, take servers away: every row recounted; JSON last
 	@$(BIN)/faust -A app chaos $(OPTS)
 
-bench: $(READY) ## speed on this machine: reading alone and the whole job; JSON last
+bench: $(READY) ## speed on this machine, side by side: reading, the whole job, plain Faust, latency; JSON last
 	@$(BIN)/python -m bench $(OPTS)
 
 lint: $(READY) ## ruff, mypy --strict, import-linter

@@ -1,91 +1,108 @@
-"""`python -m bench`: starts servers, writes one backlog, measures; ends by itself, JSON last."""
+"""`python -m bench`: starts servers of its own, writes logs, measures; ends by itself, JSON last.
+
+Everything is measured in one session on one machine, each thing in a process of its own: reading alone (aiokafka's
+getmany and the app's batch reader), the whole job, the usual Faust way, and the latency of single events. Exits 1
+where an end state of the app was not exact.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
-import statistics
+import signal
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 import stack
-from app.replaying.progress import replay
-from app.settings import Settings
-from app.trial.recount import recount
-from bench.log import backlog
-from bench.measure import Run, read_alone, whole_job
+from bench import growth, report
+from bench.latency import Load
+from bench.session import Plan, Session
+
+#: columns of the tables where no terminal says how many it has
+WIDTH = 140
+#: where --save writes
+DOCS = Path(__file__).parents[1] / "docs"
 
 
-async def main(events: int, students: int, partitions: int, runs: int) -> int:
-    """Measure, print a table and one line of JSON; 1 unless every run was exact."""
+def arguments(given: Sequence[str]) -> argparse.Namespace:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    number = parser.add_argument
+    number("--events", type=_at_least(8), default=1_000_000, help="in each log, about")
+    number("--students", type=_at_least(1), nargs="+", default=[5_000, 100_000], help="one log for each number")
+    number("--partitions", type=_at_least(1), default=4, help="of the source topics")
+    number(
+        "--runs",
+        type=_at_least(1),
+        default=3,
+        help="of reading and of the whole job on the first log; half as many on others",
+    )
+    number("--changes", type=_at_least(0), default=50_000, help="first events for RISK_EMIT=changes; 0: none")
+    number("--usual", type=_at_least(0), default=5_000, help="first events for the usual Faust way; 0: none")
+    number("--latency", type=_at_least(0), default=10, metavar="SECONDS", help="of live load that count; 0: none")
+    number("--warm-up", type=_at_least(0), default=4, metavar="SECONDS", help="of live load before that")
+    number("--rate", type=_at_least(1), default=1_000, help="live events a second")
+    number("--save", action="store_true", help="write docs/bench.json and docs/bench.png")
+    number("--growth", action="store_true", help="measure growth instead: 1, 3, 10 million events; half an hour")
+    return parser.parse_args(given)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if (found := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"{found} is less than {least}")
+        return found
+
+    return number
+
+
+def plan(given: argparse.Namespace) -> Plan:
+    """What the command line asks for."""
+    load = Load(given.rate, given.latency, given.warm_up, 5_000, given.partitions)
+    return Plan(given.events, given.students, given.partitions, given.runs, given.changes, given.usual, load)
+
+
+def main(given: argparse.Namespace) -> int:
+    """Measure, print tables and one line of JSON; the exit code."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = WIDTH
     with tempfile.TemporaryDirectory(prefix="moodle-risk-bench-") as name:
         directory = Path(name)
         servers = stack.up(directory / "stack", owner_pid=os.getpid())
         try:
-            common = {"RISK_BROKER": servers.broker, "RISK_SCHEMA_REGISTRY": servers.registry}
-            settings = Settings.from_env(common)
-            rows = backlog(events, students)
-            console.print(f"writing {len(rows):,} events of {students:,} students, {partitions} partitions …")
-            await replay(settings, rows, partitions=partitions, console=console)
-            truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-            reads, jobs = [], []
-            for i in range(runs):
-                reads.append(await read_alone(settings, truth.events, partitions))
-                console.print(f"read alone {i + 1}: {reads[-1]}")
-                own = {
-                    "RISK_APP_ID": f"bench{i}",
-                    "RISK_TOPIC_PREFIX": f"bench{i}.",
-                    "RISK_DATADIR": str(directory / f"d{i}"),
-                }
-                jobs.append(await whole_job(common | own, truth, directory / f"worker{i}.log"))
-                console.print(f"whole job  {i + 1}: {jobs[-1]}")
+            if given.growth:
+                return growth.run(servers, directory, console, given.partitions)
+            found = Session(servers, directory, console).run(plan(given))
         finally:
             stack.down(directory / "stack")
-    _table(console, reads, jobs)
-    best = min(jobs, key=lambda r: r.cpu_us_per_event)
-    read = min(r.cpu_us_per_event for r in reads)
-    exact = all(r.exact for r in jobs)
-    figures = {
-        "events": truth.events,
-        "cpu_us_per_event": round(best.cpu_us_per_event, 2),
-        "read_cpu_us_per_event": round(read, 2),
-        "ratio": round(best.cpu_us_per_event / read, 2),
-        "events_per_s": round(max(r.events_per_s for r in jobs)),
-        "rss_mb": round(max(r.rss_mb for r in jobs)),
-        "exact": exact,
-    }
-    print(json.dumps(figures))
-    return 0 if exact else 1
+    document = report.document(found, given.partitions)
+    console.print(report.throughput(found, document), report.ratios(found))
+    if found.latencies:
+        console.print(report.latency(found))
+    if given.save:
+        save(document, DOCS, console)
+    print(json.dumps(document["line"]))
+    return 0 if found.exact else 1
 
 
-def _table(console: Console, reads: list[Run], jobs: list[Run]) -> None:
-    table = Table("", "events/s best", "median", "CPU µs/event best", "median", "peak MB", "exact")
-    for name, runs in (("read and decode (aiokafka, no Faust)", reads), ("the whole job (batch)", jobs)):
-        rates, cpus = [r.events_per_s for r in runs], [r.cpu_us_per_event for r in runs]
-        table.add_row(
-            name,
-            f"{max(rates):,.0f}",
-            f"{statistics.median(rates):,.0f}",
-            f"{min(cpus):.2f}",
-            f"{statistics.median(cpus):.2f}",
-            f"{max(r.rss_mb for r in runs):.0f}" if runs[0].rss_mb else "",
-            "yes" if all(r.exact for r in runs) else "NO",
-        )
-    console.print(table)
+def save(document: dict[str, object], directory: Path, console: Console) -> None:
+    """Write the figures as JSON and as a plot."""
+    from bench.plot import draw  # matplotlib is for tests and for this only
+
+    directory.mkdir(exist_ok=True)
+    (directory / "bench.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draw(document, directory / "bench.png")
+    console.print(f"written: {directory / 'bench.json'}, {directory / 'bench.png'}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000, help="default %(default)s")
-    parser.add_argument("--students", type=int, default=5_000, help="default %(default)s")
-    parser.add_argument("--partitions", type=int, default=4, help="default %(default)s")
-    parser.add_argument("--runs", type=int, default=3, help="default %(default)s")
-    given = parser.parse_args()
-    sys.exit(asyncio.run(main(given.events, given.students, given.partitions, given.runs)))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main(arguments(sys.argv[1:])))

@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,8 @@ from app.producing import last_offset, new_producer, send_rows
 from app.replaying.progress import replay
 from app.settings import Settings
 from app.trial.workers import Worker
+from bench.account import peak_mb, resident_mb
 from bench.log import backlog
-from bench.measure import peak_mb, resident_mb
 from models import front, state
 from models.front import Front
 from models.murmur2 import keys_of, partitions_of
@@ -82,9 +83,39 @@ def ready(worker: Worker) -> float:
     return round(time.monotonic() - began, 1)
 
 
-async def main(students: int, events: int) -> int:
+async def measure(
+    variables: Mapping[str, str], directory: Path, console: Console, students: int, events: int
+) -> dict[str, float]:
+    """All of it, on servers that run, under the names that the variables give; times [s] and memory [MB] by name."""
+    settings = Settings.from_env(variables)
+    console.print(f"writing the records of {students:,} students …")
+    await write_changelog(settings, students)
+    rows = backlog(events, students)
+    await replay(settings, rows.take(slice(0, 1)), partitions=PARTITIONS, console=console)
+    figures: dict[str, float] = {"students": students, "events": len(rows)}
+    log = directory / "recovery.log"
+    with Worker(variables, log) as worker:
+        figures["empty_disk_s"] = ready(worker)
+        figures["recovered_mb"] = round(resident_mb(worker.process.pid))
+        console.print(f"recovered: {figures}")
+        await replay(settings, rows, partitions=PARTITIONS, console=console)
+        began = time.monotonic()
+        await asyncio.to_thread(worker.wait_idle, timeout=_PATIENCE_S, events=len(rows))
+        figures["events_per_s"] = round(len(rows) / (time.monotonic() - began))
+        figures["peak_mb"] = round(peak_mb(worker.process.pid))
+        stopped = time.monotonic()
+        worker.stop()
+        figures["stop_s"] = round(time.monotonic() - stopped, 1)
+    with Worker(variables, log) as worker:
+        figures["after_sigterm_s"] = ready(worker)
+        worker.kill()
+    with Worker(variables, log) as worker:
+        figures["after_sigkill_s"] = ready(worker)
+    return figures
+
+
+def main(students: int, events: int) -> int:
     """Measure, and print one line of JSON."""
-    console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="moodle-risk-recovery-") as name:
         directory = Path(name)
         servers = stack.up(directory / "stack", owner_pid=os.getpid())
@@ -94,30 +125,7 @@ async def main(students: int, events: int) -> int:
                 "RISK_SCHEMA_REGISTRY": servers.registry,
                 "RISK_DATADIR": str(directory / "data"),
             }
-            settings = Settings.from_env(variables)
-            console.print(f"writing the records of {students:,} students …")
-            await write_changelog(settings, students)
-            rows = backlog(events, students)
-            await replay(settings, rows.take(slice(0, 1)), partitions=PARTITIONS, console=console)
-            figures: dict[str, float] = {"students": students, "events": len(rows)}
-            log = directory / "worker.log"
-            with Worker(variables, log) as worker:
-                figures["empty_disk_s"] = ready(worker)
-                figures["recovered_mb"] = round(resident_mb(worker))
-                console.print(f"recovered: {figures}")
-                await replay(settings, rows, partitions=PARTITIONS, console=console)
-                began = time.monotonic()
-                await asyncio.to_thread(worker.wait_idle, timeout=_PATIENCE_S, events=len(rows))
-                figures["events_per_s"] = round(len(rows) / (time.monotonic() - began))
-                figures["peak_mb"] = round(peak_mb(worker))
-                stopped = time.monotonic()
-                worker.stop()
-                figures["stop_s"] = round(time.monotonic() - stopped, 1)
-            with Worker(variables, log) as worker:
-                figures["after_sigterm_s"] = ready(worker)
-                worker.kill()
-            with Worker(variables, log) as worker:
-                figures["after_sigkill_s"] = ready(worker)
+            figures = asyncio.run(measure(variables, directory, Console(stderr=True), students, events))
         finally:
             stack.down(directory / "stack")
     print(json.dumps(figures))
@@ -129,4 +137,4 @@ if __name__ == "__main__":
     parser.add_argument("--students", type=int, default=1_000_000, help="default %(default)s")
     parser.add_argument("--events", type=int, default=1_000_000, help="default %(default)s")
     given = parser.parse_args()
-    sys.exit(asyncio.run(main(given.students, given.events)))
+    sys.exit(main(given.students, given.events))

@@ -27,7 +27,7 @@ from app.trial.chaos.course import course
 from app.trial.chaos.feeding import Feeding
 from app.trial.recount import recount
 from app.trial.workers import Worker
-from bench.measure import peak_mb, resident_mb
+from bench.account import peak_mb, resident_mb
 
 PARTITIONS = 4
 #: between two looks [s]
@@ -63,13 +63,13 @@ def main(minutes: float, rate: float, seed: int) -> int:
                     time.sleep(LOOK_S)
                     files = len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
                     lag = sum((worker.stats() or {"lag": {}})["lag"].values())
-                    looks.append((resident_mb(worker), files, lag))
+                    looks.append((resident_mb(worker.process.pid), files, lag))
                     if len(looks) % 12 == 0:
                         console.print(
                             f"{time.monotonic() - began:6.0f} s  {looks[-1][0]:.0f} MB  {files} files  lag {lag}"
                         )
                 worker.wait_idle(timeout=120)
-                peak = peak_mb(worker)
+                peak = peak_mb(worker.process.pid)
             topics = asyncio.run(verdict.outputs(settings.broker, Names.of(settings), settings.topic_prefix))
             truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
             wrong = verdict.wrong_rows(truth, topics)

@@ -1,0 +1,107 @@
+"""The figures as a picture: CPU per event on a log scale, and the latency of single events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+#: size [inch] and dots an inch: 1,500 by 675 pixels without latency, as wide with it
+_SIZE, _DPI = (10.0, 4.5), 150
+#: of each kind of bar
+_OURS, _READ, _OTHERS = "#1f6f8b", "#9aa5b1", "#d08c60"
+#: rows of the left panel from top to bottom: key, name, colour
+_BARS = (
+    ("read-batches", "reading, through the app's reader", _READ),
+    ("read", "reading, aiokafka's getmany", _READ),
+    ("job", "the whole job (batch)", _OURS),
+    ("job-changes", "the whole job (changes)", _OURS),
+    ("ksql", "KSQL 5.3, default cache *", _OTHERS),
+    ("ksql-uncached", "KSQL 5.3, cache off *", _OTHERS),
+    ("usual", "the usual Faust way", _OTHERS),
+)
+#: percentiles of the right panel: name in the document, label
+_TIMES = (("p50_ms", "p50"), ("p99_ms", "p99"), ("max_ms", "max"))
+_NAMES = {"app": "the whole job", "floor": "bare transaction loop (aiokafka): the floor"}
+
+
+def draw(document: Mapping[str, Any], path: Path) -> None:
+    """Draw what `bench.report.document` made, as a PNG."""
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
+        if document["latency"]:
+            left, right = figure.subplots(1, 2, width_ratios=(1.45, 1))
+            _latency(right, document["latency"])
+        else:
+            left = figure.subplots()
+        _cpu(left, document)
+        figure.supxlabel(_footnote(document), fontsize=7, color="#555555")
+        figure.savefig(path)
+
+
+def _cpu(axes: Axes, document: Mapping[str, Any]) -> None:
+    measured = {one["key"]: one for one in reversed(document["measured"])}  # the first log's come last, and stay
+    spans = {key: (one["cpu_us_per_event"]["best"],) for key, one in measured.items()}
+    spans |= {one["key"]: tuple(one["cpu_us_per_event"]) for one in document["cited"]}
+    bars = [bar for bar in _BARS if bar[0] in spans]
+    for y, (key, _, colour) in enumerate(bars):
+        low, high = spans[key][0], spans[key][-1]
+        axes.barh(y, high, color=colour, height=0.66, zorder=2)
+        text = f"{_short(low)} to {_short(high)}" if low != high else _short(high)
+        axes.text(high * 1.12, y, f"{text} µs", va="center")
+    axes.set_xscale("log")
+    axes.set_xlim(0.2, max(span[-1] for span in spans.values()) * 6)
+    axes.set_yticks(range(len(bars)), [name for _, name, _ in bars])
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#dddddd", zorder=0)
+    axes.xaxis.set_major_formatter(_plain)
+    axes.set_xlabel("CPU of the whole process for an event [µs], log scale")
+    axes.set_title("A backlog read to its end: CPU per event", loc="left", fontweight="bold")
+
+
+def _plain(number: float, _: object) -> str:
+    """A tick's label: 0.1, 1, 1,000."""
+    return f"{number:,.0f}" if number >= 1 else f"{number:g}"
+
+
+def _short(number: float) -> str:
+    """Three digits at most behind which nothing can be told apart anyway."""
+    return f"{number:,.0f}" if number >= 20 else f"{number:.2f}"
+
+
+def _latency(axes: Axes, latencies: list[Mapping[str, Any]]) -> None:
+    height = 0.8 / len(latencies)
+    for i, one in enumerate(latencies):
+        colour = _OURS if one["key"] == "app" else _READ
+        places = [y + (i - (len(latencies) - 1) / 2) * height for y in range(len(_TIMES))]
+        values = [one[name] for name, _ in _TIMES]
+        axes.barh(places, values, height=height * 0.92, color=colour, zorder=2, label=_NAMES[one["key"]])
+        for y, value in zip(places, values, strict=True):
+            axes.text(value * 1.08, y, f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms", va="center")
+    axes.set_xscale("log")
+    values = [one[name] for one in latencies for name, _ in _TIMES]
+    axes.set_xlim(min(values) / 4, max(values) * 8)
+    axes.set_yticks(range(len(_TIMES)), [label for _, label in _TIMES])
+    axes.set_ylim(len(_TIMES) - 0.5, -1.15)  # from top to bottom, with room for the legend
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#dddddd", zorder=0)
+    axes.xaxis.set_major_formatter(_plain)
+    axes.set_xlabel("produced to visible, committed [ms], log scale")
+    axes.set_title(f"Latency at {latencies[0]['rate']:,.0f} single events/s", loc="left", fontweight="bold")
+    axes.legend(loc="upper left", frameon=False, fontsize=8)
+
+
+def _footnote(document: Mapping[str, Any]) -> str:
+    where, what = document["machine"], document["versions"]
+    students = document["measured"][0]["students"] if document["measured"] else 0
+    return (
+        f"{document['date']}, {where['cores']} cores ({where['cpu']}), Python {what['python']}, Kafka {what['kafka']} "
+        f"on the same machine, {students:,} students, {document['partitions']} partitions; best run, CPU as the "
+        "operating system counts it\n* cited: the project's earlier measurement, one partition, without scoring; not "
+        "measured by this command"
+    )

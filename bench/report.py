@@ -1,0 +1,167 @@
+"""What a session found, as a table for a person and as JSON for programs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from bench.figures import CITED, Latency, Series
+from bench.session import Report
+
+#: what a figure may depend on
+PACKAGES = ("aiokafka", "faust-streaming", "numpy", "fastavro", "rocksdict")
+
+
+def machine() -> dict[str, Any]:
+    """Where it was measured."""
+    cpus = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    memory = re.search(r"^MemTotal: *(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    return {
+        "cores": os.cpu_count(),
+        "cpu": cpus[1] if cpus else platform.machine(),
+        "memory_gb": round(int(memory[1]) / 1e6) if memory else None,
+        "system": platform.platform(terse=True),
+        # above the number of cores others were at work too, and the figures say more about them
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+
+
+def versions() -> dict[str, str]:
+    """What it was measured with."""
+    artifacts = json.loads(files("stack").joinpath("artifacts.json").read_text())
+    kafka = next(root.rsplit(":", 1)[1] for root in artifacts["kafka"]["roots"] if ":kafka_" in root)
+    return {"python": platform.python_version(), "kafka": kafka} | {name: version(name) for name in PACKAGES}
+
+
+def document(report: Report, partitions: int) -> dict[str, Any]:
+    """Everything, for the file."""
+    ratios = {
+        str(one.students): {
+            "to_getmany": report.ratio(one.students).as_dict(),
+            "to_batches": report.ratio(one.students, "read-batches").as_dict(),
+        }
+        for one in report.series
+        if one.key == "job"
+    }
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "machine": machine(),
+        "versions": versions(),
+        "partitions": partitions,
+        "measured": [one.as_dict() for one in report.series],
+        "ratios": ratios,
+        "latency": [one.as_dict() for one in report.latencies],
+        "cited": [one.as_dict() for one in CITED],
+        "line": line(report),
+    }
+
+
+def line(report: Report) -> dict[str, Any]:
+    """The figures in brief: of the first log, and the app's latency if it was measured."""
+    job, read, ratio = report.of("job"), report.of("read"), report.ratio()
+    live = {one.key: one for one in report.latencies}
+    brief: dict[str, Any] = {
+        "events": job.events,
+        "cpu_us_per_event": round(job.cpu_best, 2),
+        "read_cpu_us_per_event": round(read.cpu_best, 2),
+        "ratio": round(ratio.best, 2),
+        "ratio_median": round(ratio.median, 2),
+        "events_per_s": round(job.rate_best),
+        "rss_mb": round(max(r.rss_mb for r in job.runs)),
+    }
+    for key, name in (("app", "latency"), ("floor", "floor_latency")):
+        if key in live:
+            brief |= {f"{name}_p50_ms": round(live[key].p50_ms, 1), f"{name}_p99_ms": round(live[key].p99_ms, 1)}
+    return brief | {"exact": report.exact}
+
+
+def caption(found: dict[str, Any]) -> str:
+    """Where, when and with what, in two lines."""
+    where, what = found["machine"], found["versions"]
+    named = {"faust": what["faust-streaming"], **{name: what[name] for name in ("aiokafka", "numpy")}}
+    return (
+        f"{found['date']}, {where['cores']} cores ({where['cpu']}), {where['system']}, "
+        f"load average {where['load_average']} at the end\n"
+        f"Python {what['python']}, Kafka {what['kafka']} on the same machine, {found['partitions']} partitions, "
+        + ", ".join(f"{name} {number}" for name, number in named.items())
+    )
+
+
+def throughput(report: Report, found: dict[str, Any]) -> Table:
+    """CPU, rate, memory: best run, and the median in brackets."""
+    table = Table(
+        title="A backlog read to its end; best run (median); CPU of the whole process", caption=caption(found)
+    )
+    table.add_column("")
+    for column in ("students", "events", "runs", "CPU µs/event", "events/s", "peak MB", "exact"):
+        table.add_column(column, justify="right")
+    students = None
+    for one in report.series:
+        if students not in (None, one.students):
+            table.add_section()
+        students = one.students
+        table.add_row(*_measured(one))
+    table.add_section()
+    for cited in CITED:
+        cpu, rate = (_span(span) for span in (cited.cpu_us_per_event, cited.events_per_s))
+        table.add_row(cited.label, "", "1,000,000", "", cpu, rate, "", "")
+    return table
+
+
+def _measured(one: Series) -> list[str]:
+    exact = {None: "", True: "yes", False: "NO"}[one.exact]
+    cpu = f"{one.cpu_best:,.2f} ({one.cpu_median:,.2f})"
+    rate = f"{one.rate_best:,.0f} ({one.rate_median:,.0f})"
+    peak = f"{max(r.rss_mb for r in one.runs):,.0f}"
+    return [one.label, f"{one.students:,}", f"{one.events:,}", str(len(one.runs)), cpu, rate, peak, exact]
+
+
+def _span(span: tuple[float, float]) -> str:
+    low, high = (f"{x:,.0f}" for x in span)
+    return low if low == high else f"{low} to {high}"
+
+
+def ratios(report: Report) -> Table:
+    """The whole job's CPU over that of reading, of one session."""
+    table = Table(title="CPU of the whole job (batch), as a multiple of reading and decoding")
+    for column in ("students", "over getmany: best/best", "median", "over the batch reader: best/best", "median"):
+        table.add_column(column, justify="right")
+    for job in (one for one in report.series if one.key == "job"):
+        both = (report.ratio(job.students), report.ratio(job.students, "read-batches"))
+        table.add_row(f"{job.students:,}", *(f"{x:.2f}" for ratio in both for x in (ratio.best, ratio.median)))
+    return table
+
+
+def latency(report: Report) -> Table:
+    """Milliseconds."""
+    table = Table(title="From produced to visible for a reader that reads committed; single events, evenly")
+    table.add_column("")
+    for column in (
+        "events/s",
+        "events",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "CPU of a core",
+        "unseen",
+        "load late by, p99 ms",
+    ):
+        table.add_column(column, justify="right")
+    for one in report.latencies:
+        table.add_row(*_latency(one))
+    return table
+
+
+def _latency(one: Latency) -> list[str]:
+    times = [f"{x:.1f}" for x in (one.p50_ms, one.p99_ms, one.max_ms)]
+    tail = [f"{one.cpu_share:.0%}", str(one.unseen), f"{one.load_late_ms:.1f}"]
+    return [one.label, f"{one.rate:,.0f}", f"{one.events:,}", *times, *tail]
