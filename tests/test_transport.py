@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,7 @@ from faust.types import TP
 
 from app.settings import Settings
 from app.topology import build
+from app.transport import reader
 from models.chunk import Chunk
 
 APP = Settings(store="memory://")
@@ -163,3 +164,20 @@ async def test_former_owners_are_fenced_before_the_changelog_is_asked_for(monkey
     students.on_owned = own
     await students.on_rebalance({CHANGELOG}, set(), {CHANGELOG}, 7)
     assert steps == ["fencing {0} of generation 7", "fenced"]
+
+
+def test_a_batch_ends_where_the_broker_says_and_not_at_its_last_record() -> None:
+    """Compaction takes the last records of a batch and leaves the batch's end: the next one begins behind that."""
+
+    class Batch:
+        is_control_batch, is_transactional, producer_id = False, False, None
+        next_offset = 10
+
+        def __iter__(self) -> Iterator[Any]:
+            return iter([SimpleNamespace(offset=5), SimpleNamespace(offset=7)])
+
+    held: Any = SimpleNamespace(_check_crcs=False, _isolation_level=0, next_fetch_offset=6)
+    into: list[Any] = []
+    reader._unpack_batch(held, Batch(), into)
+    assert [record.offset for record in into] == [7]
+    assert held.next_fetch_offset == 10
