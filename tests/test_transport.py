@@ -102,6 +102,18 @@ async def test_what_was_fetched_before_a_seek_is_not_handed_on(
     assert consumer.sought == []
 
 
+async def test_with_nothing_to_read_a_worker_waits_for_kafka_to_say_so(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a broker that is away is noticed by a worker that has read everything, too."""
+    monkeypatch.setattr(consumer.made, "highwaters", consumer._answer({LOG: 10}))
+    await consumer.made.perform_seek()
+    waits, mark = consumer.made.waiting()
+    assert waits == "Kafka has not said where the topics end"
+    consumer.made.looks += 1
+    assert consumer.made.waiting() != (waits, mark)
+
+
 async def test_over_a_hole_the_log_is_read_again(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The records are there (the log begins at 3), so they must be read."""
     await consumer.made.perform_seek()
