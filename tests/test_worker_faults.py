@@ -143,7 +143,6 @@ def the_broker_is_killed_in_mid_stream(at: Place) -> None:
         away_s, end = time.monotonic() - killed, at.ends(at.names.agg)
         until(lambda: (fleet.supervise(), at.ends(at.names.agg))[1], lambda now: now != end)
         assert not fleet.gave_up or away_s > SOON_S, fleet.gave_up
-        fleet.stop(1)
     finally:
         fleet.end()
     with at.worker(forked=True, **LARGE, RISK_STALL_TIMEOUT=str(STALL_S)) as worker:
