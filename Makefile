@@ -1,6 +1,6 @@
 # Everything here sets up what it needs: a virtual environment in .venv, servers in a per-user cache.
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test parity chaos bench lint up down clean
+.PHONY: help demo smoke test parity chaos remedies bench lint up down clean
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -37,6 +37,9 @@ parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker
 
 chaos: $(READY) ## kill, wipe, suspend and join workers, take servers away: every row recounted; JSON last
 	@$(BIN)/faust -A app chaos $(OPTS)
+
+remedies: $(READY) ## take what makes each fault harmless out of a copy, and see its tests fail; JSON last
+	@$(BIN)/python -m tests.remedies $(OPTS)
 
 bench: $(READY) ## speed on this machine, side by side: reading, the whole job, plain Faust, latency; JSON last
 	@$(BIN)/python -m bench $(OPTS)

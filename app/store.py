@@ -35,13 +35,21 @@ class Store(rocksdb.Store):
         path = self.partition_path(partition)
         if self._mark(partition).exists():
             self._remove(partition, "it was found damaged")
+        tables = {file.name for file in path.glob("*.sst")}
         try:
-            return super()._open_for_partition(partition)
+            database = super()._open_for_partition(partition)
         except Exception as error:  # rocksdict raises nothing else
             if not path.exists() or not _damage(error):
                 raise
             self._remove(partition, str(error))
             return super()._open_for_partition(partition)
+        # a manifest that was cut off is taken for an older one: its last tables are dropped, while the offset comes
+        # from the write-ahead log behind them. A kill in the middle of a flush looks the same, and costs a rebuild
+        if lost := tables - {file["name"].lstrip("/") for file in database.live_files()}:
+            database.close()
+            self._remove(partition, f"its manifest does not know {', '.join(sorted(lost))}")
+            return super()._open_for_partition(partition)
+        return database
 
     def persisted_offset(self, tp: TP) -> int | None:
         """The offset of the changelog this partition's records reach. Raises Damaged."""

@@ -23,7 +23,15 @@ settings.load_profile("busy")
 
 
 #: files whose tests mostly wait for servers: begun first, so that two processes end at about the same time
-SLOW = ("test_worker_deaths", "test_cdc", "test_demo", "test_parity_live", "test_search_panels")
+SLOW = (
+    "test_chaos",
+    "test_worker_deaths",
+    "test_worker_faults",
+    "test_cdc",
+    "test_demo",
+    "test_parity_live",
+    "test_search_panels",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

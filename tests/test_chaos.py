@@ -1,23 +1,65 @@
-"""What `make chaos` is made of: its log, its schedule, its verdict. The trial itself is a command of its own."""
+"""`make chaos` itself, for three minutes, and what it is made of: its log, its schedule, its verdict."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from app.faults import POINTS
 from app.trial.chaos.course import course, late
-from app.trial.chaos.deeds import DEEDS
-from app.trial.chaos.run import schedule
+from app.trial.chaos.deeds import DEEDS, TAKEOVER_S
+from app.trial.chaos.run import Result, schedule
 from app.trial.chaos.verdict import balance, wrong_rows, wrong_state
 from app.trial.reading import Record
 from app.trial.recount import recount
+from stack.keeper import dying_with
 
 ROOT = Path(__file__).parents[1]
+#: one whose first eleven deeds have all kinds, and five kills among the first six
+SEED = 1915
+#: shorter than the default, so that deeds which must wait for it leave time for others; the default is measured in
+#: test_worker_faults.py [s]
+SESSION_S = 3
+#: the trial's faults last for three minutes, starting and recounting come on top, on a busy machine [s]
+LONG_S = 600.0
+
+
+@pytest.mark.broker
+def test_three_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
+    """Workers killed at all points, wiped, suspended, joined; servers killed, disks spoilt: nothing lost or doubled."""
+    options = ("--minutes", "3", "--seed", str(SEED), "--session-timeout", str(SESSION_S), "--keep", str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-m", "faust", "-A", "app", "chaos", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        check=False,
+        preexec_fn=dying_with(os.getpid()),
+    )
+    assert done.returncode == 0, done.stderr[-4_000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["exact"] is True
+    assert (found["lost"], found["duplicated"]) == (0, 0)
+    assert found["kills"] >= 5
+    assert 0 < found["takeover_s"] <= SESSION_S + TAKEOVER_S
+
+
+def test_a_take_over_that_takes_too_long_is_a_shortcoming() -> None:
+    rest = dict.fromkeys((f.name for f in dataclasses.fields(Result)), 0) | {"differences": []}
+    assert Result(**{**rest, "takeover_s": 11.0, "takeover_allowed_s": 11.0}).shortcomings == []
+    (line,) = Result(**{**rest, "takeover_s": 11.1, "takeover_allowed_s": 11.0}).shortcomings
+    assert line == "a killed worker's partitions were taken over after 11.1 s, allowed: 11 s"
 
 
 def test_a_course_is_the_same_for_a_seed_and_has_late_rows_but_none_by_a_day() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka.errors import KafkaTimeoutError, ProducerFenced
+from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 
 from app.codecs.row import NO_HEADERS
 from app.partitions import Owned, Partition
@@ -130,6 +130,17 @@ async def test_a_fenced_flush_says_so_and_closes_the_partition():
     assert steps == []
 
 
+async def test_a_flush_after_the_one_that_was_told_is_fenced_too():
+    """aiokafka says "fenced" once; what it says afterwards must not end the worker as an unknown failure would."""
+    said: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    said.set_exception(ProducerFenced())
+    p, table, _ = partition({"begin": KafkaError("the producer is in a fatal state")})
+    p._producer._txn_manager = SimpleNamespace(is_fatal_error=lambda: True, wait_for_transaction_end=lambda: said)
+    assert not await flush(p)
+    assert p.closed
+    assert table.records == {}
+
+
 async def test_closing_waits_for_the_flush_under_way():
     """A rebalance gives a partition away only when its flush has ended."""
     p, _, steps = partition()
@@ -164,6 +175,21 @@ async def test_a_released_partition_is_nobodys(monkeypatch):
     await owned.release()
     assert owned.get(3) is None
     assert steps == ["start", "stop", "start", "stop"]
+
+
+async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypatch):
+    """That is what fences a worker that was suspended: the next owner's producer has its id."""
+    ids: list[str] = []
+
+    def producer(_: Sequence[str], *, transactional_id: str) -> Producer:
+        ids.append(transactional_id)
+        return Producer([])
+
+    monkeypatch.setattr("app.partitions.new_producer", producer)
+    for _ in range(2):
+        table: Any = Table([])
+        await Owned(table, ["127.0.0.1:1"], "app", lambda: 1).renew({3}, 1)
+    assert ids == ["app-3", "app-3"]
 
 
 @pytest.mark.parametrize(

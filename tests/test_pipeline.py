@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,9 +13,12 @@ from app.codecs.log import LogDecoder
 from app.codecs.schema import Declared
 from app.memory import Memory
 from app.model_file import load_model
+from app.pipeline import Delivery
 from app.replaying import debezium
 from app.replaying.rows import LogRows
 from app.settings import Settings
+from models.chunk import Chunk
+from models.frame import Frame, encode
 from models.risk import RiskModel
 
 SETTINGS = Settings(app_id="test", model="none")
@@ -189,3 +192,60 @@ async def test_an_error_that_is_no_bad_record_ends_the_stream():
 
     with pytest.raises(RuntimeError, match="disk"):
         await run()
+
+
+async def test_a_fetch_counts_as_processed_only_when_its_frames_are_acknowledged():
+    """And a frame only when it is flushed: what is committed earlier is lost with the worker."""
+    steps: list[str] = []
+    async with memory() as m:
+        sent, done, flushed = m.send_visits, m.processed, m.students(0).flush
+
+        async def send_visits(frames: Sequence[Sequence[bytes]]) -> None:
+            steps.append("frames")
+            await sent(frames)
+
+        async def flush(*args: Any) -> bool:
+            steps.append("flush")
+            return await flushed(*args)
+
+        def processed(chunk: Any) -> None:
+            steps.append(f"done {chunk.topic}")
+            done(chunk)
+
+        m.send_visits, m.processed, m.students(0).flush = send_visits, processed, flush  # type: ignore[method-assign]
+        await feed(m, log((1, NOW)))
+    assert steps == ["frames", f"done {m.names.source}", "flush", f"done {m.names.visits}"]
+
+
+async def test_what_was_not_flushed_does_not_count_as_processed():
+    """A partition that was lost to another worker: the new owner must find its frames uncommitted."""
+    m = memory()
+    done: list[Any] = []
+
+    async def lost(*_: Any) -> bool:
+        return False
+
+    m.students(0).flush, m.processed = lost, done.append  # type: ignore[method-assign]
+    chunk = Chunk(m.names.visits, 0, [0], [None], [encode(Frame(1, ()))], 0, 1, 1)
+    await m.pipeline.run_process(delivered(m, chunk))
+    assert done == []
+
+
+async def test_predictions_that_are_read_again_are_not_forwarded_again():
+    """The position is written with the rows: after a kill the same chunk brings nothing new."""
+    m = memory()
+    values = [b'{"USERID":1,"PREDICTION":0.9,"CREATED_DATE":5}', b'{"USERID":2,"PREDICTION":0.8,"CREATED_DATE":6}']
+    done: list[Any] = []
+    m.processed = done.append  # type: ignore[method-assign]
+    short, whole = (
+        Chunk(m.names.prediction, 0, range(n), [None] * n, values[:n], 0, n, n, None) for n in (1, len(values))
+    )
+    await m.pipeline.run_alert(delivered(m, short, whole, whole))
+    assert [r["USERID"] for r in rows(m, m.names.in_risk)] == [1, 2]
+    assert done == [short, whole, whole]
+
+
+async def delivered(m: Memory, *chunks: Chunk) -> AsyncIterator[Delivery]:
+    """Chunks as the worker's agents get them."""
+    for chunk in chunks:
+        yield Delivery(chunk, 1, frozenset({0}))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,29 @@ def test_one_that_cannot_be_opened_is_removed_and_begun_anew(
     assert table.read(0, [b"7"]) == [None]
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"{path} is removed, and rebuilt from the changelog: ")
+
+
+def test_a_manifest_that_was_cut_off_is_no_older_state(tmp_path: Path) -> None:
+    """RocksDB takes it for whole, drops the tables it has not heard of, and applies the log behind them."""
+    table = opened(tmp_path / "killed")
+    records = list(RECORDS.items())
+    table.write(0, dict(records[:1_000]), 5)
+    table._database(0).flush()
+    table.write(0, dict(records[1_000:2_000]), 6)
+    (manifest,) = database(table).glob("MANIFEST*")
+    refused = 0
+    for size in range(manifest.stat().st_size, 0, -7):
+        copy = tmp_path / str(size)
+        shutil.copytree(tmp_path / "killed", copy)
+        os.truncate(copy / manifest.relative_to(tmp_path / "killed"), size)
+        again = opened(copy)
+        whole = offset(again) == 6
+        refused += not whole
+        assert offset(again) == (6 if whole else None)
+        assert again.read(0, [key for key, _ in records[:2_000]]) == [
+            value if whole else None for _, value in records[:2_000]
+        ]
+    assert refused > 10
 
 
 def test_a_file_in_its_place_is_removed(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from app.trial.workers import TrialError
 PATIENCE_S = 90.0
 #: how long a worker may take to come to the place where it is to die [s]
 REACH_S = 15.0
+#: how long the others may take over a dead worker's work, from the end of its session time-out on [s]
+TAKEOVER_S = 5.0
 
 
 @dataclass
@@ -30,8 +32,12 @@ class Trial:
     draw: random.Random
     #: silence after which the group takes a worker for dead [s]
     session_s: float
+    #: of the state
+    partitions: int
     #: whether the whole log has been sent: then nothing more need come out
     sent: Callable[[], bool]
+    #: the longest time from a kill until another worker had taken over [s]; 0 where there was none
+    takeover_s: float = 0.0
 
     def wait_for_rows(self) -> None:
         """Return when all workers work and rows come out. Raises TrialError if none do."""
@@ -61,6 +67,22 @@ class Trial:
             if stats and stats["problem"] is None and stats["lag"]:
                 return
         raise TrialError(f"worker {number} got no partition:\n{self.fleet.running[number].tail()}")
+
+    def taken_over(self, number: int) -> None:
+        """Measure from now how long a worker takes until it owns all partitions and rows come out again."""
+        killed = time.monotonic()
+        while not self._owns_all(number):
+            if time.monotonic() > killed + PATIENCE_S:
+                raise TrialError(f"worker {number} did not take over:\n{self.fleet.running[number].tail()}")
+            self.fleet.pause(0.05)
+        end = self.watch.end
+        while self.watch.end <= end and not self.sent() and time.monotonic() <= killed + PATIENCE_S:
+            self.fleet.pause(0.05)
+        self.takeover_s = max(self.takeover_s, time.monotonic() - killed)
+
+    def _owns_all(self, number: int) -> bool:
+        stats = self.fleet.running[number].stats()
+        return stats is not None and stats["problem"] is None and len(stats["state_partitions"]) == self.partitions
 
 
 Deed = Callable[[Trial], None]
@@ -119,8 +141,8 @@ def kill_one_of_two(trial: Trial) -> None:
     trial.joined(2)
     trial.a_while()
     trial.fleet.kill(1)
-    trial.wait_for_rows()
-    trial.fleet.pause(trial.session_s + 1)
+    trial.taken_over(2)
+    trial.a_while(3.0)
     trial.fleet.start(1)
     trial.a_while(3.0)
     trial.fleet.stop(2)

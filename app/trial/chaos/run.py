@@ -21,7 +21,7 @@ from app.replaying.rows import LogRows
 from app.settings import Settings
 from app.trial.chaos import verdict
 from app.trial.chaos.course import course, late
-from app.trial.chaos.deeds import DEEDS, Deed, Trial
+from app.trial.chaos.deeds import DEEDS, TAKEOVER_S, Deed, Trial
 from app.trial.chaos.feeding import Feeding
 from app.trial.chaos.fleet import Fleet
 from app.trial.chaos.watch import Watch
@@ -59,6 +59,10 @@ class Result:
     #: the longest time in which nothing came out, and in which deed [s]
     longest_gap_s: float
     longest_gap_in: str
+    #: the longest time from the kill of one of two workers until the other had all partitions and rows came out, and
+    #: how long it may be at most [s]; 0 where that deed did not come
+    takeover_s: float
+    takeover_allowed_s: float
     #: how often a worker ended by itself and was started again
     restarts: int
     #: records of the changelog that compaction has left of all that were written
@@ -67,6 +71,13 @@ class Result:
     differences: list[str]
     #: deed → longest gap [s]
     gaps_s: dict[str, float]
+
+    @property
+    def shortcomings(self) -> list[str]:
+        """What is not as it must be, a line each."""
+        slow = f"a killed worker's partitions were taken over after {self.takeover_s:g} s, "
+        late = [slow + f"allowed: {self.takeover_allowed_s:g} s"] if self.takeover_s > self.takeover_allowed_s else []
+        return [*self.differences, *late]
 
 
 def schedule(draw: random.Random) -> Iterator[str]:
@@ -124,7 +135,8 @@ def _tried(
     watch = Watch(settings.broker, names.agg)
     feeding.start()
     _wait(lambda: feeding.sent > 0, 30.0, "the log has no row")
-    trial = Trial(fleet, watch, servers, random.Random(seed), settings.session_timeout_s, sent=lambda: feeding.over)
+    draw, session_s = random.Random(seed), settings.session_timeout_s
+    trial = Trial(fleet, watch, servers, draw, session_s, PARTITIONS, sent=lambda: feeding.over)
     fleet.start(1)
     _wait(lambda: bool((fleet.running[1].stats() or {"lag": None})["lag"]), 60.0, "the first worker does not start")
     watch.start()
@@ -141,7 +153,7 @@ def _tried(
     fleet.stop(1)
     watch.over()
     watch.join()
-    return _judge(settings, names, rows, fleet, faults, watch, seed, began)
+    return _judge(settings, names, rows, trial, faults, seed, began)
 
 
 def _break(trial: Trial, seconds: float, say: Callable[[str], object], only: str) -> Counter[str]:
@@ -168,12 +180,12 @@ def _judge(
     settings: Settings,
     names: Names,
     rows: LogRows,
-    fleet: Fleet,
+    trial: Trial,
     faults: Counter[str],
-    watch: Watch,
     seed: int,
     began: float,
 ) -> Result:
+    fleet, watch = trial.fleet, trial.watch
     truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
     outputs = asyncio.run(verdict.outputs(settings.broker, names, settings.topic_prefix))
     tables, count = asyncio.run(verdict.changelog(settings.broker, names.students_changelog, PARTITIONS))
@@ -193,6 +205,8 @@ def _judge(
         exact=not wrong,
         longest_gap_s=round(watch.gaps[longest], 1),
         longest_gap_in=longest,
+        takeover_s=round(trial.takeover_s, 1),
+        takeover_allowed_s=trial.session_s + TAKEOVER_S,
         restarts=len(fleet.gave_up),
         changelog_left=round(count / max(1, written), 3),
         wall_s=round(time.monotonic() - began, 1),

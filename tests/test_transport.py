@@ -1,0 +1,195 @@
+"""What a worker's consumer hands on: after a seek, in order, without a hole, and never what a queue forgets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from app.settings import Settings
+from app.topology import build
+from app.transport import reader
+from models.chunk import Chunk
+
+APP = Settings(store="memory://")
+LOG = TP(APP.source_topic, 0)
+CHANGELOG = TP(f"{APP.app_id}-students-changelog", 0)
+
+
+def chunk(tp: TP, start: int, position: int, *offsets: int) -> Chunk:
+    """What was fetched from `start` up to, not with, `position`; records only at `offsets`."""
+    nothing = tuple(b"" for _ in offsets)
+    return Chunk(tp.topic, tp.partition, offsets, nothing, nothing, start, position, position)
+
+
+class Consumer:
+    """A worker's consumer that was not started: its log is committed up to 10, begins at 3 and ends at 30."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.app: Any = build(APP)
+        self.made: Any = self.app.consumer
+        self.handed: list[Any] = []
+        self.sought: list[tuple[TP, int]] = []
+        fakes = {
+            "assignment": lambda: {LOG, CHANGELOG},
+            "seek_to_committed": self._answer({LOG: 10}),
+            "seek_wait": self._answer(None),
+            "earliest_offsets": self._answer({LOG: 3}),
+            "highwaters": self._answer({LOG: 30}),
+            "callback": self._hand,
+            "_seek": self._seek,
+        }
+        for name, fake in fakes.items():
+            patch.setattr(self.made, name, fake)
+        patch.setattr(self.app.tables, "_changelogs", {CHANGELOG.topic: self.app.tables["students"]})
+
+    @staticmethod
+    def _answer(what: Any) -> Any:
+        async def answer(*_: object) -> Any:
+            return what
+
+        return answer
+
+    async def _hand(self, message: Any) -> None:
+        self.handed.append(message)
+
+    async def _seek(self, tp: TP, offset: int) -> None:
+        self.sought.append((tp, offset))
+
+    async def fetch(self, patch: pytest.MonkeyPatch, *chunks: Chunk) -> list[tuple[int, int]]:
+        """Have the consumer's thread give `chunks`, a fetch each; what of the log was handed on: start, position."""
+        fetches = [[one] for one in chunks]
+        fetcher = SimpleNamespace(should_stop=False)
+
+        async def next_fetch(*_: object) -> Sequence[Chunk]:
+            if not fetches:
+                fetcher.should_stop = True
+                return []
+            return fetches.pop(0)
+
+        patch.setattr(self.made._thread, "chunks", next_fetch)
+        self.made.resume_partitions({LOG, CHANGELOG})
+        self.made.resume_flow()
+        await asyncio.wait_for(self.made._drain_messages(fetcher), 10)
+        return [(m.value.start, m.value.position) for m in self.handed if m.topic == LOG.topic]
+
+
+@pytest.fixture
+async def consumer(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Consumer]:
+    made = Consumer(monkeypatch)
+    yield made
+    made.made._thread.thread_loop.close()
+
+
+async def test_after_a_seek_the_agents_are_told_where_the_log_stands(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await consumer.made.perform_seek()
+    assert await consumer.fetch(monkeypatch, chunk(LOG, 10, 12, 10, 11)) == [(10, 10), (10, 12)]
+
+
+async def test_what_was_fetched_before_a_seek_is_not_handed_on(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes again: taken twice it would be counted twice but for the front."""
+    await consumer.made.perform_seek()
+    fetched = (chunk(LOG, 5, 11, 5, 10), chunk(LOG, 10, 12, 10, 11))
+    assert await consumer.fetch(monkeypatch, *fetched) == [(10, 10), (10, 12)]
+    assert consumer.sought == []
+
+
+async def test_with_nothing_to_read_a_worker_waits_for_kafka_to_say_so(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a broker that is away is noticed by a worker that has read everything, too."""
+    monkeypatch.setattr(consumer.made, "highwaters", consumer._answer({LOG: 10}))
+    await consumer.made.perform_seek()
+    waits, mark = consumer.made.waiting()
+    assert waits == "Kafka has not said where the topics end"
+    consumer.made.looks += 1
+    assert consumer.made.waiting() != (waits, mark)
+
+
+async def test_over_a_hole_the_log_is_read_again(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records are there (the log begins at 3), so they must be read."""
+    await consumer.made.perform_seek()
+    fetched = (chunk(LOG, 10, 12, 10, 11), chunk(LOG, 15, 16, 15), chunk(LOG, 12, 16, 12, 15))
+    assert await consumer.fetch(monkeypatch, *fetched) == [(10, 10), (10, 12), (12, 16)]
+    assert consumer.sought == [(LOG, 12)]
+
+
+async def test_before_the_seek_of_this_generation_nothing_of_the_log_is_asked_for(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another generation sought says nothing about what is committed now."""
+    await consumer.made.perform_seek()
+    consumer.app.consumer_generation_id += 1
+    asked: list[set[TP]] = []
+    consumer.made.resume_partitions({LOG, CHANGELOG})
+
+    async def chunks(wanted: set[TP], _: int) -> Sequence[Chunk]:
+        asked.append(wanted)
+        return []
+
+    monkeypatch.setattr(consumer.made._thread, "chunks", chunks)
+    await consumer.made._next_chunks()
+    assert asked == [{CHANGELOG}]
+
+
+async def test_a_changelog_chunk_ends_where_its_last_marker_stands(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust waits until the offset before the end has come: a transaction's marker, or what compaction took."""
+    await consumer.fetch(monkeypatch, chunk(CHANGELOG, 0, 9, 2, 4))
+    assert [m.offset for m in consumer.handed] == [8]
+
+
+async def test_flow_that_was_not_suspended_is_resumed_without_clearing_a_queue() -> None:
+    """Seen as a backlog of which one fetch was never processed: Faust resumes twice, and clears what came between."""
+    app = build(APP)
+    queue: Any = app.FlowControlQueue(maxsize=4, clear_on_resume=True)
+    app.flow_control.resume()
+    queue.put_nowait("a chunk")
+    app.flow_control.resume()
+    assert queue.qsize() == 1
+    app.flow_control.suspend()
+    app.flow_control.resume()
+    assert queue.qsize() == 0
+
+
+async def test_former_owners_are_fenced_before_the_changelog_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recovery begins when every table's `on_rebalance` has returned: by then the producers have started."""
+    app: Any = build(APP)
+    students = app.tables["students"]
+    monkeypatch.setattr(app.assignor, "assigned_actives", lambda: {CHANGELOG, TP("other-changelog", 3)})
+    steps: list[str] = []
+
+    async def own(partitions: set[int], generation: int) -> None:
+        steps.append(f"fencing {partitions} of generation {generation}")
+        await asyncio.sleep(0)
+        steps.append("fenced")
+
+    students.on_owned = own
+    await students.on_rebalance({CHANGELOG}, set(), {CHANGELOG}, 7)
+    assert steps == ["fencing {0} of generation 7", "fenced"]
+
+
+def test_a_batch_ends_where_the_broker_says_and_not_at_its_last_record() -> None:
+    """Compaction takes the last records of a batch and leaves the batch's end: the next one begins behind that."""
+
+    class Batch:
+        is_control_batch, is_transactional, producer_id = False, False, None
+        next_offset = 10
+
+        def __iter__(self) -> Iterator[Any]:
+            return iter([SimpleNamespace(offset=5), SimpleNamespace(offset=7)])
+
+    held: Any = SimpleNamespace(_check_crcs=False, _isolation_level=0, next_fetch_offset=6)
+    into: list[Any] = []
+    reader._unpack_batch(held, Batch(), into)
+    assert [record.offset for record in into] == [7]
+    assert held.next_fetch_offset == 10
