@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from models.aligner import Aligner
 from models.frame import Frame
+from models.reserve import Reserve
 from models.routing import Router, frames
 from models.visits import Visits
 
@@ -51,12 +52,13 @@ async def repartition(fetches: AsyncIterable[Fetched], sources: int, max_rows: i
     and is fetched again by whoever owns it now. What has arrived of several partitions goes in one round.
     """
     generation: int | None = None
-    aligner, router = Aligner(set()), Router(sources)
+    aligner, router, reserve = Aligner(set()), Router(sources), Reserve(sources)
     open_fetches: dict[int, deque[tuple[int, object]]] = {}
     joined = 0
     async for fetched in fetches:
         if fetched.generation != generation:
             generation, aligner = fetched.generation, Aligner(set(fetched.assigned))
+            reserve = Reserve(sources)
             open_fetches = {p: deque() for p in fetched.assigned}
         aligner.add(fetched.partition, fetched.visits, fetched.position, fetched.lagging)
         open_fetches[fetched.partition].append((fetched.position, fetched.token))
@@ -65,7 +67,7 @@ async def repartition(fetches: AsyncIterable[Fetched], sources: int, max_rows: i
             continue
         joined = 0
         while slices := aligner.round(max_rows):
-            yield Round(frames(slices, router, max_rows), _done(open_fetches, aligner), {})
+            yield Round(reserve.pass_on(frames(slices, router, max_rows)), _done(open_fetches, aligner), {})
         # at the end, whether or not anything was let go, say what waits
         yield Round((), _done(open_fetches, aligner), {p: aligner.held(p) for p in fetched.assigned})
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 from app.codecs.letters import Letter
 from app.codecs.log import LogDecoder
+from app.codecs.table import Rows
 from app.names import Names
-from app.partitions import Rows, Target
+from app.partitions import Target
 from app.pipeline import Delivery, Pipeline
 from app.settings import Settings
 from models import front as fronts

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from aiokafka import AIOKafkaProducer
 
 from app.codecs.row import NO_HEADERS, Row
-from app.codecs.table import Table
+from app.codecs.table import Rows
 from app.faults import faults
 from app.producing import is_fenced, last_offset, new_producer, send_rows
 from app.tables import StateTable
@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 
 #: where rows go: topic, partition
 Target = tuple[str, int]
-#: rows of one target, in columns or one by one
-Rows = Sequence[Row] | Table
 #: most records kept in memory per partition; RocksDB holds the rest
 HOT_RECORDS = 50_000
 #: what to do about a record that is damaged

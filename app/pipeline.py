@@ -22,10 +22,11 @@ from app.codecs import rows
 from app.codecs.letters import Letter
 from app.codecs.log import LogDecoder
 from app.codecs.row import NO_HEADERS, Row
+from app.codecs.table import Rows
 from app.counts import Counts
 from app.faults import faults
 from app.names import Names
-from app.partitions import Rows, Target
+from app.partitions import Target
 from app.settings import Settings
 from models import state
 from models.chunk import Chunk
@@ -111,6 +112,8 @@ class Pipeline:
     #: visits of a source partition held back by the aligner before its fetching pauses
     hold_rows: int = 200_000
     _warned_unit: bool = False
+    _said_of: RiskModel | None = None
+    _headers: list[tuple[str, bytes | None]] = field(default_factory=list)
 
     @property
     def _each(self) -> bool:
@@ -122,7 +125,7 @@ class Pipeline:
         """Decode, align and route what is fetched of the source topic."""
         rounds = repartition(self._fetches(deliveries), self.sources, min(self.settings.batch_rows, FRAME_ROWS))
         async for round_ in rounds:
-            if round_.frames:
+            if any(round_.frames):
                 await self.log.send_visits([[encode(f) for f in frames] for frames in round_.frames])
                 await faults.at("framed")
             for chunk in round_.done:
@@ -226,11 +229,11 @@ class Pipeline:
         batch, result = scored.rolled.batch, scored.rolled.rollup
         keys = keys_of(batch.students.student, batch.students.null)
         out: dict[Target, Rows] = {
-            (self.names.sessions, 0): rows.sessions(batch),
-            (self.names.agg, 0): rows.totals(batch, result),
+            (self.names.sessions, 0): rows.sessions(batch, keys),
+            (self.names.agg, 0): rows.totals(batch, result, keys),
         }
         if self.model is not None:
-            out[self.names.prediction, 0] = rows.predictions(scored, self.model_headers())
+            out[self.names.prediction, 0] = rows.predictions(scored, keys, self.model_headers())
         records = state.pack(result.totals, batch.sessions)
         named = dict(zip(keys, records, strict=True))
         if await current.flush(out, named, batch.front, (batch.students, records)):
@@ -243,7 +246,11 @@ class Pipeline:
 
     def model_headers(self) -> list[tuple[str, bytes | None]]:
         """What every prediction says of the model that made it."""
-        return [] if self.model is None else [("model", self.model.sha256.encode())]
+        if self.model is None:
+            return []
+        if self._said_of is not self.model:  # hashing it for every flush would cost a tenth of a small one
+            self._said_of, self._headers = self.model, [("model", self.model.sha256.encode())]
+        return self._headers
 
     def _count(self, scored: Scored, out: Mapping[Target, Rows]) -> None:
         batch = scored.rolled.batch
@@ -284,7 +291,8 @@ class Pipeline:
             wanted: dict[Target, Rows] = {(self.names.in_risk, 0): out}
             if letters:
                 wanted[self.names.dead_letters, 0] = [x.row for x in letters]
-            if await current.flush(wanted, {POSITION: pack_position(chunk.position)}):
+            # without rows nothing need be remembered: what is read again says nothing again
+            if not any(wanted.values()) or await current.flush(wanted, {POSITION: pack_position(chunk.position)}):
                 self._report(letters)
                 self.counts.add("predictions_read", len(chunk) - new)
                 self.counts.add("rows", len(out), self.names.in_risk)

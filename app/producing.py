@@ -13,7 +13,7 @@ from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatc
 from crc32c import crc32c
 
 from app.codecs.row import Row
-from app.codecs.table import Batch, Table, batches
+from app.codecs.table import Batch, Rows, Table, batches
 
 #: bytes in one record batch; the broker refuses batches above 1 MiB
 _BATCH_BYTES = 960_000
@@ -87,7 +87,7 @@ class PackedBatch(BatchBuilder):  # type: ignore[misc]
 
 
 async def send_rows(
-    producer: AIOKafkaProducer, topic: str, partition: int, rows: Sequence[Row] | Table
+    producer: AIOKafkaProducer, topic: str, partition: int, rows: Rows
 ) -> list[tuple[Awaitable[Any], int]]:
     """Hand rows to the producer, in order; returns a future and a row count for each record batch.
 

@@ -45,7 +45,7 @@ def unpack(records: Sequence[bytes | None]) -> tuple[Totals, Sessions]:
 
     Raises StateError for a record of a newer version or of an impossible length.
     """
-    fresh = pack_one_empty()
+    fresh = _EMPTY
     packed = [fresh if r is None else r for r in records]
     length = np.fromiter(map(len, packed), np.int64, len(packed))
     if (bad := (length < _HEAD * _WORD) | (length % _WORD != 0) | ((length // _WORD - _HEAD) % _SESSION != 0)).any():
@@ -142,3 +142,7 @@ def _refusal(kind: type[StateError], bad: Bools, text: str) -> StateError:
 
 def _too_new(what: str, version: int, newest: int) -> str:
     return f"{what} has layout version {version}, this program reads up to {newest}: run the version that wrote it"
+
+
+#: what a student never seen has
+_EMPTY = pack_one_empty()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -9,7 +11,8 @@ import numpy as np
 
 from agents.score import Scored
 from agents.sessionize import Sessionized
-from app.codecs.table import Table
+from app.codecs.row import NO_HEADERS, Row
+from app.codecs.table import Rows, Table
 from models.cells import Cells, big_endian, chosen, decimals, literal, split
 from models.chunk import Headers
 from models.doubles import java_double
@@ -22,70 +25,91 @@ from models.visits import Roster
 assert NULL_KEY == b"null"
 
 
+_SESSION = b'{"USERID":%b,"ACTIVITIES":%d,"START_DATE":%d,"END_DATE":%d,"DURATION":%d}'
+_AGG = b'{"USERID":%b,"ACTIVITIES":%d,"DURATION":%b,"SESSIONS":%d}'
+_PREDICTION = b'{"USERID":%b,"PREDICTION":%b,"CREATED_DATE":%d}'
+#: where a template has a place
+_PLACE = re.compile(b"%[bd]")
+#: end and start of a session in its key
+_WINDOW = struct.Struct(">qq")
+#: up to so many rows are written one by one, which costs less than setting columns up
+FEW = 48
+
+
 @lru_cache(maxsize=20_000)
 def _double(x: float) -> bytes:
     return java_double(x).encode()
 
 
-def keys_in_cells(students: Roster) -> Cells:
-    """utf8(userid) of each student [u]; "null" where there is none: the same bytes as models.murmur2.keys_of."""
-    if not students.null.any():
-        return decimals(students.student)
-    return chosen(keys_of(students.student, students.null), np.arange(len(students.student)))
-
-
-def sessions(batch: Sessionized) -> Table:
-    """Rows and tombstones of MOODLE_LOGS_SESSIONS_PER_15MINS.
+def sessions(batch: Sessionized, keys: Sequence[bytes]) -> Rows:
+    """Rows and tombstones of MOODLE_LOGS_SESSIONS_PER_15MINS; `keys` [u] of the batch's students.
 
     Key: utf8(userid), then end and start as big-endian int64 (Kafka Streams SessionKeySchema).
     """
     records = batch.records.take(np.flatnonzero(batch.records.written))
-    s = records.sessions
-    student, start, end = keys_in_cells(batch.students).take(s.owner), decimals(s.start), decimals(s.end)
-    names = ("USERID", "ACTIVITIES", "START_DATE", "END_DATE", "DURATION")
-    value = _json(names, (student, decimals(s.count), start, end, decimals(s.seconds)))
-    there = records.sign > 0
+    s, there, headers = records.sessions, records.sign > 0, _headers(batch, records.cause)
+    columns = (s.count, s.start, s.end, s.seconds)
+    if len(records) <= FEW:
+        rows: list[Row] = []
+        each = headers or [NO_HEADERS] * len(records)
+        for owner, row, written, header in zip(
+            s.owner.tolist(), zip(*(c.tolist() for c in columns), strict=True), there.tolist(), each, strict=True
+        ):
+            _, start, end, _ = row
+            value = _SESSION % (keys[owner], *row) if written else None
+            rows.append((end, keys[owner] + _WINDOW.pack(end, start), value, header))
+        return rows
+    student = _students(batch.students, s.owner)
     return Table(
         at=s.end,
         key=(student, big_endian(s.end, s.start)),
-        value=value,
+        value=_filled(_SESSION, (student, *(decimals(c) for c in columns))),
         there=None if there.all() else there,
-        each=_headers(batch, records.cause),
+        each=headers,
     )
 
 
-def totals(batch: Sessionized, rollup: Rollup) -> Table:
+def totals(batch: Sessionized, rollup: Rollup, keys: Sequence[bytes]) -> Rows:
     """Rows of MOODLE_LOGS_PREDICTION_AGG."""
-    r = rollup.rows
-    student = keys_in_cells(batch.students).take(rollup.owner)
-    duration = decimals(r.duration)
+    r, headers = rollup.rows, _headers(batch, rollup.cause)
     empty = r.sessions == 0
+    if len(r) <= FEW:
+        key = [keys[owner] for owner in rollup.owner.tolist()]
+        means = [b"null" if none else b"%d" % d for none, d in zip(empty.tolist(), r.duration.tolist(), strict=True)]
+        values = [_AGG % row for row in zip(key, r.activities.tolist(), means, r.sessions.tolist(), strict=True)]
+        return list(zip(r.at.tolist(), key, values, headers or [NO_HEADERS] * len(r), strict=True))
+    student, duration = _students(batch.students, rollup.owner), decimals(r.duration)
     if empty.any():
         texts = [b"null" if none else text for none, text in zip(empty.tolist(), split([duration]), strict=True)]
         duration = chosen(texts, np.arange(len(texts)))
-    names = ("USERID", "ACTIVITIES", "DURATION", "SESSIONS")
-    value = _json(names, (student, decimals(r.activities), duration, decimals(r.sessions)))
-    return Table(at=r.at, key=(student,), value=value, each=_headers(batch, rollup.cause))
+    value = _filled(_AGG, (student, decimals(r.activities), duration, decimals(r.sessions)))
+    return Table(at=r.at, key=(student,), value=value, each=headers)
 
 
-def predictions(scored: Scored, headers: Headers) -> Table:
+def predictions(scored: Scored, keys: Sequence[bytes], headers: Headers) -> Rows:
     """Rows of MOODLE_LOGS_PREDICTION, each with the model's `headers`."""
     rollup = scored.rolled.rollup
-    student = keys_in_cells(scored.rolled.batch.students).take(rollup.owner[scored.rows])
-    at = rollup.rows.at[scored.rows]
+    owner, at = rollup.owner[scored.rows], rollup.rows.at[scored.rows]
+    if len(owner) <= FEW:
+        rows = zip(owner.tolist(), scored.risk.tolist(), at.tolist(), strict=True)
+        return [(t, keys[who], _PREDICTION % (keys[who], _double(risk), t), headers) for who, risk, t in rows]
+    student = _students(scored.rolled.batch.students, owner)
     risks, which = np.unique(scored.risk, return_inverse=True)
     risk = chosen([_double(x) for x in risks.tolist()], which)
-    value = _json(("USERID", "PREDICTION", "CREATED_DATE"), (student, risk, decimals(at)))
-    return Table(at=at, key=(student,), value=value, headers=headers)
+    return Table(at=at, key=(student,), value=_filled(_PREDICTION, (student, risk, decimals(at))), headers=headers)
 
 
-def _json(names: Sequence[str], columns: Sequence[Cells]) -> list[Cells]:
-    """Compact JSON objects."""
-    n = len(columns[0])
-    pieces: list[Cells] = []
-    for name, column in zip(names, columns, strict=True):
-        pieces += [literal(f'{"," if pieces else "{"}"{name}":'.encode(), n), column]
-    return [*pieces, literal(b"}", n)]
+def _students(students: Roster, owner: Int64s) -> Cells:
+    """The key of each row's student [n]: the same bytes as models.murmur2.keys_of."""
+    if not students.null.any():
+        return decimals(students.student[owner])
+    return chosen(keys_of(students.student, students.null), owner)
+
+
+def _filled(template: bytes, columns: Sequence[Cells]) -> list[Cells]:
+    """A template with a column in each of its places."""
+    literals = [literal(text, len(columns[0])) for text in _PLACE.split(template)]
+    return [piece for pair in zip(literals, columns, strict=False) for piece in pair] + literals[-1:]
 
 
 def _headers(batch: Sessionized, cause: Int64s) -> Sequence[Headers] | None:

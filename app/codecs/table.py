@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -51,6 +52,10 @@ class Batch:
     #: timestamps of the first record and of the latest [ms]
     first: int
     latest: int
+
+
+#: rows of one target, in columns or one by one
+Rows: TypeAlias = "Sequence[Row] | Table"
 
 
 def batches(table: Table, most: int) -> Iterator[Batch]:
