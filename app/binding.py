@@ -127,17 +127,19 @@ class RiskApp(faust.App):
         """
 
         async def agent(stream: Any) -> None:
-            await run(self._deliveries(stream, topic))
+            await run(self._deliveries(stream, topic, alone=actor_per_partition))
 
         channel = self.topic(topic, schema=ChunkSchema(), internal=False)
         self.agent(channel, name=name, isolated_partitions=actor_per_partition)(agent)
 
-    async def _deliveries(self, stream: Any, topic: str) -> AsyncIterator[Delivery]:
+    async def _deliveries(self, stream: Any, topic: str, *, alone: bool) -> AsyncIterator[Delivery]:
         # acked by hand (Consumer.processed), after the commit: Faust would also ack what failed
         async for event in stream.noack().events():
             message = event.message
             assigned = frozenset(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
-            yield Delivery(message.value, message.generation_id, assigned, more=not stream.channel.empty())
+            # an actor of its own sees one partition, and so one chunk of a fetch
+            more = not stream.channel.empty() or (message.value.followed and not alone)
+            yield Delivery(message.value, message.generation_id, assigned, more)
 
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
         if self.crashed:

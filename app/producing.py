@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ProducerFenced
+from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatchBuilder
 from crc32c import crc32c
@@ -17,6 +18,9 @@ from app.codecs.table import Batch, Rows, Table, batches
 
 #: bytes in one record batch; the broker refuses batches above 1 MiB
 _BATCH_BYTES = 960_000
+# the broker writes a commit's markers after it has answered, and refuses the next transaction until then: a few
+# milliseconds, where aiokafka asks again after 20
+sender.BACKOFF_OVERRIDE = 0.004
 
 
 def new_producer(brokers: Sequence[str], *, transactional_id: str | None = None) -> AIOKafkaProducer:

@@ -35,6 +35,8 @@ class Chunk:
     end: int
     #: headers of each record [n], or None where no record has any
     headers: Sequence[Headers] | None = None
+    #: whether the same fetch has brought another chunk of this topic, which is delivered behind this one
+    followed: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import aiokafka
@@ -261,8 +262,7 @@ class Consumer(driver.Consumer):
             await self.sleep(_IDLE_S)
             return []
         thread: Any = self._thread
-        chunks: list[Chunk] = await thread.chunks(wanted, self.max_rows)
-        return chunks
+        return _followed(await thread.chunks(wanted, self.max_rows))
 
     async def _deliver(self, chunk: Chunk, generation: int) -> None:
         tp = TP(chunk.topic, chunk.partition)
@@ -292,6 +292,16 @@ class Consumer(driver.Consumer):
                 tp.topic, tp.partition, expected, chunk.start - 1,
             )  # fmt: skip
         return True
+
+
+def _followed(chunks: list[Chunk]) -> list[Chunk]:
+    """The chunks of one fetch, each topic's side by side, knowing which of them have company."""
+    ordered = sorted(chunks, key=lambda chunk: chunk.topic)
+    behind = [*ordered[1:], None][: len(ordered)]
+    return [
+        replace(chunk, followed=True) if after is not None and after.topic == chunk.topic else chunk
+        for chunk, after in zip(ordered, behind, strict=True)
+    ]
 
 
 def _status(tp: TP, position: int, end: int) -> Chunk:
