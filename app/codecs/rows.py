@@ -13,7 +13,7 @@ from agents.score import Scored
 from agents.sessionize import Sessionized
 from app.codecs.row import NO_HEADERS, Row
 from app.codecs.table import Rows, Table
-from models.cells import Cells, big_endian, chosen, decimals, literal, split
+from models.cells import Cells, big_endian, chosen, decimals, literal
 from models.chunk import Headers
 from models.doubles import java_double
 from models.murmur2 import NULL_KEY, keys_of
@@ -78,10 +78,9 @@ def totals(batch: Sessionized, rollup: Rollup, keys: Sequence[bytes]) -> Rows:
         means = [b"null" if none else b"%d" % d for none, d in zip(empty.tolist(), r.duration.tolist(), strict=True)]
         values = [_AGG % row for row in zip(key, r.activities.tolist(), means, r.sessions.tolist(), strict=True)]
         return list(zip(r.at.tolist(), key, values, headers or [NO_HEADERS] * len(r), strict=True))
-    student, duration = _students(batch.students, rollup.owner), decimals(r.duration)
+    student, duration = _students(batch.students, rollup.owner), [decimals(r.duration)]
     if empty.any():
-        texts = [b"null" if none else text for none, text in zip(empty.tolist(), split([duration]), strict=True)]
-        duration = chosen(texts, np.arange(len(texts)))
+        duration = [duration[0].where(~empty), literal(b"null", len(r)).where(empty)]
     value = _filled(_AGG, (student, decimals(r.activities), duration, decimals(r.sessions)))
     return Table(at=r.at, key=(student,), value=value, each=headers)
 
@@ -106,10 +105,15 @@ def _students(students: Roster, owner: Int64s) -> Cells:
     return chosen(keys_of(students.student, students.null), owner)
 
 
-def _filled(template: bytes, columns: Sequence[Cells]) -> list[Cells]:
-    """A template with a column in each of its places."""
-    literals = [literal(text, len(columns[0])) for text in _PLACE.split(template)]
-    return [piece for pair in zip(literals, columns, strict=False) for piece in pair] + literals[-1:]
+def _filled(template: bytes, columns: Sequence[Cells | list[Cells]]) -> list[Cells]:
+    """A template with a column, or several, in each of its places."""
+    first, *texts = _PLACE.split(template)
+    lists = [column if isinstance(column, list) else [column] for column in columns]
+    n = len(lists[0][0])
+    pieces = [literal(first, n)]
+    for column, text in zip(lists, texts, strict=True):
+        pieces += [*column, literal(text, n)]
+    return pieces
 
 
 def _headers(batch: Sessionized, cause: Int64s) -> Sequence[Headers] | None:
