@@ -12,7 +12,8 @@ from faust.transport.drivers import TRANSPORTS
 from mode.utils.queues import FlowControlEvent
 
 from app.kafka_log import KafkaLog
-from app.pipeline import Delivery, Pipeline
+from app.pipeline import Pipeline
+from app.ports import Delivery
 from app.settings import Settings
 from app.tables import StateTable
 from app.transport.driver import SCHEME, Consumer

@@ -16,7 +16,7 @@ from models.chunk import Chunk
 
 
 class KafkaLog:
-    """Implements app.pipeline.Log. Mutable: holds the producer of frames while the worker runs."""
+    """Implements app.ports.Log. Mutable: holds the producer of frames while the worker runs."""
 
     def __init__(self, brokers: Sequence[str], visits: str, dead_letters: str, students: Owned, alerts: Owned) -> None:
         self._brokers = brokers

@@ -16,7 +16,8 @@ from app.codecs.log import LogDecoder
 from app.codecs.table import Rows
 from app.names import Names
 from app.partitions import Target
-from app.pipeline import Delivery, Pipeline
+from app.pipeline import Pipeline
+from app.ports import Delivery
 from app.settings import Settings
 from models import front as fronts
 from models.chunk import Chunk, Headers
@@ -38,7 +39,7 @@ class Written(NamedTuple):
 
 
 class MemoryState:
-    """One partition of a state table, in a dict. Implements app.pipeline.State."""
+    """One partition of a state table, in a dict. Implements app.ports.State."""
 
     def __init__(self, sink: Memory) -> None:
         self._sink = sink
@@ -78,7 +79,7 @@ class MemoryState:
 
 @dataclass
 class Memory:
-    """A log of one partition per topic, and the pipeline running over it. Implements app.pipeline.Log.
+    """A log of one partition per topic, and the pipeline running over it. Implements app.ports.Log.
 
     Use as an async context manager, and `feed` it.
     """

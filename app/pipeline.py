@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
@@ -27,6 +26,7 @@ from app.counts import Counts
 from app.faults import faults
 from app.names import Names
 from app.partitions import Target
+from app.ports import Delivery, Log, State
 from app.settings import Settings
 from models import state
 from models.chunk import Chunk
@@ -42,57 +42,6 @@ log = logging.getLogger(__name__)
 LOGGED_REJECTS = 20
 #: most visits in one frame: 24 B each, so that a frame stays below the broker's 1 MiB
 FRAME_ROWS = 20_000
-
-
-class State(Protocol):
-    """One partition of a state table; see app.partitions.Partition."""
-
-    @property
-    def front(self) -> Front: ...
-    @property
-    def position(self) -> int: ...
-    def load(self, students: Roster) -> Sequence[bytes | None]: ...
-    async def flush(
-        self,
-        rows: Mapping[Target, Rows],
-        records: Mapping[bytes, bytes],
-        front: Front | None = None,
-        hot: tuple[Roster, Sequence[bytes]] | None = None,
-    ) -> bool: ...
-
-
-class Log(Protocol):
-    """What the streams need from the outside."""
-
-    async def send_visits(self, frames: Sequence[Sequence[bytes]]) -> None:
-        """Write frames to each of the visits partitions, in order; returns when they are acknowledged."""
-
-    async def send_letters(self, letters: Sequence[Letter]) -> None:
-        """Keep records that could not be used."""
-
-    def processed(self, chunk: Chunk) -> None:
-        """Everything that follows from `chunk` is written."""
-
-    def hold(self, topic: str, partition: int, held: bool) -> None:
-        """Stop or go on fetching a source partition."""
-
-    def students(self, partition: int) -> State | None:
-        """The state of a visits partition, None if it is not ours now."""
-
-    def alerts(self) -> State | None:
-        """The state of `alert`."""
-
-
-@dataclass(slots=True)
-class Delivery:
-    """A chunk, with the assignment it was fetched under."""
-
-    chunk: Chunk
-    generation: int
-    #: the partitions of the chunk's topic that are ours in this generation
-    assigned: frozenset[int]
-    #: whether another chunk has arrived behind this one
-    more: bool = False
 
 
 @dataclass(slots=True)

@@ -18,10 +18,12 @@ Octets: TypeAlias = npt.NDArray[np.uint8]
 
 #: bytes to put behind the last record of a buffer, so that 8 can be taken at any of its bytes and at its end
 PAD = bytes(16)
+#: the bit of a byte that says that the number goes on
+MORE = 0x80
 #: 0x0101…01 times this byte
 _EVERY = 0x0101010101010101
 #: the end mark of a number of 8 bytes: the most there is here
-LONGEST = np.uint64(0x80 * _EVERY)
+LONGEST = np.uint64(MORE * _EVERY)
 _LOW7 = np.uint64(0x7F * _EVERY)
 #: times 2**(8k), its highest byte is k + 1
 _ORDINALS = np.uint64(0x0102030405060708)

@@ -13,7 +13,7 @@ from app.codecs.log import LogDecoder
 from app.codecs.schema import Declared
 from app.memory import Memory
 from app.model_file import load_model
-from app.pipeline import Delivery
+from app.ports import Delivery
 from app.replaying import debezium
 from app.replaying.rows import LogRows
 from app.settings import Settings

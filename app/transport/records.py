@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,27 +17,25 @@ from aiokafka import codec
 from aiokafka.record.memory_records import MemoryRecords
 from crc32c import crc32c
 
+from app.transport.seams import number_at, seen, walked
 from models.chunk import Headers
 from models.packed import Packed
 from models.rules import Int64s
-from models.varints import PAD, Octets, Words, end_of, length_of, signed, squeeze, words_of
+from models.varints import MORE, PAD, Octets, Words, end_of, length_of, signed, squeeze, words_of
 
 #: bytes of a batch before its records, and where its length, format, attributes, first offset and count stand
 _HEAD, _LENGTH, _FORMAT, _ATTRIBUTES, _COUNT = 61, 8, 16, 21, 57
 #: bytes before what the length counts
 _BEFORE_LENGTH = 12
 _CODEC_MASK = 0x07
-#: the bit of a byte that says that the number goes on, and what the bytes without it stand for
-_MORE = 0x80
-_SMALL = signed(np.arange(_MORE, dtype=np.uint64))
+#: what a number of one byte stands for
+_SMALL = signed(np.arange(MORE, dtype=np.uint64))
 _DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
     1: codec.gzip_decode,
     2: codec.snappy_decode,
     3: codec.lz4_decode,
     4: codec.zstd_decode,
 }
-#: most bytes of a record's length; how many bytes of all values must be alike for their places to be seen at once
-_WIDEST, _ALIKE = 5, 5
 #: records that are read together: few enough that their columns stay in the processor's cache
 _BLOCK = 16_384
 
@@ -130,92 +127,11 @@ def columns(batches: Sequence[Batch]) -> Columns | None:
     buffer = b"".join([*known, PAD])
     places = np.cumsum([0, *map(len, known)])
     counts = [batch.count for batch in batches]
-    bounds = _seen(buffer, places, counts)
+    bounds = seen(buffer, places, counts)
     if bounds is None:
-        bounds = _walked(buffer, places, counts)
+        bounds = walked(buffer, places, counts)
     base = np.repeat([int.from_bytes(batch.raw[:8], "big", signed=True) for batch in batches], counts)
     return None if bounds is None else _read(buffer, bounds, base)
-
-
-def _seen(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
-    """Where each record begins, and the last one ends [n + 1]: guessed all at once, then proven; None if it fails.
-
-    The guess: all values begin with the same few bytes, as they do where each begins with a schema's id, and nothing
-    comes after a value. The proof: each record is as long as it says if it ends where the next one begins.
-    """
-    octets, end = np.frombuffer(buffer, np.uint8), int(bodies[-1])
-    value = _first_value(buffer)
-    if value is None:
-        return None
-    found = np.flatnonzero(octets[value + _ALIKE - 1 : end] == octets[value + _ALIKE - 1]) + value
-    for i in range(_ALIKE - 1):
-        found = found[octets[found + i] == octets[value + i]]
-    if len(found) != sum(counts):
-        return None
-    near, far = octets[found - 1].astype(np.int64), octets[found - 2].astype(np.int64)
-    size = np.where(far >= _MORE, far & 0x7F | near << 7, near) >> 1
-    bounds = np.concatenate((bodies[:1], found + size + 1))
-    begin, stop = bounds[:-1], bounds[1:]
-    if stop[-1] != end or (np.searchsorted(bounds, bodies) != np.cumsum([0, *counts])).any():
-        return None
-    near, far = octets[begin].astype(np.int64), octets[begin + 1].astype(np.int64)
-    long = near >= _MORE
-    size = np.where(long, near & 0x7F | far << 7, near)
-    proven = (size & 1 == 0) & ((far < _MORE) | ~long) & (begin + 1 + long + (size >> 1) == stop)
-    return bounds if proven.all() else None
-
-
-def _first_value(buffer: bytes) -> int | None:
-    """Where the first record's value begins; None if it has none of some length."""
-    try:
-        _, at = _one(buffer, 0)
-        _, at = _one(buffer, at + 1)
-        _, at = _one(buffer, at)
-        size, at = _one(buffer, at)
-        size, at = _one(buffer, at + max(size, 0))
-    except IndexError:
-        return None
-    return at if size >= _ALIKE and at + size < len(buffer) - len(PAD) else None
-
-
-def _walked(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
-    """The same, a record at a time: where one begins is known only when the one before has been looked at.
-
-    None if the records of a batch are not as many as it says, end to end.
-    """
-    bounds: list[int] = []
-    for (begin, end), count in zip(pairwise(bodies.tolist()), counts, strict=True):
-        some = _one_by_one(buffer, begin, end)
-        if some is None or len(some) != count:
-            return None
-        bounds += some
-    return np.array([*bounds, bodies[-1]], np.int64)
-
-
-def _one_by_one(buffer: bytes, at: int, end: int) -> list[int] | None:
-    """Where each record between `at` and `end` begins; the one loop over records in Python."""
-    starts: list[int] = []
-    add = starts.append
-    while at < end:
-        add(at)
-        size = buffer[at]
-        if size < _MORE:
-            at += 1
-        else:
-            more = buffer[at + 1]
-            size = size & 0x7F | (more & 0x7F) << 7
-            width = 2
-            while more >= _MORE:
-                more = buffer[at + width]
-                size |= (more & 0x7F) << 7 * width
-                width += 1
-                if width > _WIDEST:
-                    return None
-            at += width
-        if size & 1:
-            return None
-        at += size >> 1
-    return starts if at == end else None
 
 
 def _read(buffer: bytes, bounds: Int64s, base: Int64s) -> Columns | None:
@@ -260,7 +176,7 @@ def _walk(octets: Octets, words: Words, bounds: Int64s, offset: Int64s, strings:
 
 def _behind(octets: Octets, words: Words, pos: Int64s) -> Int64s:
     """The place behind the number at each place [n]; one of more than 8 bytes has no end."""
-    if octets[pos].max(initial=0) < _MORE:  # one byte each, as most have
+    if octets[pos].max(initial=0) < MORE:  # one byte each, as most have
         return pos + 1
     width = length_of(end_of(words[pos]))
     width[width == 0] = len(words)
@@ -270,7 +186,7 @@ def _behind(octets: Octets, words: Words, pos: Int64s) -> Int64s:
 def _number(octets: Octets, words: Words, pos: Int64s) -> tuple[Int64s, Int64s]:
     """The number at each place [n], and the place behind it."""
     octet = octets[pos]
-    if octet.max(initial=0) < _MORE:
+    if octet.max(initial=0) < MORE:
         return _SMALL[octet], pos + 1
     word = words[pos]
     end = end_of(word)
@@ -300,12 +216,12 @@ def _headers(buffer: bytes, at: int, end: int) -> Headers | None:
     """The headers of the record whose bytes end at `end`; None if they do not fit."""
     found: list[tuple[str, bytes | None]] = []
     try:
-        count, at = _one(buffer, at)
+        count, at = number_at(buffer, at)
         for _ in range(count):
-            size, at = _one(buffer, at)
+            size, at = number_at(buffer, at)
             name = buffer[at : at + size].decode()
             at += size
-            size, at = _one(buffer, at)
+            size, at = number_at(buffer, at)
             found.append((name, None if size < 0 else buffer[at : at + size]))
             at += max(size, 0)
             if at > end:
@@ -313,15 +229,3 @@ def _headers(buffer: bytes, at: int, end: int) -> Headers | None:
     except (IndexError, UnicodeDecodeError):
         return None
     return found if at == end else None
-
-
-def _one(buffer: bytes, at: int) -> tuple[int, int]:
-    """A zigzag number, and the place behind it."""
-    zigzag = shift = 0
-    while True:
-        octet = buffer[at]
-        at += 1
-        zigzag |= (octet & 0x7F) << shift
-        if octet < _MORE:
-            return (zigzag >> 1) ^ -(zigzag & 1), at
-        shift += 7
