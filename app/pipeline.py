@@ -1,6 +1,6 @@
 """The topology's three streams, from chunks to flushes, over whatever log they are given.
 
-`app/topology.py` binds them to Faust and Kafka, `app/testdriver.py` to a log in memory: the same code
+`app/topology.py` binds them to Faust and Kafka, `app/memory.py` to a log in memory: the same code
 runs in the worker, in the parity cases and in the tests.
 """
 

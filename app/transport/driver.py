@@ -13,7 +13,7 @@ What Faust keeps: the app, agents, assignment, recovery, flow control, timers. W
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -262,7 +262,7 @@ class Consumer(driver.Consumer):
             await self.sleep(_IDLE_S)
             return []
         thread: Any = self._thread
-        return _followed(await thread.chunks(wanted, self.max_rows))
+        return _followed(await thread.chunks(wanted, self.max_rows), self._expected)
 
     async def _deliver(self, chunk: Chunk, generation: int) -> None:
         tp = TP(chunk.topic, chunk.partition)
@@ -294,14 +294,19 @@ class Consumer(driver.Consumer):
         return True
 
 
-def _followed(chunks: list[Chunk]) -> list[Chunk]:
-    """The chunks of one fetch, each topic's side by side, knowing which of them have company."""
+def _followed(chunks: list[Chunk], expected: Mapping[TP, int]) -> list[Chunk]:
+    """The chunks of one fetch, each topic's side by side, knowing which of them have company.
+
+    Company is only who will surely be delivered: whoever waits for it must not wait in vain.
+    """
     ordered = sorted(chunks, key=lambda chunk: chunk.topic)
-    behind = [*ordered[1:], None][: len(ordered)]
-    return [
-        replace(chunk, followed=True) if after is not None and after.topic == chunk.topic else chunk
-        for chunk, after in zip(ordered, behind, strict=True)
-    ]
+    topics: set[str] = set()
+    out = []
+    for chunk in reversed(ordered):
+        out.append(replace(chunk, followed=True) if chunk.topic in topics else chunk)
+        if expected.get(TP(chunk.topic, chunk.partition)) == chunk.start:
+            topics.add(chunk.topic)
+    return out[::-1]
 
 
 def _status(tp: TP, position: int, end: int) -> Chunk:
