@@ -44,7 +44,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
         default=3,
         help="of reading and of the whole job on the first log; half as many on others",
     )
-    number("--changes", type=_at_least(0), default=50_000, help="first events for RISK_EMIT=changes; 0: none")
+    number("--changes", type=_at_least(0), default=200_000, help="first events for RISK_EMIT=changes; 0: none")
     number("--usual", type=_at_least(0), default=5_000, help="first events for the usual Faust way; 0: none")
     number("--latency", type=_at_least(0), default=10, metavar="SECONDS", help="of live load that count; 0: none")
     number("--warm-up", type=_at_least(0), default=4, metavar="SECONDS", help="of live load before that")
