@@ -218,6 +218,28 @@ REMEDIES = (
         ("tests/test_repartition.py::test_a_slice_that_leaves_a_hole_does_not_pass",),
     ),
     Remedy(
+        "what-was-put-off-goes-before-the-next-visits",
+        ("joins",),
+        "models/reserve.py",
+        "            out.insert(0, Frame(frames[0].sources, list(told.waiting.values())))\n",
+        "",
+        (
+            "tests/test_reserve.py::test_visits_are_judged_as_if_nothing_had_been_put_off",
+            "tests/test_reserve.py::test_what_waited_goes_before_the_next_frame_with_visits",
+        ),
+    ),
+    Remedy(
+        "a-backlog-that-begins-or-ends-is-not-put-off",
+        ("joins", "broker"),
+        "models/reserve.py",
+        "not (lagging or piece.lagging or piece.begin == FRESH",
+        "not (piece.begin == FRESH",
+        (
+            "tests/test_reserve.py::test_what_waits_is_nothing_that_its_receiver_must_know_at_once",
+            "tests/test_reserve.py::test_a_backlog_that_begins_or_ends_is_told_at_once",
+        ),
+    ),
+    Remedy(
         "partitions-nobody-has-spoken-for-hold-time-back",
         ("joins", "killed"),
         "models/clocks.py",
