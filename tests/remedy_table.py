@@ -21,6 +21,7 @@ FAULTS = {
     "registry": "the registry is away for a while",
     "disk": "a damaged or missing RocksDB directory",
     "compaction": "the changelog is compacted while it is written",
+    "misleading": "records of the log whose bytes look like something else",
 }
 
 
@@ -312,6 +313,17 @@ REMEDIES = (
         "    last = [record.offset for record in Kept(bytes(found.raw)).next_batch()][-1]\n"
         "    held.next_fetch_offset = batch.next_offset if batch.is_control_batch else last + 1",
         ("tests/test_transport.py::test_a_batch_ends_where_the_broker_says_and_not_at_its_last_record",),
+    ),
+    Remedy(
+        "what-is-guessed-of-records-is-proven",
+        ("misleading",),
+        "app/transport/seams.py",
+        "    return bounds if proven.all() else None\n",
+        "    return bounds\n",
+        (
+            "tests/test_seams.py::test_bytes_that_mislead_the_guess_are_found_out",
+            "tests/test_seams.py::test_what_is_seen_at_once_is_what_is_walked",
+        ),
     ),
     # -- the disk
     Remedy(
