@@ -167,6 +167,17 @@ REMEDIES = (
         ),
     ),
     Remedy(
+        "what-an-older-generation-left-waiting-is-dropped",
+        ("joins", "suspended"),
+        "app/pipeline.py",
+        "frames, chunks = [], []  # from before a rebalance",
+        "pass  # from before a rebalance",
+        (
+            "tests/test_arrivals.py::test_what_an_older_generation_left_waiting_is_dropped",
+            "tests/test_arrivals.py::test_frames_of_a_partition_that_moved_on_are_not_flushed_with_another_generations",
+        ),
+    ),
+    Remedy(
         "no-alarm-twice",
         ("killed", "worst"),
         "app/pipeline.py",
