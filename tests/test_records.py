@@ -8,9 +8,11 @@ from collections.abc import Callable
 import pytest
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.transport import reader
 from app.transport.records import Batch, Columns, Kept, columns
 from tests.kafka_batches import CODECS, HEAD, Read, Record, as_aiokafka, batch, packed, record
 
@@ -229,3 +231,21 @@ def test_a_fetch_may_begin_inside_a_batch(raw, ahead):
     found = columns(batches(raw))
     assert found is not None
     assert rows(found.since(start)) == [one for one in wanted if one[0] >= start]
+
+
+@given(logs(st.one_of(alike, st.none())), st.integers(0, 300))
+@settings(max_examples=50)
+def test_few_records_are_read_as_many_are(raw, ahead):
+    """One by one or in columns: the same chunk."""
+    wanted = as_aiokafka(raw)
+    start = (wanted[0][0] if wanted else 0) + ahead
+    read = []
+    for few in (10**9, -1):
+        some = batches(raw)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(reader, "_FEW", few)
+            chunk = reader._chunk(TopicPartition("t", 0), some, sum(b.count for b in some), start, 9, 9)
+        n = len(chunk)
+        headers = [()] * n if chunk.headers is None else [tuple(one) for one in chunk.headers]
+        read.append(list(zip(map(int, chunk.offsets), chunk.keys, chunk.values, headers, strict=True)))
+    assert read[0] == read[1] == [one for one in wanted if one[0] >= start]
