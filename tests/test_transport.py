@@ -63,9 +63,9 @@ class Consumer:
     async def _seek(self, tp: TP, offset: int) -> None:
         self.sought.append((tp, offset))
 
-    async def fetch(self, patch: pytest.MonkeyPatch, *chunks: Chunk) -> list[tuple[int, int]]:
+    async def fetch(self, patch: pytest.MonkeyPatch, *chunks: Chunk | list[Chunk]) -> list[tuple[int, int]]:
         """Have the consumer's thread give `chunks`, a fetch each; what of the log was handed on: start, position."""
-        fetches = [[one] for one in chunks]
+        fetches = [one if isinstance(one, list) else [one] for one in chunks]
         fetcher = SimpleNamespace(should_stop=False)
 
         async def next_fetch(*_: object) -> Sequence[Chunk]:
@@ -123,6 +123,21 @@ async def test_over_a_hole_the_log_is_read_again(consumer: Consumer, monkeypatch
     fetched = (chunk(LOG, 10, 12, 10, 11), chunk(LOG, 15, 16, 15), chunk(LOG, 12, 16, 12, 15))
     assert await consumer.fetch(monkeypatch, *fetched) == [(10, 10), (10, 12), (12, 16)]
     assert consumer.sought == [(LOG, 12)]
+
+
+async def test_nobody_waits_for_a_chunk_that_is_not_handed_on(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is `followed` waits to be taken along: a chunk from before a seek never comes, and a log may be quiet."""
+    await consumer.made.perform_seek()
+    await consumer.fetch(monkeypatch)
+    consumer.handed.clear()
+    other = TP(LOG.topic, 1)
+    await consumer.fetch(monkeypatch, [chunk(LOG, 10, 12, 10, 11), chunk(other, 3, 5, 3)])
+    assert [(m.partition, m.value.position, m.value.followed) for m in consumer.handed] == [(0, 12, False)]
+    monkeypatch.setitem(consumer.made._expected, other, 3)
+    await consumer.fetch(monkeypatch, [chunk(LOG, 12, 13, 12), chunk(other, 3, 5, 3)])
+    assert [(m.partition, m.value.followed) for m in consumer.handed[1:]] == [(0, True), (1, False)]
 
 
 async def test_before_the_seek_of_this_generation_nothing_of_the_log_is_asked_for(

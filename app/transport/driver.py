@@ -262,15 +262,23 @@ class Consumer(driver.Consumer):
             await self.sleep(_IDLE_S)
             return []
         thread: Any = self._thread
-        return _followed(await thread.chunks(wanted, self.max_rows))
+        generation = self.app.consumer_generation_id
+        chunks = await thread.chunks(wanted, self.max_rows)
+        # only what is handed on is company: somebody waits for it
+        return _followed([chunk for chunk in chunks if await self._due(chunk, generation)])
+
+    async def _due(self, chunk: Chunk, generation: int) -> bool:
+        """Whether what was fetched in `generation` is to be handed on."""
+        tp = TP(chunk.topic, chunk.partition)
+        if not self.flow_active or self.app.consumer_generation_id != generation:
+            return False  # what comes after the rebalance is fetched anew
+        return self._is_changelog_tp(tp) or await self._joins(tp, chunk)
 
     async def _deliver(self, chunk: Chunk, generation: int) -> None:
         tp = TP(chunk.topic, chunk.partition)
         if not self.flow_active or self.app.consumer_generation_id != generation:
-            return  # what comes after the rebalance is fetched anew
+            return
         if not self._is_changelog_tp(tp):
-            if not await self._joins(tp, chunk):
-                return
             self._expected[tp] = chunk.position
             self._ledger.delivered(tp, chunk)
         self.app.monitor.track_tp_end_offset(tp, chunk.end)
