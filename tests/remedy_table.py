@@ -21,6 +21,7 @@ FAULTS = {
     "registry": "the registry is away for a while",
     "disk": "a damaged or missing RocksDB directory",
     "compaction": "the changelog is compacted while it is written",
+    "misleading": "records of the log whose bytes look like something else",
 }
 
 
@@ -130,7 +131,7 @@ REMEDIES = (
         "frames-are-acknowledged-before-their-fetch-counts",
         ("worst", "broker"),
         "app/pipeline.py",
-        "            if round_.frames:\n"
+        "            if any(round_.frames):\n"
         "                await self.log.send_visits([[encode(f) for f in frames] for frames in round_.frames])\n"
         '                await faults.at("framed")\n'
         "            for chunk in round_.done:\n"
@@ -139,7 +140,7 @@ REMEDIES = (
         "            for chunk in round_.done:\n"
         "                assert isinstance(chunk, Chunk)\n"
         "                self.log.processed(chunk)\n"
-        "            if round_.frames:\n"
+        "            if any(round_.frames):\n"
         "                await self.log.send_visits([[encode(f) for f in frames] for frames in round_.frames])\n"
         '                await faults.at("framed")\n',
         ("tests/test_pipeline.py::test_a_fetch_counts_as_processed_only_when_its_frames_are_acknowledged",),
@@ -166,10 +167,21 @@ REMEDIES = (
         ),
     ),
     Remedy(
+        "what-an-older-generation-left-waiting-is-dropped",
+        ("joins", "suspended"),
+        "app/pipeline.py",
+        "frames, chunks = [], []  # from before a rebalance",
+        "pass  # from before a rebalance",
+        (
+            "tests/test_arrivals.py::test_what_an_older_generation_left_waiting_is_dropped",
+            "tests/test_arrivals.py::test_frames_of_a_partition_that_moved_on_are_not_flushed_with_another_generations",
+        ),
+    ),
+    Remedy(
         "no-alarm-twice",
         ("killed", "worst"),
         "app/pipeline.py",
-        "new = bisect_left(chunk.offsets, current.position)",
+        "new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), current.position))",
         "new = 0",
         ("tests/test_pipeline.py::test_predictions_that_are_read_again_are_not_forwarded_again",),
     ),
@@ -218,6 +230,28 @@ REMEDIES = (
         ("tests/test_repartition.py::test_a_slice_that_leaves_a_hole_does_not_pass",),
     ),
     Remedy(
+        "what-was-put-off-goes-before-the-next-visits",
+        ("joins",),
+        "models/reserve.py",
+        "            out.insert(0, Frame(frames[0].sources, list(told.waiting.values())))\n",
+        "",
+        (
+            "tests/test_reserve.py::test_visits_are_judged_as_if_nothing_had_been_put_off",
+            "tests/test_reserve.py::test_what_waited_goes_before_the_next_frame_with_visits",
+        ),
+    ),
+    Remedy(
+        "a-backlog-that-begins-or-ends-is-not-put-off",
+        ("joins", "broker"),
+        "models/reserve.py",
+        "not (lagging or piece.lagging or piece.begin == FRESH",
+        "not (piece.begin == FRESH",
+        (
+            "tests/test_reserve.py::test_what_waits_is_nothing_that_its_receiver_must_know_at_once",
+            "tests/test_reserve.py::test_a_backlog_that_begins_or_ends_is_told_at_once",
+        ),
+    ),
+    Remedy(
         "partitions-nobody-has-spoken-for-hold-time-back",
         ("joins", "killed"),
         "models/clocks.py",
@@ -254,8 +288,8 @@ REMEDIES = (
         "a-chunk-joins-the-one-before",
         ("joins", "broker"),
         "app/transport/driver.py",
-        "            if not await self._joins(tp, chunk):\n                return\n",
-        "",
+        "return self._is_changelog_tp(tp) or await self._joins(tp, chunk)",
+        "return True",
         (
             "tests/test_transport.py::test_what_was_fetched_before_a_seek_is_not_handed_on",
             "tests/test_transport.py::test_over_a_hole_the_log_is_read_again",
@@ -287,8 +321,20 @@ REMEDIES = (
         "app/transport/reader.py",
         "have taken the last records\n    held.next_fetch_offset = batch.next_offset",
         "have taken the last records\n"
-        "    held.next_fetch_offset = batch.next_offset if batch.is_control_batch else records[-1].offset + 1",
+        "    last = [record.offset for record in Kept(bytes(found.raw)).next_batch()][-1]\n"
+        "    held.next_fetch_offset = batch.next_offset if batch.is_control_batch else last + 1",
         ("tests/test_transport.py::test_a_batch_ends_where_the_broker_says_and_not_at_its_last_record",),
+    ),
+    Remedy(
+        "what-is-guessed-of-records-is-proven",
+        ("misleading",),
+        "app/transport/seams.py",
+        "    return bounds if proven.all() else None\n",
+        "    return bounds\n",
+        (
+            "tests/test_seams.py::test_bytes_that_mislead_the_guess_are_found_out",
+            "tests/test_seams.py::test_what_is_seen_at_once_is_what_is_walked",
+        ),
     ),
     # -- the disk
     Remedy(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from aiokafka.partitioner import murmur2 as reference_murmur2
@@ -123,6 +123,79 @@ async def test_nothing_of_a_time_ordered_backlog_is_late(log, random):
         for source in range(PARTITIONS):
             mine = [s.visits.at for f in partition for s in f.slices if s.source == source]
             assert np.all(np.diff(np.concatenate([*mine, np.empty(0, np.int64)])) >= 0)
+
+
+@given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
+async def test_what_has_arrived_together_is_sent_as_if_it_had_come_alone(log, random, max_rows):
+    """Rounds of several fetches hold each partition's visits in the same order, and tell the same in the end."""
+    alone = interleave(log, random)
+    together = [replace(fetch, more=random.random() < 0.6) for fetch in alone[:-1]] + alone[-1:]
+    wanted, all_done = await run(alone, max_rows)
+    sent, done = await run(together, max_rows)
+    assert by_source(sent) == by_source(wanted)
+    assert sorted(map(repr, done)) == sorted(map(repr, all_done))
+    for some, others in zip(sent, wanted, strict=True):
+        passed, other = admit(Front.start(PARTITIONS), some), admit(Front.start(PARTITIONS), others)
+        assert passed.repeated == passed.detached == 0
+        assert passed.front.clocks.lagging.tolist() == other.front.clocks.lagging.tolist()
+
+
+def by_source(sent: list[list[Frame]]) -> list[list[list[tuple[int, int, int]]]]:
+    """Of each visits partition and each source partition: offset, student and time of its visits, in order."""
+    return [
+        [
+            [
+                row
+                for frame in partition
+                for s in frame.slices
+                if s.source == source
+                for row in zip(s.visits.offset.tolist(), s.visits.student.tolist(), s.visits.at.tolist(), strict=True)
+            ]
+            for source in range(PARTITIONS)
+        ]
+        for partition in sent
+    ]
+
+
+@given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
+async def test_a_fetch_is_done_with_the_round_that_sends_its_last_visit(log, random, max_rows):
+    """Not before, or its visits would be lost with the worker; each partition's in the order they came."""
+    fetches = interleave(log, random)
+    fetches = [replace(fetch, more=random.random() < 0.6) for fetch in fetches[:-1]] + fetches[-1:]
+    gone: set[tuple[int, int]] = set()
+    done: list[tuple[int, int]] = []
+
+    async def stream():
+        for fetch in fetches:
+            yield fetch
+
+    async for round_ in repartition(stream(), PARTITIONS, max_rows):
+        slices = [piece for some in round_.frames for frame in some for piece in frame.slices]
+        gone |= {(piece.source, offset) for piece in slices for offset in piece.visits.offset.tolist()}
+        for partition, position in round_.done:
+            assert {(partition, offset) for offset in range(position)} <= gone
+            done.append((partition, position))
+    for p, source in enumerate(log):
+        assert [token for token in done if token[0] == p] == [fetch.token for fetch in source.fetches(p)]
+
+
+async def test_what_has_arrived_of_every_partition_goes_in_one_round():
+    """One frame for each visits partition, and not one for each fetch; nobody waits for a second fetch of his own."""
+    everybody = frozenset(range(PARTITIONS))
+
+    def fetch(partition: int, first: int, *, more: bool) -> Fetched:
+        return Fetched(partition, visits([1], [first], first), first + 1, False, 1, everybody, (partition, first), more)
+
+    begin = [Fetched(p, Visits.none(), 0, False, 1, everybody, "began", p < 2) for p in range(PARTITIONS)]
+    again = [fetch(p, first, more=True) for first in (0, 1) for p in range(PARTITIONS)]
+
+    async def stream():
+        for one in [*begin, *again]:
+            yield one
+
+    rounds = [r async for r in repartition(stream(), PARTITIONS, 1000) if any(map(len, r.frames))]
+    assert [r.done for r in rounds] == [["began"] * 3, *([(p, first) for p in range(PARTITIONS)] for first in (0, 1))]
+    assert [sum(len(f) for some in r.frames for f in some) for r in rounds] == [0, 3, 3]
 
 
 def test_a_slice_that_leaves_a_hole_does_not_pass():

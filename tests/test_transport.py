@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+import struct
+from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from faust.types import TP
 
 from app.settings import Settings
 from app.topology import build
 from app.transport import reader
+from app.transport.records import Kept
 from models.chunk import Chunk
 
 APP = Settings(store="memory://")
@@ -60,9 +63,9 @@ class Consumer:
     async def _seek(self, tp: TP, offset: int) -> None:
         self.sought.append((tp, offset))
 
-    async def fetch(self, patch: pytest.MonkeyPatch, *chunks: Chunk) -> list[tuple[int, int]]:
+    async def fetch(self, patch: pytest.MonkeyPatch, *chunks: Chunk | list[Chunk]) -> list[tuple[int, int]]:
         """Have the consumer's thread give `chunks`, a fetch each; what of the log was handed on: start, position."""
-        fetches = [[one] for one in chunks]
+        fetches = [one if isinstance(one, list) else [one] for one in chunks]
         fetcher = SimpleNamespace(should_stop=False)
 
         async def next_fetch(*_: object) -> Sequence[Chunk]:
@@ -122,6 +125,21 @@ async def test_over_a_hole_the_log_is_read_again(consumer: Consumer, monkeypatch
     assert consumer.sought == [(LOG, 12)]
 
 
+async def test_nobody_waits_for_a_chunk_that_is_not_handed_on(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is `followed` waits to be taken along: a chunk from before a seek never comes, and a log may be quiet."""
+    await consumer.made.perform_seek()
+    await consumer.fetch(monkeypatch)
+    consumer.handed.clear()
+    other = TP(LOG.topic, 1)
+    await consumer.fetch(monkeypatch, [chunk(LOG, 10, 12, 10, 11), chunk(other, 3, 5, 3)])
+    assert [(m.partition, m.value.position, m.value.followed) for m in consumer.handed] == [(0, 12, False)]
+    monkeypatch.setitem(consumer.made._expected, other, 3)
+    await consumer.fetch(monkeypatch, [chunk(LOG, 12, 13, 12), chunk(other, 3, 5, 3)])
+    assert [(m.partition, m.value.followed) for m in consumer.handed[1:]] == [(0, True), (1, False)]
+
+
 async def test_before_the_seek_of_this_generation_nothing_of_the_log_is_asked_for(
     consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,18 +196,26 @@ async def test_former_owners_are_fenced_before_the_changelog_is_asked_for(monkey
     assert steps == ["fencing {0} of generation 7", "fenced"]
 
 
-def test_a_batch_ends_where_the_broker_says_and_not_at_its_last_record() -> None:
+@pytest.mark.parametrize("left", [2, 30], ids=["read one by one", "read in columns"])
+def test_a_batch_ends_where_the_broker_says_and_not_at_its_last_record(left: int) -> None:
     """Compaction takes the last records of a batch and leaves the batch's end: the next one begins behind that."""
-
-    class Batch:
-        is_control_batch, is_transactional, producer_id = False, False, None
-        next_offset = 10
-
-        def __iter__(self) -> Iterator[Any]:
-            return iter([SimpleNamespace(offset=5), SimpleNamespace(offset=7)])
-
-    held: Any = SimpleNamespace(_check_crcs=False, _isolation_level=0, next_fetch_offset=6)
-    into: list[Any] = []
-    reader._unpack_batch(held, Batch(), into)
-    assert [record.offset for record in into] == [7]
-    assert held.next_fetch_offset == 10
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 20)
+    offsets = [5, *range(7, 6 + left)]
+    end = offsets[-1] + 3
+    for offset in offsets:
+        builder.append(offset - 5, 0, None, b"value", [])
+    raw = builder.build()
+    struct.pack_into(">q", raw, 0, 5)
+    struct.pack_into(">i", raw, 23, end - 1 - 5)  # the last offset, of a record that is gone
+    held: Any = SimpleNamespace(
+        _records=Kept(bytes(raw)), _check_crcs=False, _isolation_level=0, _records_iterator=None, next_fetch_offset=6
+    )
+    fetched: Any = SimpleNamespace(
+        _partition_records=held,
+        _assignment=SimpleNamespace(state_value=lambda _: SimpleNamespace(highwater=90)),
+        _update_position=lambda: None,
+    )
+    chunk = reader._drain(fetched, LOG, 1000)
+    assert chunk is not None
+    assert list(chunk.offsets) == offsets[1:]  # 5 stands before what was asked for
+    assert (held.next_fetch_offset, chunk.start, chunk.position, chunk.end) == (end, 6, end, 90)

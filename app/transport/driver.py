@@ -13,7 +13,7 @@ What Faust keeps: the app, agents, assignment, recovery, flow control, timers. W
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -262,15 +262,23 @@ class Consumer(driver.Consumer):
             await self.sleep(_IDLE_S)
             return []
         thread: Any = self._thread
-        return _followed(await thread.chunks(wanted, self.max_rows), self._expected)
+        generation = self.app.consumer_generation_id
+        chunks = await thread.chunks(wanted, self.max_rows)
+        # only what is handed on is company: somebody waits for it
+        return _followed([chunk for chunk in chunks if await self._due(chunk, generation)])
+
+    async def _due(self, chunk: Chunk, generation: int) -> bool:
+        """Whether what was fetched in `generation` is to be handed on."""
+        tp = TP(chunk.topic, chunk.partition)
+        if not self.flow_active or self.app.consumer_generation_id != generation:
+            return False  # what comes after the rebalance is fetched anew
+        return self._is_changelog_tp(tp) or await self._joins(tp, chunk)
 
     async def _deliver(self, chunk: Chunk, generation: int) -> None:
         tp = TP(chunk.topic, chunk.partition)
         if not self.flow_active or self.app.consumer_generation_id != generation:
-            return  # what comes after the rebalance is fetched anew
+            return
         if not self._is_changelog_tp(tp):
-            if not await self._joins(tp, chunk):
-                return
             self._expected[tp] = chunk.position
             self._ledger.delivered(tp, chunk)
         self.app.monitor.track_tp_end_offset(tp, chunk.end)
@@ -294,19 +302,14 @@ class Consumer(driver.Consumer):
         return True
 
 
-def _followed(chunks: list[Chunk], expected: Mapping[TP, int]) -> list[Chunk]:
-    """The chunks of one fetch, each topic's side by side, knowing which of them have company.
-
-    Company is only who will surely be delivered: whoever waits for it must not wait in vain.
-    """
+def _followed(chunks: list[Chunk]) -> list[Chunk]:
+    """The chunks of one fetch, each topic's side by side, knowing which of them have company."""
     ordered = sorted(chunks, key=lambda chunk: chunk.topic)
-    topics: set[str] = set()
-    out = []
-    for chunk in reversed(ordered):
-        out.append(replace(chunk, followed=True) if chunk.topic in topics else chunk)
-        if expected.get(TP(chunk.topic, chunk.partition)) == chunk.start:
-            topics.add(chunk.topic)
-    return out[::-1]
+    behind = [*ordered[1:], None][: len(ordered)]
+    return [
+        replace(chunk, followed=True) if after is not None and after.topic == chunk.topic else chunk
+        for chunk, after in zip(ordered, behind, strict=True)
+    ]
 
 
 def _status(tp: TP, position: int, end: int) -> Chunk:

@@ -30,11 +30,16 @@ _BEFORE_LENGTH = 12
 _CODEC_MASK = 0x07
 #: what a number of one byte stands for
 _SMALL = signed(np.arange(MORE, dtype=np.uint64))
+#: those that can be read here: aiokafka says of the others what is missing
 _DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
-    1: codec.gzip_decode,
-    2: codec.snappy_decode,
-    3: codec.lz4_decode,
-    4: codec.zstd_decode,
+    number: decode
+    for number, decode, there in (
+        (1, codec.gzip_decode, codec.has_gzip),
+        (2, codec.snappy_decode, codec.has_snappy),
+        (3, codec.lz4_decode, codec.has_lz4),
+        (4, codec.zstd_decode, codec.has_zstd),
+    )
+    if there()
 }
 #: records that are read together: few enough that their columns stay in the processor's cache
 _BLOCK = 16_384
@@ -89,12 +94,15 @@ class Batch:
         return int.from_bytes(self.raw[_COUNT:_HEAD], "big") if self.raw[_FORMAT] == 2 else 1
 
     def body(self) -> bytes | memoryview | None:
-        """The records' bytes; None where the format is another one."""
-        if self.raw[_FORMAT] != 2:
+        """The records' bytes; None where the format is another one, or damaged, or the codec is not there."""
+        if self.raw[_FORMAT] != 2 or len(self.raw) < _HEAD:
             return None
         compression = self.raw[_ATTRIBUTES + 1] & _CODEC_MASK
         body = self.raw[_HEAD:]
-        return _DECOMPRESS[compression](bytes(body)) if compression else body
+        if not compression:
+            return body
+        decompress = _DECOMPRESS.get(compression)
+        return None if decompress is None else decompress(bytes(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +138,10 @@ def columns(batches: Sequence[Batch]) -> Columns | None:
     bounds = seen(buffer, places, counts)
     if bounds is None:
         bounds = walked(buffer, places, counts)
-    base = np.repeat([int.from_bytes(batch.raw[:8], "big", signed=True) for batch in batches], counts)
-    return None if bounds is None else _read(buffer, bounds, base)
+    if bounds is None:  # so a count may be anything: nothing that large may be made
+        return None
+    first = np.array([int.from_bytes(batch.raw[:8], "big", signed=True) for batch in batches], np.int64)
+    return _read(buffer, bounds, np.repeat(first, counts))
 
 
 def _read(buffer: bytes, bounds: Int64s, base: Int64s) -> Columns | None:
@@ -160,8 +170,10 @@ def _walk(octets: Octets, words: Words, bounds: Int64s, offset: Int64s, strings:
     """Fill one block's columns; False if a record is not understood. `tail`: where its headers begin."""
     last = len(words) - 1
     stop = bounds[1:]
-    pos = _behind(octets, words, bounds[:-1]) + 1  # the record's length, and attributes, which say nothing yet
-    pos = _behind(octets, words, np.minimum(pos, last))  # its time
+    pos = np.minimum(_behind(octets, words, bounds[:-1]), last)  # the record's length
+    if octets[pos].max(initial=0) >= MORE:  # attributes, which say nothing yet; aiokafka takes them for a number
+        return False
+    pos = _behind(octets, words, pos + 1)  # its time
     offset[:], pos = _number(octets, words, np.minimum(pos, last))
     fits = True
     for start, end in ((0, 1), (2, 3)):
@@ -217,8 +229,12 @@ def _headers(buffer: bytes, at: int, end: int) -> Headers | None:
     found: list[tuple[str, bytes | None]] = []
     try:
         count, at = number_at(buffer, at)
+        if count < 0:
+            return None
         for _ in range(count):
             size, at = number_at(buffer, at)
+            if size < 0:
+                return None
             name = buffer[at : at + size].decode()
             at += size
             size, at = number_at(buffer, at)

@@ -35,7 +35,7 @@ def seen(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
     size = np.where(far >= MORE, far & 0x7F | near << 7, near) >> 1
     bounds = np.concatenate((bodies[:1], found + size + 1))
     begin, stop = bounds[:-1], bounds[1:]
-    if stop[-1] != end or (np.searchsorted(bounds, bodies) != np.cumsum([0, *counts])).any():
+    if bounds.max() > end or (bounds[np.cumsum([0, *counts])] != bodies).any():
         return None
     near, far = octets[begin].astype(np.int64), octets[begin + 1].astype(np.int64)
     long = near >= MORE

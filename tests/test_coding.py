@@ -1,0 +1,194 @@
+"""Columns as codes, scans and lookups against the slow, obvious ways: whatever the values' range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from models import coding
+from models.clocks import Clocks, announce, observe
+from models.coding import distinct, order_by, order_of
+from models.murmur2 import keys_of, partitions_of
+from models.packed import Packed
+from models.routing import Router
+from models.rules import GAP_MS, NEVER
+from models.segments import ends, occurrence, running_max, running_sum, starts
+from models.sessions import cut
+from models.varints import PAD
+from models.visits import Visits
+
+LOWEST, HIGHEST = -(2**63), 2**63 - 1
+NEAR, FAR = st.integers(-50, 50), st.integers(LOWEST, HIGHEST)
+EXTREME = st.sampled_from([LOWEST, LOWEST + 1, -1, 0, 1, 2**31, 2**62, HIGHEST - 1, HIGHEST])
+#: close together, so that they share a word or are counted, and so far apart that nothing fits
+VALUES = st.one_of(st.lists(NEAR, max_size=40), st.lists(st.one_of(NEAR, FAR, EXTREME), max_size=40))
+
+
+def array(values: Sequence[int]) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+@given(VALUES)
+@example([0, 8 * 2 + (1 << 16)])
+@example([0, 8 * 2 + (1 << 16) - 1])
+def test_distinct_is_numpys_unique(values):
+    """Counted where the values lie close together, sorted where not."""
+    found, code = distinct(array(values))
+    wanted, inverse = np.unique(array(values), return_inverse=True)
+    assert found.tolist() == wanted.tolist()
+    assert code.tolist() == inverse.tolist()
+
+
+@given(st.lists(st.integers(0, 9), max_size=40), st.sampled_from([10, coding.RADIX, coding.RADIX + 1]))
+@example([65_535, 0, 65_535], coding.RADIX)
+@example([65_536, 0, 65_535, 65_536], coding.RADIX + 1)
+def test_order_of_is_a_stable_sort(code, count):
+    """Equal codes stay in their order; the largest code of each width is no other's."""
+    assert order_of(array(code), count).tolist() == sorted(range(len(code)), key=lambda row: code[row])
+
+
+@given(
+    st.lists(st.tuples(st.one_of(st.integers(0, 3), st.integers(0, 2**62)), st.one_of(NEAR, FAR, EXTREME)), max_size=40)
+)
+@example([(1, HIGHEST), (0, LOWEST), (1, LOWEST), (0, HIGHEST)])
+@example([(2**62, 1), (0, 0)])
+@example([(2**62, 0), (1, 0), (2**62, 0)])
+def test_order_by_is_lexsort(rows):
+    """By code, then value, then place; in one word where both fit."""
+    code, value = array([c for c, _ in rows]), array([v for _, v in rows])
+    assert order_by(code, value).tolist() == sorted(range(len(rows)), key=lambda row: rows[row])
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.one_of(NEAR, FAR, EXTREME)), max_size=40), st.booleans())
+@example([(0, LOWEST), (0, HIGHEST), (1, LOWEST)], False)
+def test_scans_begin_anew_with_every_group(rows, near):
+    """Running sums (at 64 bits) and maxima, first and last rows, occurrences: a loop over each group."""
+    if near:
+        rows = [(g, v % 100 - 50) for g, v in rows]
+    shuffled = array([g for g, _ in rows])
+    rows = sorted(rows, key=lambda row: row[0])
+    group, values = [g for g, _ in rows], [v for _, v in rows]
+    before = [[v for g, v in rows[: i + 1] if g == group[i]] for i in range(len(rows))]
+    assert running_max(array(group), array(values)).tolist() == [max(some) for some in before]
+    wrapped = [(sum(some) - LOWEST) % 2**64 + LOWEST for some in before]
+    assert running_sum(array(group), array(values)).tolist() == wrapped
+    assert starts(array(group)).tolist() == [i == 0 or group[i - 1] != g for i, g in enumerate(group)]
+    assert ends(array(group)).tolist() == [i == len(group) - 1 or group[i + 1] != g for i, g in enumerate(group)]
+    assert occurrence(shuffled).tolist() == [shuffled[:i].tolist().count(g) for i, g in enumerate(shuffled)]
+
+
+GAPS = st.sampled_from([0, 1, GAP_MS - 1, GAP_MS, GAP_MS + 1, -5, -GAP_MS, 3 * GAP_MS])
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), GAPS), max_size=40), st.integers(0, 3))
+def test_runs_are_cut_where_an_owner_is_silent_for_more_than_the_gap(rows, shuffles):
+    """In any order, and in several ordered stretches as several source partitions bring them."""
+    at, visits = 10 * GAP_MS, []
+    for owner, since in rows:
+        at += since
+        visits.append((owner, at))
+    visits = [v for k in range(shuffles + 1) for v in visits[k :: shuffles + 1]]
+    runs: list[list[int]] = []  # owner, start, end, count
+    where: dict[tuple[int, int], int] = {}
+    for owner, when in sorted(visits):
+        if not runs or runs[-1][0] != owner or when - runs[-1][2] > GAP_MS:
+            runs.append([owner, when, when, 0])
+        runs[-1][2:] = [when, runs[-1][3] + 1]
+        where[owner, when] = len(runs) - 1
+    found = cut(array([owner for owner, _ in visits]), array([when for _, when in visits]))
+    s = found.sessions
+    assert list(zip(*(c.tolist() for c in (s.owner, s.start, s.end, s.count)), strict=True)) == list(map(tuple, runs))
+    assert found.run.tolist() == [where[visit] for visit in visits]
+
+
+TIMES = st.one_of(st.integers(0, 60), st.sampled_from([HIGHEST - GAP_MS, 2**41]))
+
+
+@given(
+    st.integers(1, 4).flatmap(
+        lambda s: st.tuples(
+            st.just(s),
+            st.lists(st.tuples(st.integers(0, s - 1), TIMES, st.booleans()), max_size=6),
+            st.lists(st.tuples(st.integers(0, s - 1), TIMES), max_size=30),
+        )
+    )
+)
+@settings(max_examples=300)
+def test_visits_are_observed_as_one_after_another(case):
+    """Each moves its partition's clock; the smallest of those with a backlog counts, the visits' own among them."""
+    sources, told, visits = case
+    clocks = Clocks.unknown(sources)
+    for source, clock, lagging in told:
+        clocks = announce(clocks, array([source]), array([clock]), np.array([lagging]))
+    at, observed = clocks.at.tolist(), clocks.observed
+    held = [bool(lags) or any(p == source for p, _ in visits) for source, lags in enumerate(clocks.lagging)]
+    wanted = []
+    for source, when in visits:
+        wanted.append(observed)
+        at[source] = max(at[source], when)
+        observed = max(observed, min(clock for clock, holds in zip(at, held, strict=True) if holds))
+    before, after = observe(clocks, array([p for p, _ in visits]), array([when for _, when in visits]))
+    assert before.tolist() == wanted
+    assert (after.at.tolist(), after.observed, after.lagging.tolist()) == (at, observed, clocks.lagging.tolist())
+
+
+def test_no_visits_are_observed_as_nothing():
+    """An empty frame moves no clock."""
+    before, after = observe(Clocks.unknown(2), array([]), array([]))
+    assert (before.tolist(), after.observed) == ([], NEVER)
+
+
+STUDENTS = st.one_of(st.integers(0, 40), st.sampled_from([(1 << 22) - 1, 1 << 22]), EXTREME, st.none())
+
+
+@given(
+    st.lists(st.one_of(st.lists(st.integers(0, 300), max_size=20), st.lists(STUDENTS, max_size=12)), max_size=6),
+    st.integers(1, 9),
+)
+def test_students_are_routed_as_their_keys_hash(batches, partitions):
+    """Small ones are remembered from batch to batch; huge, negative and missing ones are hashed each time."""
+    router = Router(partitions)
+    for students in batches:
+        n = len(students)
+        student = array([s or 0 for s in students])
+        null = np.array([s is None for s in students], np.bool_)
+        visits = Visits(student, null, np.zeros(n, np.int64), np.arange(n))
+        assert router.route(visits).tolist() == partitions_of(keys_of(student, null), partitions).tolist()
+
+
+STRINGS = st.lists(st.one_of(st.none(), st.binary(max_size=4)), max_size=12)
+
+
+@given(STRINGS, st.data())
+def test_packed_strings_are_those_that_were_packed(strings, data):
+    """One by one, all in a row, and picked by index or mask; none is none, and not the empty string."""
+    places, raw = [], b"head"
+    for string in strings:
+        places.append((len(raw), len(raw) + (-1 if string is None else len(string))))
+        raw += (string or b"") + b"between"
+    packed = Packed(raw + PAD, array([a for a, _ in places]), array([b for _, b in places]))
+    assert len(packed) == len(strings)
+    assert list(packed) == [packed[i] for i in range(len(strings))] == strings
+    assert packed.there().tolist() == [string is not None for string in strings]
+    rows = data.draw(st.lists(st.integers(0, len(strings) - 1), max_size=6)) if strings else []
+    assert list(packed.take(array(rows))) == [strings[i] for i in rows]
+    mask = data.draw(st.lists(st.booleans(), min_size=len(strings), max_size=len(strings)))
+    assert list(packed.take(np.array(mask, np.bool_))) == [s for s, m in zip(strings, mask, strict=True) if m]
+
+
+@given(st.lists(st.binary(max_size=4), max_size=12))
+def test_strings_are_packed_end_to_end(strings):
+    """`of`: nothing between them, and behind them what the columns' readers need."""
+    packed = Packed.of(strings)
+    assert list(packed) == strings
+    assert packed.buffer == b"".join(strings) + PAD
+
+
+def test_none_cannot_be_packed_as_a_string():
+    """It would be as long as the empty one."""
+    with pytest.raises(TypeError):
+        Packed.of([b"a", None])  # type: ignore[list-item]

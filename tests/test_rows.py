@@ -1,0 +1,149 @@
+"""Output rows written one by one and in columns: the same timestamps, keys, values and headers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.rollup import rollup
+from agents.score import Scored, score
+from agents.sessionize import Arrived, sessionize
+from app.codecs import rows
+from app.codecs.row import Row
+from app.codecs.table import Rows, Table
+from app.model_file import load_model
+from models import state
+from models.chunk import Headers
+from models.frame import Frame, Slice
+from models.front import Front
+from models.murmur2 import keys_of
+from models.visits import Roster, Visits
+
+MODEL = load_model("")
+MODEL_HEADERS: Headers = [("model", MODEL.sha256.encode())]
+MINUTE = 60_000
+NOW = 1_561_975_200_000
+
+
+class Students:
+    """One partition's students, in a dict."""
+
+    def __init__(self) -> None:
+        self.front = Front.start(1)
+        self.records: dict[bytes, bytes] = {}
+
+    def load(self, students: Roster) -> Sequence[bytes | None]:
+        return [self.records.get(key) for key in keys_of(students.student, students.null)]
+
+    def keep(self, scored: Scored) -> list[bytes]:
+        """What a flush does; the students' keys."""
+        batch = scored.rolled.batch
+        keys = keys_of(batch.students.student, batch.students.null)
+        self.records |= zip(keys, state.pack(scored.rolled.rollup.totals, batch.sessions), strict=True)
+        self.front = batch.front
+        return keys
+
+
+#: a student, or none; huge and negative ones as any 64-bit userid may be
+STUDENT = st.one_of(st.sampled_from([1, 2, 3, None]), st.sampled_from([0, -7, 2**63 - 1, -(2**63), 40_000]))
+#: minutes since the visit before: sessions are joined, bridged, begun; days late; and far ahead
+SINCE = st.one_of(st.integers(-40, 40), st.sampled_from([-2 * 1440, 1440, 0]))
+HEADERS = st.sampled_from([(), (("a", b"1"),), (("a", None), ("a", b""))])
+BATCHES = st.lists(st.lists(st.tuples(STUDENT, SINCE, HEADERS), max_size=25), min_size=1, max_size=3)
+
+
+async def scored_of(
+    log: list[list[tuple[int | None, int, Headers]]], *, each: bool, headed: bool
+) -> AsyncIterator[tuple[Scored, list[bytes]]]:
+    """What the streams make of batches of visits, flush after flush, with the students' keys."""
+    students = Students()
+
+    async def arrivals() -> AsyncIterator[Arrived]:
+        at, offset = NOW, 0
+        for some in log:
+            n = len(some)
+            ats = np.cumsum([at, *(since * MINUTE + i for i, (_, since, _) in enumerate(some))])[1:]
+            at = int(ats[-1]) if n else at
+            visits = Visits(
+                np.array([student or 0 for student, _, _ in some], np.int64),
+                np.array([student is None for student, _, _ in some], np.bool_),
+                ats,
+                np.arange(offset, offset + n),
+                [headers for _, _, headers in some] if headed else None,
+            )
+            clock = int(ats.max(initial=-1))
+            yield Arrived([Frame(1, [Slice(0, offset, offset + n, clock, False, visits)])], [])
+            offset += n
+
+    async for scored in score(rollup(sessionize(arrivals(), students, each=each), each=each), MODEL):
+        yield scored, students.keep(scored)
+
+
+def both(make: Callable[[], Rows]) -> list[Row]:
+    """The rows, which are the same one by one and in columns."""
+    written: list[list[Row]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for few in (10**9, -1):
+            patch.setattr(rows, "FEW", few)
+            some = make()
+            assert isinstance(some, Table) == (few < 0)
+            assert len(some) == len(list(some))
+            written.append([(at, key, value, list(headers)) for at, key, value, headers in some])
+    assert written[0] == written[1]
+    return written[0]
+
+
+@given(BATCHES, st.booleans(), st.booleans())
+@settings(max_examples=150)
+async def test_rows_are_the_same_one_by_one_and_in_columns(log, each, headed):
+    """Sessions and tombstones, totals (DURATION null where no session is left), risks; the student that is none."""
+    async for scored, keys in scored_of(log, each=each, headed=headed):
+        batch, result = scored.rolled.batch, scored.rolled.rollup
+        sessions = both(partial(rows.sessions, batch, keys))
+        totals = both(partial(rows.totals, batch, result, keys))
+        risks = both(partial(rows.predictions, scored, keys, MODEL_HEADERS))
+        check_sessions(scored, sessions)
+        for at, key, value, _ in totals:
+            said = json.loads(value or b"")
+            assert at is not None
+            assert str(said["USERID"]).encode() == key or (said["USERID"] is None and key == b"null")
+            assert (said["DURATION"] is None) == (said["SESSIONS"] == 0)
+        assert [json.loads(value or b"")["CREATED_DATE"] for _, _, value, _ in risks] == [at for at, *_ in risks]
+        assert all(headers == MODEL_HEADERS for *_, headers in risks)
+        if not headed:
+            assert all(headers == [] for *_, headers in [*sessions, *totals])
+
+
+def check_sessions(scored: Scored, written: list[Row]) -> None:
+    """Key and value say the same window; what is taken away has no value."""
+    records = scored.rolled.batch.records
+    signs = records.sign[records.written].tolist()
+    assert [value is None for _, _, value, _ in written] == [sign < 0 for sign in signs]
+    for at, key, value, _ in written:
+        assert key is not None
+        assert int.from_bytes(key[-16:-8], "big") == at
+        if value is not None:
+            said = json.loads(value)
+            assert (said["END_DATE"], said["START_DATE"]) == (at, int.from_bytes(key[-8:], "big"))
+            assert said["DURATION"] == (said["END_DATE"] - said["START_DATE"]) // 1000
+
+
+async def test_every_kind_of_row_is_in_it():
+    """Tombstones, totals without a session, a null student, headers: else the test above holds nothing."""
+    log = [[(1, 0, (("a", b"1"),)), (None, 1, ()), (1, 5, ()), (1, -5, ())], [(1, 10, ()), (None, 60, ())]]
+    found: list[Row] = []
+    async for scored, keys in scored_of(log, each=True, headed=True):
+        batch, result = scored.rolled.batch, scored.rolled.rollup
+        found += both(partial(rows.sessions, batch, keys))
+        found += both(partial(rows.totals, batch, result, keys))
+    values = [value for _, _, value, _ in found]
+    assert None in values
+    assert b'{"USERID":1,"ACTIVITIES":0,"DURATION":null,"SESSIONS":0}' in values
+    assert any(key == b"null" for _, key, _, _ in found)
+    assert any(headers == [("a", b"1")] for *_, headers in found)
