@@ -22,11 +22,12 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
-#: files whose tests mostly wait for servers: begun first, so that two processes end at about the same time
+#: files whose tests mostly wait for servers: begun first, so that all processes end at about the same time
 SLOW = (
     "test_chaos",
     "test_worker_deaths",
     "test_worker_faults",
+    "test_bench",
     "test_cdc",
     "test_demo",
     "test_parity_live",
