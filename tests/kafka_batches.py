@@ -71,6 +71,7 @@ def batch(
 
 def packed(records: Sequence[Record], *, base: int = 0, compression: int = 0) -> bytes:
     """A sound batch of `records`."""
+    compression = compression if records else 0  # aiokafka cannot read back what snappy makes of nothing
     body = CODECS[compression](b"".join(map(record, records)))
     last = max((r.offset for r in records), default=0)
     return batch(body, len(records), base=base, last=last, attributes=compression)
