@@ -7,7 +7,7 @@ import logging
 import random
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import stack
 from app.commands.base import Command
 from app.errors import ConfigError
 from app.trial.chaos import run as trials
-from app.trial.chaos.deeds import DEEDS
+from app.trial.chaos.deeds import DEEDS, TAKEOVER_S
 from app.trial.workers import TrialError
 
 
@@ -33,12 +33,27 @@ class chaos(Command):
         option("--seed", type=int, help="Of the log and of the schedule; a random one if left out."),
         option("--minutes", type=float, default=7.0, show_default=True, help="How long things are broken."),
         option("--session-timeout", type=float, default=6.0, show_default=True, help="The workers' [s]."),
+        option(
+            "--takeover",
+            type=float,
+            default=TAKEOVER_S,
+            show_default=True,
+            help="How long after that a killed worker's partitions may rest [s].",
+        ),
         option("--only", default="", help=f"One fault over and over: {', '.join(DEEDS)}."),
         option("--keep", type=Path, help="Directory for logs and data, kept; a temporary one if left out."),
     )
 
     def main(
-        self, *, seed: int | None, minutes: float, session_timeout: float, only: str, keep: Path | None, **_: Any
+        self,
+        *,
+        seed: int | None,
+        minutes: float,
+        session_timeout: float,
+        takeover: float,
+        only: str,
+        keep: Path | None,
+        **_: Any,
     ) -> int:
         """Run it."""
         if only and only not in DEEDS:
@@ -53,6 +68,7 @@ class chaos(Command):
             except (stack.StackError, TrialError) as error:
                 print(f"moodle-risk: seed {seed}: {error}", file=sys.stderr)
                 return 1
+        result = replace(result, takeover_allowed_s=session_timeout + takeover)
         for shortcoming in result.shortcomings:
             print(shortcoming, file=sys.stderr)
         line = asdict(result)
