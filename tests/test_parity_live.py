@@ -488,8 +488,8 @@ def test_the_apps_lag_explains_and_is_waited_for(all_played):
     assert any(f"{SESSIONS}  " in line and "the same as far as it goes here" in line for line in done.out)
     process = start(place.variables, "--live", "--against", prefix, "--wait", "40")
     assert process.stderr is not None
+    assert "until both sides have no lag" in process.stderr.readline()
     with place.worker(forked=True):
-        assert "until both sides have no lag" in process.stderr.readline()
         done = finish(process)
     assert done.code == 0, done.out
     assert any(line.startswith("  here   0 records behind") for line in done.out)

@@ -130,10 +130,12 @@ async def _show(
             if console.is_terminal:
                 note = "All events are replayed. Ctrl-C stops everything." if over else "Ctrl-C stops everything."
                 live.update(picture(title, tally, stats, rate, feed.committed, note), refresh=True)
-            else:
-                console.print(line(tally, stats, rate, feed.committed), soft_wrap=True)
-                if over:
-                    return
+                continue
+            if over:
+                await _read_to_end(consumer, tally)
+            console.print(line(tally, stats, rate, feed.committed), soft_wrap=True)
+            if over:
+                return
 
 
 async def _read(consumer: AIOKafkaConsumer, tally: Tally, seconds: float) -> None:
@@ -145,6 +147,18 @@ async def _read(consumer: AIOKafkaConsumer, tally: Tally, seconds: float) -> Non
             for record in records:
                 if record.value is not None:
                     add(record.value, record.timestamp)
+
+
+async def _read_to_end(consumer: AIOKafkaConsumer, tally: Tally) -> None:
+    """Add all that the topics hold by now: on a busy machine the worker is done before its rows have been read."""
+    give_up = time.monotonic() + _TOPIC_S
+    while time.monotonic() < give_up:
+        await _read(consumer, tally, 0.2)
+        tps = consumer.assignment()
+        if {tp.topic for tp in tps} == consumer.subscription():
+            ends = await consumer.end_offsets(tps)
+            if not any([await consumer.position(tp) < end for tp, end in ends.items()]):
+                return
 
 
 def _lost() -> dict[int, bool]:
