@@ -97,12 +97,9 @@ async def send_rows(
 
     Raises ValueError for a row that does not fit any batch.
     """
-    if isinstance(rows, Table) and rows.each is None:
-        return await _send_table(producer, topic, partition, rows)
-    sent: list[tuple[Awaitable[Any], int]] = []
-    for filled in _filled(producer, topic, rows):
-        sent.append((await producer.send_batch(filled, topic, partition=partition), filled.record_count()))
-    return sent
+    made: Iterator[BatchBuilder]
+    made = _packed(producer, rows) if isinstance(rows, Table) and rows.each is None else _filled(producer, topic, rows)
+    return [(await producer.send_batch(batch, topic, partition=partition), batch.record_count()) for batch in made]
 
 
 class FilledBatch(BatchBuilder):  # type: ignore[misc]
@@ -132,14 +129,9 @@ def _filled(producer: AIOKafkaProducer, topic: str, rows: Iterable[Row]) -> Iter
         yield FilledBatch(builder, count)
 
 
-async def _send_table(
-    producer: AIOKafkaProducer, topic: str, partition: int, rows: Table
-) -> list[tuple[Awaitable[Any], int]]:
-    sent = []
+def _packed(producer: AIOKafkaProducer, rows: Table) -> Iterator[PackedBatch]:
     for batch in batches(rows, _BATCH_BYTES):
-        packed = PackedBatch(batch, transactional=_is_transactional(producer))
-        sent.append((await producer.send_batch(packed, topic, partition=partition), batch.count))
-    return sent
+        yield PackedBatch(batch, transactional=_is_transactional(producer))
 
 
 def _is_transactional(producer: AIOKafkaProducer) -> bool:
