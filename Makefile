@@ -29,7 +29,8 @@ smoke: $(READY) ## the whole way on a real Kafka, every row recounted; JSON last
 	@$(BIN)/faust -A app smoke $(OPTS)
 
 test: lint ## lint, types, import contracts, and all tests, with real servers
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
+	$(BIN)/python -m pytest -m alone
 
 parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker
 	@$(BIN)/faust -A app parity --differences tests/golden/differences.json \

@@ -61,6 +61,13 @@ def run(one: Awaitable[T]) -> T:
     return asyncio.run(bounded())
 
 
+def working(worker: Worker, visits: int = 1) -> dict[str, Any]:
+    """Wait until a worker has applied so many visits of a backlog that is not over."""
+    stats = worker.wait(lambda stats: stats["counts"].get("visits", 0) >= visits, timeout=PATIENCE_S)
+    assert sum(stats["lag"].values()), "the backlog was over too soon"
+    return stats
+
+
 @dataclass(frozen=True)
 class Place:
     """One test's own names, directory and worker settings on servers it shares with others."""

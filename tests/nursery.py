@@ -11,6 +11,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +23,9 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     ["app", "app.worker", "aiohttp", "faust.cli.worker", "faust.transport.drivers.aiokafka", "faust.stores.rocksdb"]
 )
+
+#: a fork looks after all earlier ones, and an exit code can be read once: who reads second is told 255
+_LOOKING = threading.Lock()
 
 
 def _work(settings: Mapping[str, str], log: str) -> None:
@@ -49,7 +54,8 @@ class Forked:
 
     def __init__(self, settings: Mapping[str, str], log: Path) -> None:
         self._process = _CONTEXT.Process(target=_work, args=(dict(settings), str(log)), daemon=True)
-        self._process.start()
+        with _LOOKING:
+            self._process.start()
 
     @property
     def pid(self) -> int | None:
@@ -57,7 +63,8 @@ class Forked:
 
     @property
     def returncode(self) -> int | None:
-        return self._process.exitcode
+        with _LOOKING:
+            return self._process.exitcode
 
     def poll(self) -> int | None:
         return self.returncode
@@ -69,10 +76,12 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if self.returncode is None:
-            raise subprocess.TimeoutExpired("worker", timeout or 0)
-        return self.returncode
+        give_up = None if timeout is None else time.monotonic() + timeout
+        while (code := self.returncode) is None:
+            if give_up is not None and time.monotonic() > give_up:
+                raise subprocess.TimeoutExpired("worker", timeout or 0)
+            time.sleep(0.01)
+        return code
 
 
 class ForkedWorker(Worker):

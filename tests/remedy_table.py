@@ -273,7 +273,7 @@ REMEDIES = (
         "app/binding.py",
         "broker_session_timeout=timeout,",
         "broker_session_timeout=5 * timeout,",
-        (_FAULTS("one_of_two_is_killed_and_the_other_takes_over_in_time"),),
+        ("tests/test_takeover.py::test_one_of_two_is_killed_and_the_other_takes_over_in_time",),
     ),
     # -- reading
     Remedy(

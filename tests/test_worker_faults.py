@@ -1,4 +1,4 @@
-"""A broker that dies, a disk that is damaged, a changelog that is compacted, a partner that is killed: all of it live.
+"""A broker that dies, a disk that is damaged, a changelog that is compacted: all of it live.
 
 On a broker of their own, which is killed at last. Every test reads the same log with an app of its own; those
 that leave the broker alone run side by side, for most of it is waiting.
@@ -10,12 +10,10 @@ import asyncio
 import os
 import random
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,15 +22,13 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 import stack
 from app import topics
-from app.settings import Settings
 from app.trial.chaos import verdict
-from app.trial.chaos.deeds import TAKEOVER_S, spoil
+from app.trial.chaos.deeds import spoil
 from app.trial.chaos.fleet import Fleet
 from app.trial.chaos.run import COMPACTED
-from app.trial.workers import Worker, is_idle
-from models.murmur2 import partitions_of
+from app.trial.workers import is_idle
 from tests import live
-from tests.live import PATIENCE_S, Place, months, replayed, until
+from tests.live import PATIENCE_S, Place, months, replayed, until, working
 
 pytestmark = pytest.mark.broker
 
@@ -43,8 +39,6 @@ LAST = "the_broker_is_killed_in_mid_stream"
 
 #: partitions of the log, and so of the state
 PARTITIONS = 4
-#: of log, visits and predictions
-ALL = PARTITIONS + PARTITIONS + 1
 #: an outage of Kafka that ends no worker [s]
 SOON_S = 15.0
 #: a worker's patience with a Kafka that is away for longer [s]
@@ -97,13 +91,6 @@ def scenario(play: Scenario) -> Scenario:
     """Have this played by the test below; its docstring is the law."""
     SCENARIOS[play.__name__] = play
     return play
-
-
-def working(worker: Worker, visits: int = 1) -> dict[str, Any]:
-    """Wait until a worker has applied so many visits of a backlog that is not over."""
-    stats = worker.wait(lambda stats: stats["counts"].get("visits", 0) >= visits, timeout=PATIENCE_S)
-    assert sum(stats["lag"].values()), "the backlog was over too soon"
-    return stats
 
 
 def finish(place: Place, number: int = 1) -> None:
@@ -220,56 +207,6 @@ def databases(place: Place) -> list[Path]:
     found = sorted(place.state().rglob("students-*.db"))
     assert len(found) == PARTITIONS
     return found
-
-
-@scenario
-def one_of_two_is_killed_and_the_other_takes_over_in_time(at: Place) -> None:
-    """With the default session time-out: from SIGKILL to the next committed row of one of its students.
-
-    The best of three, for the machine has other things to do.
-    """
-    session_s = Settings().session_timeout_s
-    own, took = {**SMALL, "RISK_SESSION_TIMEOUT": f"{session_s:g}"}, list[float]()
-    with at.worker(2, forked=True, **own) as survivor:
-        while len(took) < 3 and not any(s <= session_s + TAKEOVER_S for s in took):
-            with at.worker(1, forked=True, **own) as doomed:
-                took.append(taken_over(at, doomed, survivor))
-            working(survivor)
-            assert len((survivor.stats() or {"lag": ()})["lag"]) == ALL
-        assert min(took) <= session_s + TAKEOVER_S, took
-        assert survivor.stop() == 0
-    finish(at, 2)
-
-
-def taken_over(at: Place, doomed: Worker, survivor: Worker) -> float:
-    """Kill one of two; how long it takes until a row of one of its students is committed again [s]."""
-    until(lambda: [parts(doomed), parts(survivor)], lambda both: all(both) and len(both[0] | both[1]) == PARTITIONS)
-    working(doomed)
-    working(survivor)
-    lost = parts(doomed) - parts(survivor)
-    assert lost
-    killed = time.monotonic()
-    assert doomed.kill() == -signal.SIGKILL
-    after = at.ends(at.names.agg)[at.names.agg]
-    return live.run(next_row(at, lost, after)) - killed
-
-
-def parts(worker: Worker) -> set[int]:
-    """The partitions whose state a worker has."""
-    stats = worker.stats()
-    return set(stats["state_partitions"]) if stats and stats["problem"] is None else set()
-
-
-async def next_row(place: Place, partitions: set[int], after: int) -> float:
-    """When a row was committed, at offset `after` or later, of a student of one of the visits `partitions`."""
-    tp = TopicPartition(place.names.agg, 0)
-    async with AIOKafkaConsumer(bootstrap_servers=place.servers.broker, isolation_level="read_committed") as consumer:
-        consumer.assign([tp])
-        consumer.seek(tp, after)
-        while True:
-            async for row in consumer:
-                if int(partitions_of([row.key], PARTITIONS)[0]) in partitions:
-                    return time.monotonic()
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
