@@ -17,6 +17,7 @@ from app.ports import Delivery
 from app.settings import Settings
 from app.tables import StateTable
 from app.transport.driver import SCHEME, Consumer
+from app.transport.room import ChunkQueue
 from app.watchdog import LOOK_S, Standing, Watchdog, standing
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class RiskApp(faust.App):
             # with a second worker every partition is kept up to date on one that may have to take it over
             table_standby_replicas=1,
             stream_wait_empty=False,
-            # these count chunks, not messages
+            # these count chunks, not messages, and small ones for less (app/transport/room.py)
             stream_buffer_maxsize=4,
             consumer_max_fetch_size=2**21,
             broker_check_crcs=True,
@@ -103,6 +104,10 @@ class RiskApp(faust.App):
             Worker="app.worker:Worker",
         )
         self.flow_control = FlowControl(initially_suspended=True)
+
+    def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> ChunkQueue:
+        """Faust's queue, bounded by what is in it."""
+        return ChunkQueue(maxsize=maxsize or 0, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
 
     def table_of(self, name: str) -> StateTable:
         """Declare a table of bytes with its changelog."""

@@ -37,6 +37,8 @@ class Chunk:
     headers: Sequence[Headers] | None = None
     #: whether the same fetch has brought another chunk of this topic, which is delivered behind this one
     followed: bool = False
+    #: bytes of the record batches it was read from
+    octets: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets)

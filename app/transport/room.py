@@ -1,0 +1,47 @@
+"""Faust's queue between fetcher and agent, bounded by what the chunks in it weigh instead of by their number.
+
+Faust stops fetching a partition when its agent's queue is nearly full. Four chunks are much when each is a whole fetch
+of a backlog; they are nothing when each holds a few events, and a partition that is stopped for them stands still for
+longer than they take.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mode.utils.queues import ThrowableQueue
+
+#: bytes of a chunk that counts as one; Consumer asks for eight times as many at most
+WHOLE = 1 << 18
+#: parts that a whole one has: the least a chunk counts
+PARTS = 8
+
+
+class ChunkQueue(ThrowableQueue[Any]):
+    """Room for `maxsize` large chunks, or six times as many small ones. Mutable, as queues are."""
+
+    _parts = 0
+
+    def _put(self, item: Any) -> None:
+        self._parts += parts(item)
+        super()._put(item)
+
+    def _get(self) -> Any:
+        item = super()._get()
+        self._parts -= parts(item)
+        return item
+
+    def clear(self) -> None:
+        """Forget everything in it."""
+        super().clear()
+        self._parts = 0
+
+    def qsize(self) -> int:
+        """What is in it, in whole chunks, rounded up: 0 only if it is empty."""
+        return -(-self._parts // PARTS)
+
+
+def parts(item: Any) -> int:
+    """How much room an event of a chunk takes, 1…PARTS; what is no event takes the least."""
+    octets = getattr(getattr(item, "value", None), "octets", 0)
+    return max(1, min(PARTS, octets * PARTS // WHOLE))
