@@ -158,6 +158,77 @@ async def test_before_the_seek_of_this_generation_nothing_of_the_log_is_asked_fo
     assert asked == [{CHANGELOG}]
 
 
+async def test_the_next_fetch_is_made_while_chunks_are_waited_for(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent whose queue is full must not keep the consumer's thread from its work."""
+    await consumer.made.perform_seek()
+    consumer.made.resume_partitions({LOG})
+    consumer.made.resume_flow()
+    room, asked = asyncio.Event(), 0
+    monkeypatch.setattr(consumer.made, "_has_room", lambda tp: False)
+
+    async def chunks(*_: object) -> Sequence[Chunk]:
+        nonlocal asked
+        asked += 1
+        return [chunk(LOG, 9 + asked, 10 + asked, 9 + asked)]
+
+    async def hand(message: Any) -> None:
+        await room.wait()
+        await consumer._hand(message)
+
+    monkeypatch.setattr(consumer.made._thread, "chunks", chunks)
+    monkeypatch.setattr(consumer.made, "callback", hand)
+    fetcher = SimpleNamespace(should_stop=False)
+    draining = asyncio.ensure_future(consumer.made._drain_messages(fetcher))
+    consumer.made._statuses = []
+    await asyncio.sleep(0.01)
+    assert (asked, consumer.handed) == (2, [])
+    fetcher.should_stop = True
+    room.set()
+    await asyncio.wait_for(draining, 10)
+    assert [m.value.start for m in consumer.handed] == [10]
+    assert consumer.made._ahead is None
+
+
+async def test_what_waits_for_room_is_dropped_when_flow_is_suspended(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance must not wait for an agent whose queue is full."""
+    await consumer.made.perform_seek()
+    consumer.made.resume_partitions({LOG})
+    consumer.made.resume_flow()
+    monkeypatch.setattr(consumer.made, "_has_room", lambda tp: False)
+    monkeypatch.setattr(consumer.made, "callback", lambda message: asyncio.Event().wait())
+    generation = consumer.app.consumer_generation_id
+    delivering = asyncio.ensure_future(consumer.made._deliver(generation, [chunk(LOG, 10, 12, 10, 11)]))
+    await asyncio.sleep(0.01)
+    assert not delivering.done()
+    consumer.made.stop_flow()
+    await asyncio.wait_for(delivering, 1)
+
+
+async def test_after_a_hole_nothing_is_fetched_before_the_seek(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was under way already would stand behind the hole again, and have it sought again, and so on."""
+    await consumer.made.perform_seek()
+    consumer.made._statuses = []
+    consumer.made.resume_partitions({LOG})
+    consumer.made.resume_flow()
+    asked: list[int] = []
+
+    async def chunks(*_: object) -> Sequence[Chunk]:
+        asked.append(len(consumer.sought))
+        return [chunk(LOG, 15, 16, 15)]
+
+    monkeypatch.setattr(consumer.made._thread, "chunks", chunks)
+    assert await consumer.made._next_chunks() == (consumer.app.consumer_generation_id, [])
+    await asyncio.sleep(0.01)
+    assert asked == [0, 1]
+    consumer.made._ahead.cancel()
+
+
 async def test_a_changelog_chunk_ends_where_its_last_marker_stands(
     consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ What Faust keeps: the app, agents, assignment, recovery, flow control, timers. W
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -103,6 +103,8 @@ class Consumer(driver.Consumer):
         #: how often the ends have been looked at
         self.looks = 0
         self._ends: dict[TP, int] = {}
+        #: the fetch under way
+        self._ahead: asyncio.Task[tuple[int, list[Chunk]]] | None = None
 
     def _new_consumer_thread(self) -> Thread:
         return Thread(self, loop=self.loop, beacon=self.beacon)
@@ -246,26 +248,40 @@ class Consumer(driver.Consumer):
             while not (self.should_stop or fetcher.should_stop):
                 if not self.flow_active:
                     await self.wait(self.can_resume_flow.wait())
-                generation = self.app.consumer_generation_id
-                for chunk in await self._next_chunks():
-                    await self._deliver(chunk, generation)
+                await self._deliver(*await self._next_chunks())
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
+        finally:
+            if self._ahead is not None:
+                self._ahead.cancel()
+                self._ahead = None
 
-    async def _next_chunks(self) -> list[Chunk]:
-        if self._statuses and self._sought == self.app.consumer_generation_id:
-            statuses, self._statuses = self._statuses, []
-            return statuses
-        wanted = self._wanted()
-        if not wanted:
-            await self.sleep(_IDLE_S)
-            return []
-        thread: Any = self._thread
+    async def _next_chunks(self) -> tuple[int, list[Chunk]]:
+        """What is to be handed on, and the generation in which it was fetched."""
         generation = self.app.consumer_generation_id
-        chunks = await thread.chunks(wanted, self.max_rows)
+        if self._statuses and self._sought == generation:
+            statuses, self._statuses = self._statuses, []
+            return generation, statuses
+        ahead, self._ahead = self._ahead or self._fetch(), None
+        if ahead is None:
+            await self.sleep(_IDLE_S)
+            return generation, []
+        generation, chunks = await ahead
         # only what is handed on is company: somebody waits for it
-        return _followed([chunk for chunk in chunks if await self._due(chunk, generation)])
+        due = _followed([chunk for chunk in chunks if await self._due(chunk, generation)])
+        self._ahead = self._fetch()  # not sooner: what was not due may have been sought
+        return generation, due
+
+    def _fetch(self) -> asyncio.Task[tuple[int, list[Chunk]]] | None:
+        """Have the consumer's thread make the next chunks while those before them are worked at; None: of nothing."""
+        wanted, generation = self._wanted(), self.app.consumer_generation_id
+        thread: Any = self._thread
+
+        async def fetched() -> tuple[int, list[Chunk]]:
+            return generation, await thread.chunks(wanted, self.max_rows)
+
+        return asyncio.ensure_future(fetched()) if wanted else None
 
     async def _due(self, chunk: Chunk, generation: int) -> bool:
         """Whether what was fetched in `generation` is to be handed on."""
@@ -274,15 +290,27 @@ class Consumer(driver.Consumer):
             return False  # what comes after the rebalance is fetched anew
         return self._is_changelog_tp(tp) or await self._joins(tp, chunk)
 
-    async def _deliver(self, chunk: Chunk, generation: int) -> None:
-        tp = TP(chunk.topic, chunk.partition)
-        if not self.flow_active or self.app.consumer_generation_id != generation:
-            return
-        if not self._is_changelog_tp(tp):
-            self._expected[tp] = chunk.position
-            self._ledger.delivered(tp, chunk)
-        self.app.monitor.track_tp_end_offset(tp, chunk.end)
-        await self.wait_first(self.callback(self._to_message(tp, chunk)), self.suspend_flow.wait())
+    async def _deliver(self, generation: int, chunks: Sequence[Chunk]) -> None:
+        """Put chunks of different partitions into the agents' queues, together; waits where one is full."""
+        if all(self._has_room(TP(chunk.topic, chunk.partition)) for chunk in chunks):
+            await self._put(generation, chunks)  # at once: tasks that wait would cost more than what they wait for
+        else:
+            await self.wait_first(self._put(generation, chunks), self.suspend_flow.wait())
+
+    def _has_room(self, tp: TP) -> bool:
+        conductor: Any = self.app.topics
+        return not any(channel.queue.full() for channel in conductor._tp_index.get(tp, ()))
+
+    async def _put(self, generation: int, chunks: Sequence[Chunk]) -> None:
+        for chunk in chunks:
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            tp = TP(chunk.topic, chunk.partition)
+            if not self._is_changelog_tp(tp):
+                self._expected[tp] = chunk.position
+                self._ledger.delivered(tp, chunk)
+            self.app.monitor.track_tp_end_offset(tp, chunk.end)
+            await self.callback(self._to_message(tp, chunk))
 
     async def _joins(self, tp: TP, chunk: Chunk) -> bool:
         """Whether `chunk` begins where the one before it ended; if not, see to it that nothing is lost."""

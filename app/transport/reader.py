@@ -23,6 +23,10 @@ from models.chunk import Chunk
 #: fetches of up to this many records are read one by one, which costs less than setting columns up
 _FEW = 24
 
+#: how long what has been fetched of one partition, and cannot be taken, keeps the fetcher from asking for others [s]:
+#: a paused one must not hold up all that is alive. aiokafka's own value is 0.1
+_UNREAD_S = 0.005
+
 # whatever is fetched in this process keeps its bytes at hand; nothing else changes
 fetchers.MemoryRecords = Kept
 
@@ -37,6 +41,7 @@ async def read_chunks(
     Raises what the broker answered, e.g. an authorization error.
     """
     deadline = time.monotonic() + timeout
+    fetcher._prefetch_backoff = _UNREAD_S
     while True:
         if fetcher._closed:
             raise ConsumerStoppedError
@@ -102,10 +107,14 @@ def _drain(fetched: FetchResult, tp: TopicPartition, max_rows: int) -> Chunk | N
 
 
 def _chunk(tp: TopicPartition, batches: list[Batch], rows: int, start: int, position: int, end: int) -> Chunk:
+    octets = sum(len(batch.raw) for batch in batches)
     found = columns(batches) if rows > _FEW else None
     if found is not None:
         read = found.since(start)
-        return Chunk(tp.topic, tp.partition, read.offset, read.keys, read.values, start, position, end, read.headers)
+        return Chunk(
+            tp.topic, tp.partition, read.offset, read.keys, read.values, start, position, end, read.headers,
+            octets=octets,
+        )  # fmt: skip
     records = [r for batch in batches for r in batch.iterator if r.offset >= start]
     headers = [r.headers for r in records]
     return Chunk(
@@ -118,6 +127,7 @@ def _chunk(tp: TopicPartition, batches: list[Batch], rows: int, start: int, posi
         position=position,
         end=end,
         headers=headers if any(headers) else None,
+        octets=octets,
     )
 
 
