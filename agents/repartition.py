@@ -54,7 +54,7 @@ async def repartition(fetches: AsyncIterable[Fetched], sources: int, max_rows: i
     generation: int | None = None
     aligner, router, reserve = Aligner(set()), Router(sources), Reserve(sources)
     open_fetches: dict[int, deque[tuple[int, object]]] = {}
-    joined = 0
+    waiting = 0
     async for fetched in fetches:
         if fetched.generation != generation:
             generation, aligner = fetched.generation, Aligner(set(fetched.assigned))
@@ -62,10 +62,10 @@ async def repartition(fetches: AsyncIterable[Fetched], sources: int, max_rows: i
             open_fetches = {p: deque() for p in fetched.assigned}
         aligner.add(fetched.partition, fetched.visits, fetched.position, fetched.lagging)
         open_fetches[fetched.partition].append((fetched.position, fetched.token))
-        joined += 1
-        if fetched.more and joined < len(fetched.assigned):
+        waiting += len(fetched.visits)
+        if fetched.more and waiting < max_rows:
             continue
-        joined = 0
+        waiting = 0
         while slices := aligner.round(max_rows):
             yield Round(reserve.pass_on(frames(slices, router, max_rows)), _done(open_fetches, aligner), {})
         # at the end, whether or not anything was let go, say what waits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 from aiokafka.partitioner import murmur2 as reference_murmur2
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -179,23 +180,25 @@ async def test_a_fetch_is_done_with_the_round_that_sends_its_last_visit(log, ran
         assert [token for token in done if token[0] == p] == [fetch.token for fetch in source.fetches(p)]
 
 
-async def test_what_has_arrived_of_every_partition_goes_in_one_round():
-    """One frame for each visits partition, and not one for each fetch; nobody waits for a second fetch of his own."""
+@pytest.mark.parametrize(("max_rows", "rounds_of"), [(1000, [(0, 1)]), (PARTITIONS, [(0,), (1,)])])
+async def test_what_has_arrived_goes_in_one_round(max_rows, rounds_of):
+    """One frame for each visits partition, and not one for each fetch, as long as it is not too much for a frame."""
     everybody = frozenset(range(PARTITIONS))
 
     def fetch(partition: int, first: int, *, more: bool) -> Fetched:
         return Fetched(partition, visits([1], [first], first), first + 1, False, 1, everybody, (partition, first), more)
 
     begin = [Fetched(p, Visits.none(), 0, False, 1, everybody, "began", p < 2) for p in range(PARTITIONS)]
-    again = [fetch(p, first, more=True) for first in (0, 1) for p in range(PARTITIONS)]
+    again = [fetch(p, first, more=(p, first) != (PARTITIONS - 1, 1)) for first in (0, 1) for p in range(PARTITIONS)]
 
     async def stream():
         for one in [*begin, *again]:
             yield one
 
-    rounds = [r async for r in repartition(stream(), PARTITIONS, 1000) if any(map(len, r.frames))]
-    assert [r.done for r in rounds] == [["began"] * 3, *([(p, first) for p in range(PARTITIONS)] for first in (0, 1))]
-    assert [sum(len(f) for some in r.frames for f in some) for r in rounds] == [0, 3, 3]
+    rounds = [r async for r in repartition(stream(), PARTITIONS, max_rows) if any(map(len, r.frames))]
+    done = [sorted((p, first) for first in firsts for p in range(PARTITIONS)) for firsts in rounds_of]
+    assert [sorted(r.done) for r in rounds] == [["began"] * 3, *done]
+    assert [sum(len(f) for some in r.frames for f in some) for r in rounds] == [0, *map(len, done)]
 
 
 def test_a_slice_that_leaves_a_hole_does_not_pass():
