@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from models.chunk import Chunk
@@ -11,13 +11,14 @@ from models.predictions import InRisk, in_risk
 
 @dataclass(frozen=True, slots=True)
 class Alerted:
-    """What is in risk among the records of one chunk."""
+    """What is in risk among the records of some chunks, one after another."""
 
-    chunk: Chunk
-    result: InRisk
+    chunks: Sequence[Chunk]
+    #: of each chunk
+    results: Sequence[InRisk]
 
 
-async def alert(chunks: AsyncIterable[Chunk]) -> AsyncIterator[Alerted]:
+async def alert(arrived: AsyncIterable[Sequence[Chunk]]) -> AsyncIterator[Alerted]:
     """KSQL's `SELECT * FROM moodle_logs_prediction WHERE prediction > 0.7`, with its coercions."""
-    async for chunk in chunks:
-        yield Alerted(chunk, in_risk(chunk.keys, chunk.values))
+    async for chunks in arrived:
+        yield Alerted(chunks, [in_risk(chunk.keys, chunk.values) for chunk in chunks])

@@ -6,6 +6,7 @@ runs in the worker, in the parity cases and in the tests.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: rejected records of one fetch that are logged one by one
 LOGGED_REJECTS = 20
+#: predictions that are looked at together, about
+ALERT_ROWS = 20_000
 #: most visits in one frame: 24 B each, so that a frame stays below the broker's 1 MiB
 FRAME_ROWS = 20_000
 
@@ -60,6 +63,8 @@ class Pipeline:
     sources: int = 1
     #: visits of a source partition held back by the aligner before its fetching pauses
     hold_rows: int = 200_000
+    #: pause of `alert` where there are few predictions [s]: each look that finds some is a transaction
+    alert_pause_s: float = 0.0
     _warned_unit: bool = False
     _said_of: RiskModel | None = None
     _headers: list[tuple[str, bytes | None]] = field(default_factory=list)
@@ -224,28 +229,46 @@ class Pipeline:
 
     async def run_alert(self, deliveries: AsyncIterable[Delivery]) -> None:
         """Forward the predictions that say a student is in risk, whoever wrote them."""
-        async for alerted in alert(d.chunk async for d in deliveries):
-            chunk, result, current = alerted.chunk, alerted.result, self.log.alerts()
-            if current is None:
+        async for alerted in alert(self._predictions(deliveries)):
+            if (current := self.log.alerts()) is None:
                 continue
-            # what was forwarded before the last commit comes again after a restart
-            new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), current.position))
-            if new == len(chunk):
-                self.log.processed(chunk)
-                continue
-            headers: Callable[[int], Sequence[tuple[str, bytes | None]]]
-            headers = (lambda i: NO_HEADERS) if chunk.headers is None else chunk.headers.__getitem__
-            out: list[Row] = [(r.timestamp, r.key, r.value, headers(r.index)) for r in result.rows if r.index >= new]
-            letters = [Letter.of(chunk, s.index, s.reason, "") for s in result.skips if s.index >= new]
+            out: list[Row] = []
+            letters: list[Letter] = []
+            read = 0
+            for chunk, result in zip(alerted.chunks, alerted.results, strict=True):
+                # what was forwarded before the last commit comes again after a restart
+                new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), current.position))
+                read += len(chunk) - new
+                headers: Callable[[int], Sequence[tuple[str, bytes | None]]]
+                headers = (lambda i: NO_HEADERS) if chunk.headers is None else chunk.headers.__getitem__
+                out += [(r.timestamp, r.key, r.value, headers(r.number)) for r in result.rows if r.number >= new]
+                letters += [Letter.of(chunk, s.index, s.reason, "") for s in result.skips if s.index >= new]
             wanted: dict[Target, Rows] = {(self.names.in_risk, 0): out}
             if letters:
                 wanted[self.names.dead_letters, 0] = [x.row for x in letters]
+            position = {POSITION: pack_position(alerted.chunks[-1].position)}
             # without rows nothing need be remembered: what is read again says nothing again
-            if not any(wanted.values()) or await current.flush(wanted, {POSITION: pack_position(chunk.position)}):
+            if not any(wanted.values()) or await current.flush(wanted, position):
                 self._report(letters)
-                self.counts.add("predictions_read", len(chunk) - new)
+                self.counts.add("predictions_read", read)
                 self.counts.add("rows", len(out), self.names.in_risk)
-                self.log.processed(chunk)
+                for chunk in alerted.chunks:
+                    self.log.processed(chunk)
+
+    async def _predictions(self, deliveries: AsyncIterable[Delivery]) -> AsyncIterator[list[Chunk]]:
+        """What has arrived, together; then, where that was all there is, a pause in which more can arrive."""
+        chunks: list[Chunk] = []
+        generation: int | None = None
+        async for d in deliveries:
+            if d.generation != generation:
+                generation, chunks = d.generation, []  # from before a rebalance: whoever owns it reads it again
+            chunks.append(d.chunk)
+            if d.more and sum(map(len, chunks)) < ALERT_ROWS:
+                continue
+            yield chunks
+            chunks = []
+            if self.alert_pause_s and len(d.chunk) and not d.chunk.lagging:
+                await asyncio.sleep(self.alert_pause_s)
 
 
 class _Current:

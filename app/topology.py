@@ -27,6 +27,9 @@ from app.pipeline import Pipeline
 from app.settings import Settings
 from app.web import add_pages
 
+#: whoever is told of a student at risk does not mind a tenth of a second; the way to the prediction has no pause [s]
+ALERT_PAUSE_S = 0.1
+
 
 def build(settings: Settings) -> RiskApp:
     """Declare the app. Touches neither network nor disk."""
@@ -38,7 +41,7 @@ def build(settings: Settings) -> RiskApp:
     owned_alerts = Owned(alerts, settings.brokers, f"{settings.app_id}-alerts", lambda: 1)
     students.on_owned, alerts.on_owned = owned_students.renew, owned_alerts.renew
     app.kafka = KafkaLog(settings.brokers, names.visits, names.dead_letters, owned_students, owned_alerts)
-    pipeline = app.pipeline = Pipeline(settings, names, app.kafka)
+    pipeline = app.pipeline = Pipeline(settings, names, app.kafka, alert_pause_s=ALERT_PAUSE_S)
     app.bind("repartition", names.source, pipeline.run_repartition)
     app.bind("process", names.visits, pipeline.run_process, actor_per_partition=True)
     app.bind("alert", names.prediction, pipeline.run_alert)

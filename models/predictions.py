@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from models.doubles import java_double
 
@@ -76,12 +76,11 @@ class Skipped(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A record for MOODLE_LOGS_PREDICTION_IN_RISK."""
+class Row(NamedTuple):
+    """A record for MOODLE_LOGS_PREDICTION_IN_RISK. A tuple: there may be one for every event."""
 
     #: which record it comes from
-    index: int
+    number: int
     key: bytes | None
     value: bytes
     #: epoch ms
@@ -107,12 +106,12 @@ class InRisk:
 def in_risk(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InRisk:
     """The predictions among `values` [n] that are in risk, in order; `keys` [n] are the records' keys."""
     rows, skips = [], []
-    for i, value in enumerate(values):
+    for i, (key, value) in enumerate(zip(keys, values, strict=True)):
         canonical = _CANONICAL.fullmatch(value) if value is not None else None
         if canonical is not None:
             # as this app writes it: the row in risk is the value itself
             if value is not None and float(canonical[1]) > THRESHOLD:
-                rows.append(Row(i, text_key(keys[i]), value, int(canonical[2])))
+                rows.append(Row(i, text_key(key), value, int(canonical[2])))
             continue
         try:
             prediction = parse(value)
@@ -120,7 +119,7 @@ def in_risk(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InR
             skips.append(Skip(i, why.reason))
             continue
         if prediction is not None and prediction.in_risk:
-            rows.append(Row(i, text_key(keys[i]), prediction.row, prediction.timestamp))
+            rows.append(Row(i, text_key(key), prediction.row, prediction.timestamp))
     return InRisk(rows, skips)
 
 

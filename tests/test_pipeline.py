@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -243,6 +244,34 @@ async def test_predictions_that_are_read_again_are_not_forwarded_again():
     await m.pipeline.run_alert(delivered(m, short, whole, whole))
     assert [r["USERID"] for r in rows(m, m.names.in_risk)] == [1, 2]
     assert done == [short, whole, whole]
+
+
+async def test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_pause():
+    """A transaction for all of them; a pause only where nothing more is there; nothing for what another one owned."""
+    m = memory()
+    m.pipeline.alert_pause_s = 0.05
+    steps: list[Any] = []
+    flushed = m.alerts().flush
+
+    async def flush(*args: Any) -> bool:
+        steps.append("flush")
+        return await flushed(*args)
+
+    m.alerts().flush, m.processed = flush, lambda chunk: steps.append(chunk.start)  # type: ignore[method-assign]
+    value = b'{"USERID":%d,"PREDICTION":0.9,"CREATED_DATE":5}'
+    ends = (9, 9, 3, 9, 9)
+    chunks = [Chunk(m.names.prediction, 0, [n], [None], [value % n], n, n + 1, end) for n, end in enumerate(ends)]
+    more, generations = (True, True, False, True, False), (1, 2, 2, 2, 2)
+
+    async def deliveries() -> AsyncIterator[Delivery]:
+        for chunk, some, generation in zip(chunks, more, generations, strict=True):
+            began = time.monotonic()
+            yield Delivery(chunk, generation, frozenset({0}), some)
+            steps.append(time.monotonic() - began > 0.04)
+
+    await m.pipeline.run_alert(deliveries())
+    assert steps == [False, False, "flush", 1, 2, True, False, "flush", 3, 4, False]
+    assert [r["USERID"] for r in rows(m, m.names.in_risk)] == [1, 2, 3, 4]
 
 
 async def delivered(m: Memory, *chunks: Chunk) -> AsyncIterator[Delivery]:

@@ -32,7 +32,7 @@ def test_golden(name: str) -> None:
     chunk = predictions(case)
     found = in_risk(chunk.keys, chunk.values)
     exempted = {index for case_name, index in exempt(IN_RISK) if case_name == name}
-    mine = [(row.index, row.key, row.value, row.timestamp) for row in found.rows]
+    mine = [(row.number, row.key, row.value, row.timestamp) for row in found.rows]
     assert [row for row in mine if row[0] not in exempted] == [
         row for row in expected(case, IN_RISK) if row[0] not in exempted
     ]
@@ -55,7 +55,7 @@ def test_in_risk_names_what_it_skips() -> None:
     good = b'{"userid":5,"prediction":0.90,"created_date":7}'
     found = in_risk([b"a", None, b"c", b"d"], [b"{", good, None, b'{"prediction":0.7}'])
     assert found.skips == [Skip(0, "not JSON")]
-    assert [(row.index, row.key, row.timestamp) for row in found.rows] == [(1, None, 7)]
+    assert [(row.number, row.key, row.timestamp) for row in found.rows] == [(1, None, 7)]
     assert found.rows[0].value == b'{"USERID":5,"PREDICTION":0.9,"CREATED_DATE":7}'
 
 
