@@ -26,7 +26,7 @@ from models.rules import NEVER, Bools, Int64s
 from models.segments import starts
 
 #: the smallest clock of no partition
-_NONE = np.iinfo(np.int64).max
+_NONE = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +56,23 @@ def observe(clocks: Clocks, source: Int64s, at: Int64s) -> tuple[Int64s, Clocks]
     While visits of a partition are applied it has a backlog by definition: what stands behind them
     in the same frame is still to come.
     """
-    held = clocks.lagging.copy()
     stretches = np.flatnonzero(starts(source)).tolist()
-    held[source[stretches]] = True
+    readers = source[stretches].tolist()
+    held = set(np.flatnonzero(clocks.lagging).tolist()) | set(readers)
+    ended = clocks.at.tolist()
     observed = np.empty(len(at), np.int64)
-    ended = clocks.at.copy()
     # while one partition is read the others' clocks stand still
-    for begin, end in pairwise([*stretches, len(at)]):
-        p = int(source[begin])
-        others = held.copy()
-        others[p] = False
+    for p, (begin, end) in zip(readers, pairwise([*stretches, len(at)]), strict=True):
         climbed = np.maximum(np.maximum.accumulate(at[begin:end]), ended[p])
-        observed[begin:end] = np.minimum(climbed, ended[others].min(initial=_NONE))
-        ended[p] = climbed[-1]
+        slowest = min((ended[other] for other in held if other != p), default=_NONE)
+        np.minimum(climbed, slowest, out=observed[begin:end])
+        ended[p] = int(climbed[-1])
     after = np.maximum(observed, clocks.observed)
     before = np.empty(len(at), np.int64)
     before[:1] = clocks.observed
     before[1:] = after[:-1]
-    return before, Clocks(ended, clocks.lagging, int(after[-1]) if len(at) else clocks.observed)
+    ends = np.array(ended, np.int64)
+    return before, Clocks(ends, clocks.lagging, int(after[-1]) if len(at) else clocks.observed)
 
 
 def announce(clocks: Clocks, source: Int64s, clock: Int64s, lagging: Bools) -> Clocks:

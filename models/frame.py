@@ -122,11 +122,10 @@ def _decode(raw: bytes | memoryview) -> Frame:
     at = _HEADER.size + 48 * n_slices
     if not version or flags > (_NULLS | _HEADERS) or at > len(raw) or sources > _MOST_SOURCES:
         raise FrameError("a damaged frame")
-    table = np.frombuffer(raw, "<i8", 6 * n_slices, _HEADER.size).reshape(n_slices, 6)
-    counts = table[:, 5]
-    if (counts < 0).any() or (counts > len(raw)).any() or (table[:, 0] < 0).any() or (table[:, 0] >= sources).any():
+    table = np.frombuffer(raw, "<i8", 6 * n_slices, _HEADER.size).reshape(n_slices, 6).tolist()
+    if any(not 0 <= count <= len(raw) or not 0 <= source < sources for source, *_, count in table):
         raise FrameError("a damaged frame")
-    n = int(counts.sum())
+    n = sum(count for *_, count in table)
     body = 24 * n + (n if flags & _NULLS else 0)
     if len(raw) < at + body or (not flags & _HEADERS and len(raw) != at + body):
         raise FrameError("a frame of the wrong length")
@@ -134,7 +133,7 @@ def _decode(raw: bytes | memoryview) -> Frame:
         raw, at, n, bool(flags & _NULLS), _decode_headers(bytes(raw[at + body :]), n) if flags & _HEADERS else None
     )
     slices, row = [], 0
-    for source, begin, position, clock, lagging, count in table.tolist():
+    for source, begin, position, clock, lagging, count in table:
         slices.append(Slice(source, begin, position, clock, bool(lagging), visits.slice(row, row + count)))
         row += count
     return Frame(sources, slices)

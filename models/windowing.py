@@ -43,13 +43,13 @@ def apply(sessions: Sessions, owner: Int64s, at: Int64s, before: Int64s, now: in
     observed = np.maximum(before, at)
     doubtful = is_late(at, observed)
     wave = _waves(owner, doubtful, each)
-    by_wave = np.argsort(wave, kind="stable")
-    cuts = np.flatnonzero(starts(wave[by_wave]))
+    waves = _parts(wave)
     last_wave = np.zeros(int(owner.max(initial=-1)) + 1, np.int64)
-    np.maximum.at(last_wave, owner, wave)
+    if len(waves) > 1:
+        np.maximum.at(last_wave, owner, wave)
     book = _Book(sessions, np.full(len(sessions), -1, np.int64))
     late = np.zeros(len(owner), np.bool_)
-    for number, visits in enumerate(np.split(by_wave, cuts[1:]) if len(cuts) else []):
+    for number, visits in enumerate(waves):
         some_late = visits[doubtful[visits]]
         if len(some_late):
             floor = np.full(len(last_wave), _ALL_VISIBLE)
@@ -58,7 +58,8 @@ def apply(sessions: Sessions, owner: Int64s, at: Int64s, before: Int64s, now: in
             late[some_late] = book.would_refuse(owner[some_late], at[some_late], observed[some_late])
             visits = visits[~late[visits]]
         book.enter(visits, owner[visits], at[visits])
-        book.retire(last_wave <= number)
+        if number + 1 < len(waves):
+            book.retire(last_wave <= number)
     alive, born = book.close()
     records = every_change(book.steps) if each else net_change(book.steps, alive, born)
     return Windowed(records, alive.take(visible(alive.end, np.full(len(alive), now))), late)
@@ -77,6 +78,14 @@ def _waves(owner: Int64s, doubtful: Bools, each: bool) -> Int64s:
     wave = np.empty(len(owner), np.int64)
     wave[order] = running_sum(whose, opens.astype(np.int64))
     return wave
+
+
+def _parts(wave: Int64s) -> list[Int64s]:
+    """The visits of each wave, in arrival order; no wave without any."""
+    if not wave.any():
+        return [np.arange(len(wave))] if len(wave) else []
+    by_wave = np.argsort(wave, kind="stable")
+    return np.split(by_wave, np.flatnonzero(starts(wave[by_wave]))[1:])
 
 
 class _Book:

@@ -33,7 +33,7 @@ _PLACE = re.compile(b"%[bd]")
 #: end and start of a session in its key
 _WINDOW = struct.Struct(">qq")
 #: up to so many rows are written one by one, which costs less than setting columns up
-FEW = 48
+FEW = 512
 
 
 @lru_cache(maxsize=20_000)
