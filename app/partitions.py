@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from aiokafka import AIOKafkaProducer
 
-from app.codecs.row import NO_HEADERS, Row
-from app.codecs.table import Rows
+from app.codecs.table import Rows, of_records
 from app.faults import faults
 from app.producing import is_fenced, last_offset, new_producer, send_rows
 from app.tables import StateTable
@@ -147,7 +147,7 @@ class Partition:
         sent = []
         for (topic, partition), some in rows.items():
             sent += await send_rows(self._producer, topic, partition, some)
-        changes: list[Row] = [(None, key, value, NO_HEADERS) for key, value in state.items()]
+        changes = of_records(state, time.time_ns() // 1_000_000)
         logged = await send_rows(self._producer, self._table.changelog, self.number, changes)
         offset = await last_offset(sent + logged)
         await faults.at("sent")

@@ -72,6 +72,17 @@ def chosen(texts: Sequence[bytes], index: Int64s) -> Cells:
     return Cells(table[index], used, np.arange(width) < used[:, None])
 
 
+def ragged(texts: Sequence[bytes]) -> Cells:
+    """Texts [n] of any length, one a row: n times the longest is what they take."""
+    length = np.fromiter(map(len, texts), np.int64, len(texts))
+    width = int(length.max(initial=0))
+    flat = np.frombuffer(b"".join([*texts, bytes(width)]), np.uint8)
+    octets = np.lib.stride_tricks.sliding_window_view(flat, width)[np.cumsum(length) - length]
+    if (length == width).all():
+        return Cells(octets, width)
+    return Cells(octets, length, np.arange(width) < length[:, None])
+
+
 def decimals(numbers: Int64s) -> Cells:
     """The decimal text of numbers [n]."""
     minus = numbers < 0

@@ -12,9 +12,10 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.codecs.table import Table, batches
+from app.codecs import table as tables
+from app.codecs.table import Table, batches, of_records
 from app.producing import PackedBatch
-from models.cells import Cells, big_endian, chosen, close_up, decimals, literal, split, sum_of, varints
+from models.cells import Cells, big_endian, chosen, close_up, decimals, literal, ragged, split, sum_of, varints
 from tests.kafka_batches import varint
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
@@ -110,6 +111,31 @@ def columns(draw: st.DrawFn) -> tuple[list[Cells], list[bytes]]:
         pieces.append(piece)
         rows = [a + b for a, b in zip(rows, said, strict=True)]
     return pieces, rows
+
+
+@given(st.lists(st.binary(max_size=9), max_size=30))
+def test_ragged_is_each_text(some):
+    """Empty ones too."""
+    assert texts(ragged(some)) == some
+
+
+@given(st.dictionaries(st.binary(max_size=5), st.binary(min_size=1, max_size=40), min_size=1, max_size=30))
+def test_records_are_the_same_rows_one_by_one_and_in_columns(records):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "SPARSE", 1000)
+        patch.setattr(tables, "FEW", 0)
+        in_columns = of_records(records, 7)
+        assert isinstance(in_columns, Table)
+        patch.setattr(tables, "FEW", 30)
+        one_by_one = of_records(records, 7)
+        assert isinstance(one_by_one, list)
+    assert list(in_columns) == one_by_one == [(7, key, record, []) for key, record in records.items()]
+
+
+def test_one_long_record_does_not_make_every_row_as_long():
+    records = {b"%d" % i: b"short" for i in range(tables.FEW + 1)}
+    assert isinstance(of_records(records, 7), Table)
+    assert isinstance(of_records({**records, b"long": bytes(10_000)}, 7), list)
 
 
 @given(columns(), st.data())

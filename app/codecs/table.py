@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from app.codecs.row import NO_HEADERS, Row
-from models.cells import Cells, close_up, literal, split, sum_of, varints
+from models.cells import Cells, close_up, literal, ragged, split, sum_of, varints
 from models.chunk import Headers
 from models.rules import Bools, Int64s
+
+#: up to so many records are written one by one, which costs less than setting columns up
+FEW = 512
+#: how much room columns may take, as a multiple of what is in it
+SPARSE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,17 @@ class Batch:
 
 #: rows of one target, in columns or one by one
 Rows: TypeAlias = "Sequence[Row] | Table"
+
+
+def of_records(records: Mapping[bytes, bytes], at: int) -> Rows:
+    """Records by their keys as rows of one time, `at` [ms]."""
+    if len(records) > FEW:
+        size = [len(record) for record in records.values()]
+        # one record much longer than the others would make as much room in every row
+        if max(size) * len(size) <= SPARSE * sum(size):
+            times = np.full(len(size), at, np.int64)
+            return Table(times, (ragged(list(records)),), (ragged(list(records.values())),))
+    return [(at, key, record, NO_HEADERS) for key, record in records.items()]
 
 
 def batches(table: Table, most: int) -> Iterator[Batch]:
