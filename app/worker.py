@@ -23,6 +23,9 @@ class Worker(faust.worker.Worker):
     def execute_from_commandline(self) -> NoReturn:
         """Run until stopped; exit code 1 if it cannot start or had to give up."""
         app: Any = self.app
+        # from `-l warn` on Faust turns a spinner for every line that any library would log for debugging, and has
+        # them all written for that: a fourteenth of the time
+        self.spinner = None
         try:
             faults.arm(os.environ)
             settings = replace(app.settings, web_bind=app.conf.web_bind, web_port=app.conf.web_port)
