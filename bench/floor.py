@@ -45,6 +45,9 @@ async def run(settings: Settings) -> None:
             async with producer.transaction():
                 for tp, records in fetched.items():
                     await _answer(producer, names.prediction, decoder, tp, records)
+                # a broker that is told of more of a transaction just while it looks whether a row belongs to it
+                # refuses the row, and aiokafka tries again after 100 ms
+                await producer.flush()
                 ends = {tp: records[-1].offset + 1 for tp, records in fetched.items()}
                 await producer.send_offsets_to_transaction(ends, group)
 
