@@ -99,10 +99,10 @@ class Place:
     def names(self) -> Names:
         return Names.of(self.settings)
 
-    def worker(self, number: int = 1, *, forked: bool = False, **variables: str) -> Worker:
+    def worker(self, number: int = 1, *, forked: bool = True, **variables: str) -> Worker:
         """A worker, not started; each number has its own state and log, which the next one of that number finds.
 
-        forked: start it from a process that has imported the app already (nursery.py).
+        forked: start it from a process that has imported the app already (nursery.py); False: as a user would.
         """
         own = {"RISK_DATADIR": str(self.state(number))}
         kind = ForkedWorker if forked else Worker

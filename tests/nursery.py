@@ -1,7 +1,7 @@
 """Workers forked from a process that has imported the app already: a test that needs fifty of them can afford it.
 
 What runs is the program itself (Faust's command line with `-A app worker`), only its imports are not
-done again; tests/test_worker*.py start it the plain way.
+done again; tests/test_worker.py starts it the plain way, and so do demo, smoke, chaos and bench in their tests.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def recorded(mode: str) -> list[tuple[bytes | None, bytes | None]]:
 
 def wrong(place: live.Place, visits: list[tuple[int, int]], events: int) -> list[str]:
     """What differs in the topics of a worker from a recount of the visits, after so many records."""
-    with place.worker(forked=True) as worker:
+    with place.worker() as worker:
         worker.wait_idle(timeout=PATIENCE_S, events=events)
     return differences(recount(visits), place.outputs(), scored=False)
 

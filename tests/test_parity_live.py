@@ -141,7 +141,7 @@ def play(
     # the same records on both sides: the time of sending would differ
     its = [(1_381_104_000_000, *row_of(record, {})[1:]) for record in said.predictions]
     now = int(part * len(mine))
-    with place.worker(forked=True) as worker:
+    with place.worker() as worker:
         worker.wait(lambda stats: stats["problem"] is None, timeout=PATIENCE_S)
         place.send(place.names.source, mine[:now])
         place.send(place.names.prediction, its)
@@ -489,7 +489,7 @@ def test_the_apps_lag_explains_and_is_waited_for(all_played):
     process = start(place.variables, "--live", "--against", prefix, "--wait", "40")
     assert process.stderr is not None
     assert "until both sides have no lag" in process.stderr.readline()
-    with place.worker(forked=True):
+    with place.worker():
         done = finish(process)
     assert done.code == 0, done.out
     assert any(line.startswith("  here   0 records behind") for line in done.out)

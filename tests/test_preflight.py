@@ -211,7 +211,7 @@ def test_a_log_in_another_unit_is_said(place):
     """RISK_TIME_UNIT=ms for a log in seconds is no error, for it may be one; a warning says what to set."""
     schema = place.make_source()
     place.send(place.names.source, [live.visit(schema, 7, live.START // 1000)])
-    with place.worker(forked=True) as worker:
+    with place.worker() as worker:
         worker.wait_idle(timeout=live.PATIENCE_S, events=1)
         assert worker.stats()["counts"]["suspicious_unit"] == 1
         worker.stop()

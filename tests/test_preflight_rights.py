@@ -133,7 +133,7 @@ def test_what_is_not_needed_may_be_denied(guarded, tmp_path):
     """Without scoring nothing is written to the predictions; and asking changes nothing for a worker that runs."""
     place = Place.new(guarded, tmp_path, RISK_MODEL="none")
     denied(place, (TOPIC, place.names.prediction, WRITE), (TOPIC, place.names.source, WRITE))
-    with place.worker(forked=True) as worker:
+    with place.worker() as worker:
         worker.wait(lambda stats: stats["problem"] is None, timeout=PATIENCE_S)
         live.run(preflight(build(place.settings).pipeline))
         # the one that runs is still the owner of its transactions

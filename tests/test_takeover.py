@@ -37,15 +37,15 @@ def test_one_of_two_is_killed_and_the_other_takes_over_in_time(place: Place, tmp
     course = replayed(place, months(students=400, sessions=6_000), PARTITIONS)
     session_s = Settings().session_timeout_s
     own, took = {**SMALL, "RISK_SESSION_TIMEOUT": f"{session_s:g}"}, list[float]()
-    with place.worker(2, forked=True, **own) as survivor:
+    with place.worker(2, **own) as survivor:
         while len(took) < 3 and not any(s <= session_s + TAKEOVER_S for s in took):
-            with place.worker(1, forked=True, **own) as doomed:
+            with place.worker(1, **own) as doomed:
                 took.append(taken_over(place, doomed, survivor))
             working(survivor)
             assert len((survivor.stats() or {"lag": ()})["lag"]) == ALL
         assert min(took) <= session_s + TAKEOVER_S, took
         assert survivor.stop() == 0
-    with place.worker(2, forked=True, **LARGE) as worker:
+    with place.worker(2, **LARGE) as worker:
         worker.wait_idle(timeout=live.PATIENCE_S)
         assert worker.stop() == 0, worker.tail()
     assert course.wrong(place) == []

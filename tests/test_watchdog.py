@@ -89,7 +89,7 @@ def stuck(cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory) 
         place = live.Place.new(cluster, tmp_path_factory.mktemp("stuck"), RISK_BATCH_ROWS="100")
         schema = place.make_source()
         place.send(place.names.source, [live.visit(schema, n, live.START + n * 1000) for n in range(300)])
-        with place.worker(forked=True, RISK_STALL_TIMEOUT=str(STALL_S), **{VARIABLE: fault}) as worker:
+        with place.worker(RISK_STALL_TIMEOUT=str(STALL_S), **{VARIABLE: fault}) as worker:
             code = worker.process.wait(2 * live.PATIENCE_S)
         last = worker.tail(1).replace(place.names.source, "{source}")
         return f"{code} {last}"
@@ -113,7 +113,7 @@ def test_a_spare_worker_waits_for_as_long_as_it_takes(place: live.Place) -> None
     place.send(place.names.source, [live.visit(schema, n, live.START + n * 1000) for n in range(300)])
     settings = {"RISK_STALL_TIMEOUT": "5"}
     with ExitStack() as running:
-        workers = [running.enter_context(place.worker(n, forked=True, **settings)) for n in range(1, 6)]
+        workers = [running.enter_context(place.worker(n, **settings)) for n in range(1, 6)]
         for worker in workers:
             worker.wait(lambda stats: stats["problem"] is None, timeout=live.PATIENCE_S)
         spare = [w for w in workers if not (w.stats() or {}).get("lag")]

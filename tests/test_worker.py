@@ -18,7 +18,7 @@ def test_months_over_four_partitions_are_exact(place: live.Place, course: live.C
     """A backlog over several partitions gives exactly the sessions of the time-ordered log, with few tombstones."""
     assert len(course.rows) > 200_000
     at = reading(place, course)
-    with at.worker() as worker:
+    with at.worker(forked=False) as worker:
         stats = worker.wait_idle(timeout=live.PATIENCE_S, events=len(course.rows))
     assert stats["counts"]["visits"] == len(course.rows)
     assert "late" not in stats["counts"]

@@ -83,15 +83,15 @@ def progress(worker: Worker, visits: int) -> dict[str, Any]:
 
 def finish(at: Place) -> None:
     """A last worker, in large steps to the end of the log."""
-    with at.worker(RISK_BATCH_ROWS="40000", forked=True) as worker:
+    with at.worker(RISK_BATCH_ROWS="40000") as worker:
         worker.wait_idle(timeout=LONG_S)
         assert worker.stop() == 0, worker.tail()
 
 
 def one_of_two_dies(at: Place, dies: int) -> None:
-    with at.worker(1, forked=True) as first:
+    with at.worker(1) as first:
         progress(first, 1_500)
-        with at.worker(2, forked=True) as second:
+        with at.worker(2) as second:
             progress(second, 1_500)
             doomed, survivor = (first, second) if dies == 1 else (second, first)
             survivor.wait(lambda stats: len(stats["lag"]) < PARTITIONS, timeout=LONG_S)
@@ -119,9 +119,9 @@ def the_second_of_two_killed(at: Place) -> None:
 @scenario
 def suspended_while_another_takes_over(at: Place) -> None:
     """A worker that sleeps through its own replacement is fenced when it wakes, and joins in again."""
-    with at.worker(1, forked=True) as first:
+    with at.worker(1) as first:
         progress(first, 1_500)
-        with at.worker(2, forked=True) as second:
+        with at.worker(2) as second:
             progress(second, 1_000)
             first.process.send_signal(signal.SIGSTOP)
             taken = second.wait(lambda stats: len(stats["lag"]) == PARTITIONS, timeout=LONG_S)
@@ -137,7 +137,7 @@ def killed_and_its_state_kept(at: Place) -> None:
     """kill -9 anywhere in a backlog; the next worker finds the RocksDB as it was."""
     draw = random.Random(3)
     for _ in range(4):
-        with at.worker(forked=True) as worker:
+        with at.worker() as worker:
             progress(worker, draw.randrange(1, 6_000))
             assert worker.kill() == -signal.SIGKILL
     finish(at)
@@ -148,7 +148,7 @@ def killed_and_its_state_wiped(at: Place) -> None:
     """kill -9 anywhere in a backlog; the next worker has nothing but the changelog."""
     draw = random.Random(5)
     for _ in range(4):
-        with at.worker(forked=True) as worker:
+        with at.worker() as worker:
             progress(worker, draw.randrange(1, 6_000))
             worker.kill()
         shutil.rmtree(at.state())
@@ -159,11 +159,11 @@ def killed_and_its_state_wiped(at: Place) -> None:
 def killed_while_it_takes_over(at: Place) -> None:
     """kill -9 at any step of a start, with transactions left open by the one before."""
     for step in (b"Joined group", b"taking over partitions", b"Highwater for active", b"Seek stream partitions"):
-        with at.worker(forked=True) as worker:
+        with at.worker() as worker:
             progress(worker, 3_000)
             worker.kill()
         said = len(worker.log.read_bytes())
-        with at.worker(forked=True) as again:
+        with at.worker() as again:
             until(lambda log=again.log, said=said: log.read_bytes()[said:], lambda text, step=step: step in text)
             again.kill()
     finish(at)
@@ -174,7 +174,7 @@ def asked_to_stop(at: Place) -> None:
     """SIGTERM anywhere in a backlog ends a worker within 10 s with exit code 0."""
     draw = random.Random(4)
     for _ in range(3):
-        with at.worker(forked=True) as worker:
+        with at.worker() as worker:
             progress(worker, draw.randrange(1, 6_000))
             began = time.monotonic()
             assert worker.stop() == 0, worker.tail()
@@ -186,7 +186,7 @@ def asked_to_stop(at: Place) -> None:
 def asked_to_stop_while_it_takes_over(at: Place) -> None:
     """SIGTERM at any step of a start ends a worker within 10 s with exit code 0."""
     for step in (b"Joined group", b"taking over partitions", b"Highwater for active", b"Seek stream partitions"):
-        with at.worker(forked=True) as worker:
+        with at.worker() as worker:
             until(
                 lambda log=worker.log: log.exists() and log.read_bytes(), lambda text, step=step: text and step in text
             )
@@ -204,15 +204,15 @@ def a_second_worker_ten_seconds_later(at: Place) -> None:
     State is where its visits are read, and a copy of it where it may have to be taken over.
     """
     small = {"RISK_BATCH_ROWS": "40"}  # so that there is a backlog for both of them
-    with at.worker(1, forked=True, **small) as first:
+    with at.worker(1, **small) as first:
         first.wait(lambda stats: applied(stats) > 0, timeout=LONG_S)
         time.sleep(10)
         assert behind(stats_of(first)) > 0, "the backlog was over too soon"
-        with at.worker(2, forked=True, **small) as second:
+        with at.worker(2, **small) as second:
             progress(second, 100)
             until(lambda: [owned(first), owned(second)], shared_out, timeout=LONG_S)
     large = {"RISK_BATCH_ROWS": "40000"}
-    with at.worker(1, forked=True, **large) as first, at.worker(2, forked=True, **large) as second:
+    with at.worker(1, **large) as first, at.worker(2, **large) as second:
         for worker in (first, second):
             worker.wait_idle(timeout=LONG_S)
         time.sleep(2)  # a copy is behind by a fetch
@@ -242,7 +242,7 @@ def killed_at(point: str, at: Place) -> None:
     draw = random.Random(point)
     for wiped in (False, True, False):
         count = 1 if point == "owned" else draw.randrange(1, 30)
-        with at.worker(forked=True, **{VARIABLE: f"kill@{point}:{count}"}) as worker:
+        with at.worker(**{VARIABLE: f"kill@{point}:{count}"}) as worker:
             assert worker.process.wait(LONG_S) == -signal.SIGKILL, worker.tail()
         if wiped:
             shutil.rmtree(at.state())
@@ -256,9 +256,9 @@ for point in POINTS:
 @scenario
 def suspended_between_sending_and_committing(at: Place) -> None:
     """A worker that sleeps with its rows sent is fenced before it can commit them."""
-    with at.worker(1, forked=True, **{VARIABLE: "stop@sent:20"}) as first:
+    with at.worker(1, **{VARIABLE: "stop@sent:20"}) as first:
         stopped(first)
-        with at.worker(2, forked=True) as second:
+        with at.worker(2) as second:
             progress(second, 1_000)
             first.process.send_signal(signal.SIGCONT)
             second.wait_idle(timeout=LONG_S)

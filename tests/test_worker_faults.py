@@ -95,7 +95,7 @@ def scenario(play: Scenario) -> Scenario:
 
 def finish(place: Place, number: int = 1) -> None:
     """A last worker, in large steps to the end of the log."""
-    with place.worker(number, forked=True, **LARGE) as worker:
+    with place.worker(number, **LARGE) as worker:
         worker.wait_idle(timeout=PATIENCE_S)
         assert worker.stop() == 0, worker.tail()
 
@@ -132,7 +132,7 @@ def the_broker_is_killed_in_mid_stream(at: Place) -> None:
         assert not fleet.gave_up or away_s > SOON_S, fleet.gave_up
     finally:
         fleet.end()
-    with at.worker(forked=True, **LARGE, RISK_STALL_TIMEOUT=str(STALL_S)) as worker:
+    with at.worker(**LARGE, RISK_STALL_TIMEOUT=str(STALL_S)) as worker:
         worker.wait_idle(timeout=PATIENCE_S)
         stack.kill("kafka", at.servers.directory)
         until(lambda: worker.running, lambda running: not running)
@@ -147,7 +147,7 @@ def the_changelog_is_compacted_under_a_running_worker(at: Place) -> None:
     """Records go while others are written; whoever reads what is left, after any number of kills, has all of it."""
     at.declare(topics.Topic(at.names.students_changelog, PARTITIONS, COMPACTED))
     for _ in range(2):
-        with at.worker(forked=True, **SMALL) as worker:
+        with at.worker(**SMALL) as worker:
             working(worker, 500)
             here = offsets(at)
             until(lambda here=here: len(offsets(at) & here) / len(here), lambda left: left < 0.5)
@@ -178,7 +178,7 @@ def offsets(place: Place) -> set[tuple[int, int]]:
 def a_damaged_disk_is_rebuilt(at: Place) -> None:
     """Whatever is spoilt after a kill: said in the log, a start or two, and everything is as if nothing had been."""
     for visits in (3_000, 500):  # the second start turns the write-ahead log into a table file
-        with at.worker(forked=True, **SMALL) as worker:
+        with at.worker(**SMALL) as worker:
             working(worker, visits)
             worker.kill()
     (no_current, gone, rubbish, anything) = databases(at)

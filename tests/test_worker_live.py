@@ -31,7 +31,7 @@ def last_total(place: Place) -> dict[str, int]:
 def test_a_single_event_comes_out_at_once_and_a_restart_writes_nothing_again(place):
     """One event alone is a batch of one; a worker that comes back to a log it has read adds no row."""
     schema = place.make_source(2)
-    with place.worker() as worker:
+    with place.worker(forked=False) as worker:
         worker.wait(ready, timeout=PATIENCE_S)
         for i in range(3):
             place.send(place.names.source, [visit(schema, 7, NOW + i * MINUTE)], i % 2)

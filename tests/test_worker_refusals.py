@@ -31,7 +31,7 @@ def told(place: Place) -> int:
 
 def run_until(place: Place, activities: int) -> None:
     """A worker that counts what is there, and stops."""
-    with place.worker(forked=True) as worker:
+    with place.worker() as worker:
         worker.wait_idle(timeout=PATIENCE_S)
         live.until(lambda: told(place), lambda n: n == activities)
         assert worker.stop() == 0
@@ -68,7 +68,7 @@ def test_a_frame_of_a_newer_version_ends_the_worker(place):
     place.send(place.names.visits, [row(raw + zlib.crc32(raw).to_bytes(4, "little"), None)])
     for _ in range(2):
         says = ("NewerFrame", f"topic {place.names.visits} partition 0 offset", "version 3", "upgrade every worker")
-        gives_up(place.worker(forked=True), *says)
+        gives_up(place.worker(), *says)
     assert place.read(place.names.dead_letters) == []
 
 
@@ -83,7 +83,7 @@ def test_a_state_record_that_cannot_be_read_ends_the_worker_and_is_read_anew_fro
     keys_of(place, b"7", sound[:-1] + b"\1" if damaged else newer)
     place.send(place.names.source, [visit(schema, 7, NOW + MINUTE)])
     says = ("checksum", "delete RISK_DATADIR") if damaged else ("NewerState", "run the version that wrote it")
-    gives_up(place.worker(forked=True), "table students (topic", "partition 0 key 7", *says)
+    gives_up(place.worker(), "table students (topic", "partition 0 key 7", *says)
     assert told(place) == 1
     shutil.rmtree(place.state())
     run_until(place, 2)
@@ -97,7 +97,7 @@ def test_a_damaged_changelog_ends_the_worker(place):
     place.send(place.names.students_changelog, [row(b"\2" + bytes(39), fronts.KEY)])
     shutil.rmtree(place.state())
     place.send(place.names.source, [visit(schema, 7, NOW + MINUTE)])
-    gives_up(place.worker(forked=True), "table students", "key front", "damaged", "another RISK_APP_ID")
+    gives_up(place.worker(), "table students", "key front", "damaged", "another RISK_APP_ID")
 
 
 def test_what_an_older_version_left_is_read_on(place):
@@ -123,7 +123,7 @@ def test_what_an_older_version_left_is_read_on(place):
 def test_a_running_worker_says_what_it_lost(place):
     """Something that is no frame is kept, said and stepped over."""
     schema = place.make_source()
-    with place.worker(forked=True) as worker:
+    with place.worker() as worker:
         worker.wait(lambda stats: stats["problem"] is None, timeout=PATIENCE_S)
         for i in range(4):
             place.send(place.names.source, [visit(schema, 7, NOW + i * MINUTE)])

@@ -91,7 +91,7 @@ def test_a_worker_that_ends_while_it_waits_loses_nothing(own, tmp_path):
     place = Place.new(own, tmp_path)
     known = place.make_source()
     for end in ("stop", "kill"):
-        with place.worker(forked=True) as worker:
+        with place.worker() as worker:
             worker.wait_idle(timeout=PATIENCE_S)
             before = sum(totals(place).values())
             new = place.register(wider(end))
@@ -101,7 +101,7 @@ def test_a_worker_that_ends_while_it_waits_loses_nothing(own, tmp_path):
             getattr(worker, end)()
             assert sum(totals(place).values()) == before
         stack.restart("registry", own.directory)
-    with place.worker(forked=True) as worker:
+    with place.worker() as worker:
         worker.wait_idle(timeout=PATIENCE_S)
         live.until(lambda: totals(place), lambda n: n == {7: 2, 9: 2})
     assert place.read(place.names.dead_letters) == []
