@@ -146,23 +146,24 @@ class Pipeline:
     async def _arrivals(self, deliveries: AsyncIterable[Delivery], students: _Current) -> AsyncIterator[Arrived]:
         frames: list[Frame] = []
         chunks: list[Chunk] = []
-        last: Delivery | None = None
+        waiting, whose = 0, (-1, -1)
         async for d in deliveries:
-            if last is not None and (last.generation, last.chunk.partition) != (d.generation, d.chunk.partition):
-                frames, chunks = [], []  # from before a rebalance: whoever owns them now reads them again
-            last = d
+            if whose != (d.generation, d.chunk.partition):
+                # from before a rebalance: whoever owns them now reads them again
+                frames, chunks, waiting, whose = [], [], 0, (d.generation, d.chunk.partition)
             for frame in await self._frames(d.chunk):
-                if frames and sum(map(len, frames)) + len(frame) > self.settings.batch_rows:
+                if frames and waiting + len(frame) > self.settings.batch_rows:
                     if students.turn_to(d.chunk.partition):
                         yield Arrived(frames, chunks)
-                    frames, chunks = [], []
+                    frames, chunks, waiting = [], [], 0
                 frames.append(frame)
+                waiting += len(frame)
             chunks.append(d.chunk)
-            if d.more and sum(map(len, frames)) < self.settings.batch_rows:
+            if d.more and waiting < self.settings.batch_rows:
                 continue
             if students.turn_to(d.chunk.partition):
                 yield Arrived(frames, chunks)
-            frames, chunks = [], []
+            frames, chunks, waiting = [], [], 0
 
     async def _frames(self, chunk: Chunk) -> list[Frame]:
         frames, letters = [], []

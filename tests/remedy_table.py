@@ -170,12 +170,20 @@ REMEDIES = (
         "what-an-older-generation-left-waiting-is-dropped",
         ("joins", "suspended"),
         "app/pipeline.py",
-        "frames, chunks = [], []  # from before a rebalance",
-        "pass  # from before a rebalance",
+        "frames, chunks, waiting, whose = [], [], 0, (d.generation, d.chunk.partition)",
+        "whose = (d.generation, d.chunk.partition)",
         (
             "tests/test_arrivals.py::test_what_an_older_generation_left_waiting_is_dropped",
             "tests/test_arrivals.py::test_frames_of_a_partition_that_moved_on_are_not_flushed_with_another_generations",
         ),
+    ),
+    Remedy(
+        "predictions-of-an-older-generation-are-dropped",
+        ("joins", "suspended"),
+        "app/pipeline.py",
+        "generation, chunks = d.generation, []  # from before a rebalance",
+        "generation = d.generation  # from before a rebalance",
+        ("tests/test_pipeline.py::test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_pause",),
     ),
     Remedy(
         "no-alarm-twice",
