@@ -30,8 +30,17 @@ SLOW = (
     "test_bench",
     "test_cdc",
     "test_demo",
-    "test_parity_live",
+    "test_preflight",
+    "test_worker_refusals",
+    "test_worker_live",
     "test_search_panels",
+    "test_parity_live",
+    "test_worker_golden",
+    "test_watchdog",
+    "test_worker_registry",
+    "test_stack",
+    "test_compose",
+    "test_replay",
 )
 
 
