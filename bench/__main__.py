@@ -53,7 +53,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     number("--warm-up", type=_at_least(0), default=8, metavar="SECONDS", help="of live load before that")
     number("--rate", type=_at_least(1), default=1_000, help="live events a second")
     number("--save", action="store_true", help="write docs/bench.json and docs/bench.png")
-    number("--growth", action="store_true", help="measure growth instead: 1, 3, 10 million events; half an hour")
+    number("--growth", action="store_true", help="measure growth instead: 1, 3, 10 million events; some ten minutes")
     return parser.parse_args(given)
 
 
