@@ -47,7 +47,8 @@ class Round:
 async def repartition(fetches: AsyncIterable[Fetched], sources: int, max_rows: int) -> AsyncIterator[Round]:
     """Align the source partitions and route their visits.
 
-    sources: partitions of the source topic, and of the visits topic; max_rows: visits in one frame.
+    sources: partitions of the source topic, and of the visits topic; max_rows: visits in one frame,
+    and what has arrived beyond which nothing more is waited for.
     A fetch of another generation begins anew: what is held belongs to an assignment that is gone,
     and is fetched again by whoever owns it now. What has arrived of several partitions goes in one round.
     """

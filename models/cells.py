@@ -61,15 +61,7 @@ def big_endian(*columns: Int64s) -> Cells:
 
 def chosen(texts: Sequence[bytes], index: Int64s) -> Cells:
     """The text that `index` [n] points to."""
-    length = np.array([len(text) for text in texts], np.int64)
-    width = int(length.max(initial=0))
-    table = np.zeros((len(texts), width), np.uint8)
-    for row, text in zip(table, texts, strict=True):
-        row[: len(text)] = np.frombuffer(text, np.uint8)
-    if (length == width).all():
-        return Cells(table[index], width)
-    used = length[index]
-    return Cells(table[index], used, np.arange(width) < used[:, None])
+    return ragged(texts).take(index)
 
 
 def ragged(texts: Sequence[bytes]) -> Cells:

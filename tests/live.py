@@ -68,6 +68,13 @@ def working(worker: Worker, visits: int = 1) -> dict[str, Any]:
     return stats
 
 
+def finish(place: Place, number: int = 1, *, timeout: float = PATIENCE_S) -> None:
+    """A last worker, in large steps to the end of the log."""
+    with place.worker(number, RISK_BATCH_ROWS="40000") as worker:
+        worker.wait_idle(timeout=timeout)
+        assert worker.stop() == 0, worker.tail()
+
+
 @dataclass(frozen=True)
 class Place:
     """One test's own names, directory and worker settings on servers it shares with others."""

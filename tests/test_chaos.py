@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 #: one whose first eleven deeds have all kinds, and five kills among the first six
 SEED = 1915
 #: shorter than the default, so that deeds which must wait for it leave time for others; the default is measured in
-#: test_worker_faults.py [s]
+#: test_takeover.py [s]
 SESSION_S = 3
 #: how long after that another worker may take over, where the machine does other things [s]
 PATIENT_S = 30
@@ -40,7 +40,7 @@ LONG_S = 600.0
 def test_three_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
     """Workers killed at all points, wiped, suspended, joined; servers killed, disks spoilt: nothing lost or doubled."""
     options = ("--minutes", "3", "--seed", str(SEED), "--session-timeout", str(SESSION_S), "--keep", str(tmp_path))
-    # other tests run beside this one: how soon a dead worker is replaced, test_worker_faults measures
+    # other tests run beside this one: how soon a dead worker is replaced, test_takeover.py measures
     options += ("--takeover", str(PATIENT_S))
     done = subprocess.run(
         [sys.executable, "-m", "faust", "-A", "app", "chaos", *options],

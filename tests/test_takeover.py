@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -17,7 +16,7 @@ from app.trial.chaos.deeds import TAKEOVER_S
 from app.trial.workers import Worker
 from models.murmur2 import partitions_of
 from tests import live
-from tests.live import Place, months, replayed, until, working
+from tests.live import Place, finish, months, replayed, until, working
 
 pytestmark = [pytest.mark.broker, pytest.mark.alone]
 
@@ -26,10 +25,10 @@ PARTITIONS = 4
 #: of log, visits and predictions
 ALL = PARTITIONS + PARTITIONS + 1
 #: visits in a flush: the backlog lasts
-SMALL, LARGE = {"RISK_BATCH_ROWS": "60"}, {"RISK_BATCH_ROWS": "40000"}
+SMALL = {"RISK_BATCH_ROWS": "60"}
 
 
-def test_one_of_two_is_killed_and_the_other_takes_over_in_time(place: Place, tmp_path: Path) -> None:
+def test_one_of_two_is_killed_and_the_other_takes_over_in_time(place: Place) -> None:
     """With the default session time-out: from SIGKILL to the next committed row of one of its students.
 
     The best of three, for even the broker may be slow; what comes of the log is exact.
@@ -45,9 +44,7 @@ def test_one_of_two_is_killed_and_the_other_takes_over_in_time(place: Place, tmp
             assert len((survivor.stats() or {"lag": ()})["lag"]) == ALL
         assert min(took) <= session_s + TAKEOVER_S, took
         assert survivor.stop() == 0
-    with place.worker(2, **LARGE) as worker:
-        worker.wait_idle(timeout=live.PATIENCE_S)
-        assert worker.stop() == 0, worker.tail()
+    finish(place, 2)
     assert course.wrong(place) == []
 
 

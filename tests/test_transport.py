@@ -63,6 +63,13 @@ class Consumer:
     async def _seek(self, tp: TP, offset: int) -> None:
         self.sought.append((tp, offset))
 
+    async def flow(self) -> None:
+        """It has sought, the agents have been told, and what is fetched is to be handed on."""
+        await self.made.perform_seek()
+        self.made._statuses = []
+        self.made.resume_partitions({LOG})
+        self.made.resume_flow()
+
     async def fetch(self, patch: pytest.MonkeyPatch, *chunks: Chunk | list[Chunk]) -> list[tuple[int, int]]:
         """Have the consumer's thread give `chunks`, a fetch each; what of the log was handed on: start, position."""
         fetches = [one if isinstance(one, list) else [one] for one in chunks]
@@ -162,9 +169,7 @@ async def test_the_next_fetch_is_made_while_chunks_are_waited_for(
     consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An agent whose queue is full must not keep the consumer's thread from its work."""
-    await consumer.made.perform_seek()
-    consumer.made.resume_partitions({LOG})
-    consumer.made.resume_flow()
+    await consumer.flow()
     room, asked = asyncio.Event(), 0
     monkeypatch.setattr(consumer.made, "_has_room", lambda tp: False)
 
@@ -181,7 +186,6 @@ async def test_the_next_fetch_is_made_while_chunks_are_waited_for(
     monkeypatch.setattr(consumer.made, "callback", hand)
     fetcher = SimpleNamespace(should_stop=False)
     draining = asyncio.ensure_future(consumer.made._drain_messages(fetcher))
-    consumer.made._statuses = []
     await asyncio.sleep(0.01)
     assert (asked, consumer.handed) == (2, [])
     fetcher.should_stop = True
@@ -195,9 +199,7 @@ async def test_what_waits_for_room_is_dropped_when_flow_is_suspended(
     consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rebalance must not wait for an agent whose queue is full."""
-    await consumer.made.perform_seek()
-    consumer.made.resume_partitions({LOG})
-    consumer.made.resume_flow()
+    await consumer.flow()
     monkeypatch.setattr(consumer.made, "_has_room", lambda tp: False)
     monkeypatch.setattr(consumer.made, "callback", lambda message: asyncio.Event().wait())
     generation = consumer.app.consumer_generation_id
@@ -212,10 +214,7 @@ async def test_after_a_hole_nothing_is_fetched_before_the_seek(
     consumer: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was under way already would stand behind the hole again, and have it sought again, and so on."""
-    await consumer.made.perform_seek()
-    consumer.made._statuses = []
-    consumer.made.resume_partitions({LOG})
-    consumer.made.resume_flow()
+    await consumer.flow()
     asked: list[int] = []
 
     async def chunks(*_: object) -> Sequence[Chunk]:

@@ -23,7 +23,7 @@ import stack
 from app.faults import POINTS, VARIABLE
 from app.trial.chaos import verdict
 from app.trial.workers import Worker
-from tests.live import PATIENCE_S, Place, months, replayed, until
+from tests.live import PATIENCE_S, Place, finish, months, replayed, until
 
 pytestmark = pytest.mark.broker
 
@@ -81,13 +81,6 @@ def progress(worker: Worker, visits: int) -> dict[str, Any]:
     return stats
 
 
-def finish(at: Place) -> None:
-    """A last worker, in large steps to the end of the log."""
-    with at.worker(RISK_BATCH_ROWS="40000") as worker:
-        worker.wait_idle(timeout=LONG_S)
-        assert worker.stop() == 0, worker.tail()
-
-
 def one_of_two_dies(at: Place, dies: int) -> None:
     with at.worker(1) as first:
         progress(first, 1_500)
@@ -140,7 +133,7 @@ def killed_and_its_state_kept(at: Place) -> None:
         with at.worker() as worker:
             progress(worker, draw.randrange(1, 6_000))
             assert worker.kill() == -signal.SIGKILL
-    finish(at)
+    finish(at, timeout=LONG_S)
 
 
 @scenario
@@ -152,7 +145,7 @@ def killed_and_its_state_wiped(at: Place) -> None:
             progress(worker, draw.randrange(1, 6_000))
             worker.kill()
         shutil.rmtree(at.state())
-    finish(at)
+    finish(at, timeout=LONG_S)
 
 
 @scenario
@@ -166,7 +159,7 @@ def killed_while_it_takes_over(at: Place) -> None:
         with at.worker() as again:
             until(lambda log=again.log, said=said: log.read_bytes()[said:], lambda text, step=step: step in text)
             again.kill()
-    finish(at)
+    finish(at, timeout=LONG_S)
 
 
 @scenario
@@ -179,7 +172,7 @@ def asked_to_stop(at: Place) -> None:
             began = time.monotonic()
             assert worker.stop() == 0, worker.tail()
             assert time.monotonic() - began < 10
-    finish(at)
+    finish(at, timeout=LONG_S)
 
 
 @scenario
@@ -194,7 +187,7 @@ def asked_to_stop_while_it_takes_over(at: Place) -> None:
             assert worker.stop() == 0, worker.tail()
             assert time.monotonic() - began < 10
         worker.log.unlink()
-    finish(at)
+    finish(at, timeout=LONG_S)
 
 
 @scenario
@@ -246,7 +239,7 @@ def killed_at(point: str, at: Place) -> None:
             assert worker.process.wait(LONG_S) == -signal.SIGKILL, worker.tail()
         if wiped:
             shutil.rmtree(at.state())
-    finish(at)
+    finish(at, timeout=LONG_S)
 
 
 for point in POINTS:

@@ -28,7 +28,7 @@ from app.trial.chaos.fleet import Fleet
 from app.trial.chaos.run import COMPACTED
 from app.trial.workers import is_idle
 from tests import live
-from tests.live import PATIENCE_S, Place, months, replayed, until, working
+from tests.live import PATIENCE_S, Place, finish, months, replayed, until, working
 
 pytestmark = pytest.mark.broker
 
@@ -91,13 +91,6 @@ def scenario(play: Scenario) -> Scenario:
     """Have this played by the test below; its docstring is the law."""
     SCENARIOS[play.__name__] = play
     return play
-
-
-def finish(place: Place, number: int = 1) -> None:
-    """A last worker, in large steps to the end of the log."""
-    with place.worker(number, **LARGE) as worker:
-        worker.wait_idle(timeout=PATIENCE_S)
-        assert worker.stop() == 0, worker.tail()
 
 
 def supervised(fleet: Fleet) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from agents.score import Scored
 from agents.sessionize import Sessionized
 from app.codecs.row import NO_HEADERS, Row
-from app.codecs.table import Rows, Table
+from app.codecs.table import FEW, Rows, Table
 from models.cells import Cells, big_endian, chosen, decimals, literal
 from models.chunk import Headers
 from models.doubles import java_double
@@ -32,8 +32,6 @@ _PREDICTION = b'{"USERID":%b,"PREDICTION":%b,"CREATED_DATE":%d}'
 _PLACE = re.compile(b"%[bd]")
 #: end and start of a session in its key
 _WINDOW = struct.Struct(">qq")
-#: up to so many rows are written one by one, which costs less than setting columns up
-FEW = 512
 
 
 @lru_cache(maxsize=20_000)

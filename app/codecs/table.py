@@ -13,7 +13,7 @@ from models.cells import Cells, close_up, literal, ragged, split, sum_of, varint
 from models.chunk import Headers
 from models.rules import Bools, Int64s
 
-#: up to so many records are written one by one, which costs less than setting columns up
+#: up to so many rows are written one by one, which costs less than setting columns up
 FEW = 512
 #: how much room columns may take, as a multiple of what is in it
 SPARSE = 4

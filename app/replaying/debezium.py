@@ -60,7 +60,7 @@ def schemas(topic: str, nullable: frozenset[str] = frozenset()) -> Schemas:
 
 def keys(rows: LogRows, schema_id: int) -> list[bytes]:
     """The key of each row: {id}."""
-    return split([_header(schema_id, len(rows)), varints(rows.id)])
+    return _keys(rows.id, schema_id)
 
 
 def values(rows: LogRows, schema_id: int, *, unit_ms: int = 1) -> list[bytes]:
@@ -82,7 +82,11 @@ def id_of(key: bytes | None, schema_id: int) -> int | None:
     except Undecodable:
         return None
     assert number is not None, "a long is never null"
-    return number if split([_header(schema_id, 1), varints(np.array([number]))]) == [key] else None
+    return number if _keys(np.array([number]), schema_id) == [key] else None
+
+
+def _keys(ids: Int64s, schema_id: int) -> list[bytes]:
+    return split([_header(schema_id, len(ids)), varints(ids)])
 
 
 def _header(schema_id: int, n: int) -> Cells:

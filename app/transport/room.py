@@ -11,9 +11,9 @@ from typing import Any
 
 from mode.utils.queues import ThrowableQueue
 
-#: bytes of a chunk that counts as one; Consumer asks for eight times as many at most
+#: bytes from which on a chunk counts as one; a fetch of a partition brings eight times as many at most
 WHOLE = 1 << 18
-#: parts that a whole one has: the least a chunk counts
+#: parts of one; the least that a chunk counts is one part
 PARTS = 8
 
 
