@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,6 @@ from agents.sessionize import Arrived, sessionize
 from app.codecs import rows
 from app.codecs.letters import Letter
 from app.codecs.log import LogDecoder
-from app.codecs.row import NO_HEADERS, Row
 from app.codecs.table import Rows
 from app.counts import Counts
 from app.faults import faults
@@ -233,17 +232,14 @@ class Pipeline:
         async for alerted in alert(self._predictions(deliveries)):
             if (current := self.log.alerts()) is None:
                 continue
-            out: list[Row] = []
             letters: list[Letter] = []
-            read = 0
+            fresh = []
             for chunk, result in zip(alerted.chunks, alerted.results, strict=True):
                 # what was forwarded before the last commit comes again after a restart
                 new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), current.position))
-                read += len(chunk) - new
-                headers: Callable[[int], Sequence[tuple[str, bytes | None]]]
-                headers = (lambda i: NO_HEADERS) if chunk.headers is None else chunk.headers.__getitem__
-                out += [(r.timestamp, r.key, r.value, headers(r.number)) for r in result.rows if r.number >= new]
+                fresh.append((chunk, result, new))
                 letters += [Letter.of(chunk, s.index, s.reason, "") for s in result.skips if s.index >= new]
+            out = rows.in_risk(fresh)
             wanted: dict[Target, Rows] = {(self.names.in_risk, 0): out}
             if letters:
                 wanted[self.names.dead_letters, 0] = [x.row for x in letters]
@@ -251,7 +247,7 @@ class Pipeline:
             # without rows nothing need be remembered: what is read again says nothing again
             if not any(wanted.values()) or await current.flush(wanted, position):
                 self._report(letters)
-                self.counts.add("predictions_read", read)
+                self.counts.add("predictions_read", sum(len(chunk) - new for chunk, _, new in fresh))
                 self.counts.add("rows", len(out), self.names.in_risk)
                 for chunk in alerted.chunks:
                     self.log.processed(chunk)

@@ -16,9 +16,14 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn, cast
 
+import numpy as np
+
+from models import canonical
 from models.doubles import java_double
+from models.packed import Packed
+from models.rules import Int64s
 
 #: a prediction above this is in risk; exactly this is not
 THRESHOLD = 0.7
@@ -29,12 +34,6 @@ _LONG = re.compile(r"([+-]?)0*([0-9]{1,19})")
 _DOUBLE = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 #: stands for an integer that no column can hold
 _HUGE = object()
-#: a value that would be written as it stands: what app/codecs/rows.py writes, and nothing that needs judging.
-#: A double of up to six decimals, not below 0.001 and without a trailing zero, is Java's own text of it
-_CANONICAL = re.compile(
-    rb'\{"USERID":(?:0|-?[1-9][0-9]{0,17}),"PREDICTION":(0\.(?!000)[0-9]{0,5}[1-9]|0\.0|1\.0),'
-    rb'"CREATED_DATE":(0|[1-9][0-9]{0,17})\}'
-)
 #: what String.trim() takes away
 _TRIMMED = "".join(map(chr, range(0x21)))
 
@@ -76,17 +75,6 @@ class Skipped(ValueError):
         self.reason = reason
 
 
-class Row(NamedTuple):
-    """A record for MOODLE_LOGS_PREDICTION_IN_RISK. A tuple: there may be one for every event."""
-
-    #: which record it comes from
-    number: int
-    key: bytes | None
-    value: bytes
-    #: epoch ms
-    timestamp: int
-
-
 @dataclass(frozen=True, slots=True)
 class Skip:
     """A record that could not be used."""
@@ -97,21 +85,36 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class InRisk:
-    """What became of a batch of predictions; the rest are not in risk, or null."""
+    """The records for MOODLE_LOGS_PREDICTION_IN_RISK that predictions give; the others are not in risk, or null."""
 
-    rows: list[Row]
-    skips: list[Skip]
+    #: which prediction each comes from [k]
+    number: Sequence[int]
+    #: key, value and time of each [k], epoch ms
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes]
+    at: Sequence[int]
+    skips: Sequence[Skip]
 
 
 def in_risk(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InRisk:
     """The predictions among `values` [n] that are in risk, in order; `keys` [n] are the records' keys."""
+    if isinstance(values, Packed):
+        judged = canonical.judge(values)
+        if judged.usual.all():
+            rows = np.flatnonzero(judged.risk > THRESHOLD)
+            chosen = [cast(bytes, value) for value in values.take(rows)]
+            return InRisk(rows.tolist(), _text_keys(keys, rows), chosen, judged.date[rows].tolist(), ())
+    return _one_by_one(keys, values)
+
+
+def _one_by_one(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InRisk:
     rows, skips = [], []
     for i, (key, value) in enumerate(zip(keys, values, strict=True)):
-        canonical = _CANONICAL.fullmatch(value) if value is not None else None
-        if canonical is not None:
+        usual = canonical.ROW.fullmatch(value) if value is not None else None
+        if usual is not None:
             # as this app writes it: the row in risk is the value itself
-            if value is not None and float(canonical[1]) > THRESHOLD:
-                rows.append(Row(i, text_key(key), value, int(canonical[2])))
+            if value is not None and float(usual[1]) > THRESHOLD:
+                rows.append((i, text_key(key), value, int(usual[2])))
             continue
         try:
             prediction = parse(value)
@@ -119,8 +122,9 @@ def in_risk(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InR
             skips.append(Skip(i, why.reason))
             continue
         if prediction is not None and prediction.in_risk:
-            rows.append(Row(i, text_key(key), prediction.row, prediction.timestamp))
-    return InRisk(rows, skips)
+            rows.append((i, text_key(key), prediction.row, prediction.timestamp))
+    number, text, chosen, at = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return InRisk(number, text, chosen, at, skips)
 
 
 def parse(value: bytes | None) -> Prediction | None:
@@ -175,6 +179,13 @@ def text_key(key: bytes | None) -> bytes | None:
             rest = rest[error.start + size :]
         else:
             return done + rest
+
+
+def _text_keys(keys: Sequence[bytes | None], rows: Int64s) -> Sequence[bytes | None]:
+    """`text_key` of those at `rows`."""
+    chosen = list(keys.take(rows)) if isinstance(keys, Packed) else [keys[row] for row in rows.tolist()]
+    plain = None not in chosen and b"".join(cast("list[bytes]", chosen)).isascii()
+    return chosen if plain else [text_key(key) for key in chosen]
 
 
 def _continues(text: bytes, at: int) -> bool:

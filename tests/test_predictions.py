@@ -6,17 +6,24 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.predictions import THRESHOLD, Prediction, Skip, Skipped, in_risk, parse, text_key
+from models.canonical import ROW, judge
+from models.packed import Packed
+from models.predictions import THRESHOLD, InRisk, Prediction, Skip, Skipped, in_risk, parse, text_key
 from tests.golden_cases import PUBLIC, exempt, expected, load, predictions
 
 IN_RISK = "MOODLE_LOGS_PREDICTION_IN_RISK"
 CASES = [name for name in PUBLIC if load(name)["prediction"]]
 UTF8 = (Path(__file__).parent / "golden" / "jdk17_utf8.txt").read_text().splitlines()
 longs = st.none() | st.integers(-(2**63), 2**63 - 1)
+
+
+def rows_of(found: InRisk) -> list[tuple[int, bytes | None, bytes, int]]:
+    return list(zip(found.number, found.keys, found.values, found.at, strict=True))
 
 
 def reason(value: bytes) -> str:
@@ -32,7 +39,7 @@ def test_golden(name: str) -> None:
     chunk = predictions(case)
     found = in_risk(chunk.keys, chunk.values)
     exempted = {index for case_name, index in exempt(IN_RISK) if case_name == name}
-    mine = [(row.number, row.key, row.value, row.timestamp) for row in found.rows]
+    mine = rows_of(found)
     assert [row for row in mine if row[0] not in exempted] == [
         row for row in expected(case, IN_RISK) if row[0] not in exempted
     ]
@@ -55,8 +62,7 @@ def test_in_risk_names_what_it_skips() -> None:
     good = b'{"userid":5,"prediction":0.90,"created_date":7}'
     found = in_risk([b"a", None, b"c", b"d"], [b"{", good, None, b'{"prediction":0.7}'])
     assert found.skips == [Skip(0, "not JSON")]
-    assert [(row.number, row.key, row.timestamp) for row in found.rows] == [(1, None, 7)]
-    assert found.rows[0].value == b'{"USERID":5,"PREDICTION":0.9,"CREATED_DATE":7}'
+    assert rows_of(found) == [(1, None, b'{"USERID":5,"PREDICTION":0.9,"CREATED_DATE":7}', 7)]
 
 
 @pytest.mark.parametrize("value", [None, b"", b" \n\t\r ", b"null", b" null "])
@@ -111,8 +117,8 @@ def test_half_a_millisecond_before_1970_is_1970() -> None:
 
 
 def test_infinity_is_in_risk_and_quoted() -> None:
-    assert in_risk([b"k"], [b'{"prediction":1e400}']).rows[0].value == (
-        b'{"USERID":null,"PREDICTION":"Infinity","CREATED_DATE":null}'
+    assert in_risk([b"k"], [b'{"prediction":1e400}']).values == (
+        b'{"USERID":null,"PREDICTION":"Infinity","CREATED_DATE":null}',
     )
 
 
@@ -130,8 +136,7 @@ def test_a_row_reads_back(userid: int | None, risk: float | None, date: int | No
 @settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_the_threshold_is_strict(risk: float) -> None:
-    rows = in_risk([b""], [Prediction(1, risk, 2).row]).rows
-    assert bool(rows) == (risk > THRESHOLD)
+    assert bool(in_risk([b""], [Prediction(1, risk, 2).row]).values) == (risk > THRESHOLD)
 
 
 @settings(deadline=None)
@@ -141,9 +146,8 @@ def test_the_threshold_is_strict(risk: float) -> None:
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_any_bytes_are_a_prediction_null_or_skipped(value: bytes) -> None:
     found = in_risk([value], [value])
-    assert len(found.rows) + len(found.skips) <= 1
-    for row in found.rows:
-        assert 0 <= row.timestamp < 2**63
+    assert len(found.values) + len(found.skips) <= 1
+    assert all(0 <= at < 2**63 for at in found.at)
 
 
 def test_keys_are_replaced_as_java_replaces_them() -> None:
@@ -197,3 +201,46 @@ def test_what_the_app_itself_writes_is_read_as_anything_else_is(userid, text, da
     # a blank before the value keeps it off the short way, and changes nothing
     slow = in_risk([b"k"], [b" " + value])
     assert found == slow
+
+
+texts = st.integers(0, 1_000_000).map(lambda n: f"0.{n:06}".rstrip("0") if 0 < n < 1_000_000 else f"{n // 1_000_000}.0")
+canonical = st.builds(
+    lambda userid, text, date: f'{{"USERID":{userid},"PREDICTION":{text},"CREATED_DATE":{date}}}'.encode(),
+    st.integers(0, 10**18 - 1) | st.integers(0, 12),
+    texts | st.sampled_from(["0.0", "1.0", "0.7", "0.700001", "0.699999"]),
+    st.integers(0, 10**18 - 1) | st.integers(0, 12),
+)
+
+
+def spoilt(value: bytes, place: int, put: bytes, cut: int) -> bytes:
+    place %= len(value) + 1
+    return value[:place] + put + value[place + cut :]
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    st.lists(canonical, min_size=1, max_size=6),
+    st.integers(0, 5),
+    st.integers(0, 100),
+    st.sampled_from([b"", b"0", b"9", b"-", b".", b",", b"}", b" ", b"\0", b"\xff", b"00", b'"'])
+    | st.binary(max_size=12),
+    st.integers(0, 20),
+)
+def test_columns_and_rows_agree_on_every_spoilt_byte(values, which, place, put, cut):
+    """The short way for a whole column, and the same records one by one."""
+    values = [*values, spoilt(values[which % len(values)], place, put, cut)]
+    keys = [b"%d" % i for i in range(len(values))]
+    columns, rows = in_risk(Packed.of(keys), Packed.of(values)), in_risk(keys, values)
+    assert rows_of(columns) == rows_of(rows)
+    assert list(columns.skips) == list(rows.skips)
+    for value, taken in zip(values, judge(Packed.of(values)).usual.tolist(), strict=True):
+        assert taken == (ROW.fullmatch(value) is not None and value[10:11] != b"-")
+
+
+def test_keys_of_a_column_are_text_too():
+    value = Prediction(1, 0.9, 2).row
+    keys = [b"plain", b"\xff", "\u00e9".encode()]
+    found = in_risk(Packed.of(keys), Packed.of([value] * 3))
+    assert found.keys == [text_key(key) for key in keys]
+    none = Packed(Packed.of(keys).buffer, np.array([0, 5]), np.array([-1, 6]))
+    assert in_risk(none, Packed.of([value] * 2)).keys == [None, "\ufffd".encode()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -12,11 +13,12 @@ import numpy as np
 from agents.score import Scored
 from agents.sessionize import Sessionized
 from app.codecs.row import NO_HEADERS, Row
-from app.codecs.table import FEW, Rows, Table
+from app.codecs.table import FEW, Rows, Table, gathered
 from models.cells import Cells, big_endian, chosen, decimals, literal
-from models.chunk import Headers
+from models.chunk import Chunk, Headers
 from models.doubles import java_double
 from models.murmur2 import NULL_KEY, keys_of
+from models.predictions import InRisk
 from models.rules import Int64s
 from models.totals import Rollup
 from models.visits import Roster
@@ -94,6 +96,24 @@ def predictions(scored: Scored, keys: Sequence[bytes], headers: Headers) -> Rows
     risks, which = np.unique(scored.risk, return_inverse=True)
     risk = chosen([_double(x) for x in risks.tolist()], which)
     return Table(at=at, key=(student,), value=_filled(_PREDICTION, (student, risk, decimals(at))), headers=headers)
+
+
+def in_risk(found: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
+    """Rows of MOODLE_LOGS_PREDICTION_IN_RISK: what the records of each chunk give from a number on, with headers."""
+    at: list[int] = []
+    keys: list[bytes | None] = []
+    values: list[bytes] = []
+    headers: list[Headers] = []
+    for chunk, result, first in found:
+        fresh = slice(bisect_left(result.number, first), None)
+        at += result.at[fresh]
+        keys += result.keys[fresh]
+        values += result.values[fresh]
+        if chunk.headers is None:
+            headers += [NO_HEADERS] * (len(values) - len(headers))
+        else:
+            headers += [chunk.headers[i] for i in result.number[fresh]]
+    return gathered(at, keys, values, headers)
 
 
 def _students(students: Roster, owner: Int64s) -> Cells:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -65,13 +65,30 @@ Rows: TypeAlias = "Sequence[Row] | Table"
 
 def of_records(records: Mapping[bytes, bytes], at: int) -> Rows:
     """Records by their keys as rows of one time, `at` [ms]."""
-    if len(records) > FEW:
-        size = [len(record) for record in records.values()]
-        # one record much longer than the others would make as much room in every row
-        if max(size) * len(size) <= SPARSE * sum(size):
-            times = np.full(len(size), at, np.int64)
-            return Table(times, (ragged(list(records)),), (ragged(list(records.values())),))
-    return [(at, key, record, NO_HEADERS) for key, record in records.items()]
+    return gathered([at] * len(records), list(records), list(records.values()))
+
+
+def gathered(
+    at: Sequence[int],
+    keys: Sequence[bytes | None],
+    values: Sequence[bytes],
+    headers: Sequence[Headers] | None = None,
+) -> Rows:
+    """Times [n] ms, keys [n], values [n] and headers ([n], None: no row has any) as rows; many in columns."""
+    n = len(values)
+    shared = headers[0] if headers else NO_HEADERS
+    alike = headers is None or all(one is shared or one == shared for one in headers)
+    if n > FEW and alike and None not in keys:
+        texts = cast("Sequence[bytes]", keys)
+        if _even(texts) and _even(values):
+            return Table(np.array(at, np.int64), (ragged(texts),), (ragged(values),), headers=shared)
+    return list(zip(at, keys, values, headers or [NO_HEADERS] * n, strict=True))
+
+
+def _even(texts: Sequence[bytes]) -> bool:
+    """Whether columns for these take little more room than what is in them: one long text is as long in every row."""
+    size = list(map(len, texts))
+    return max(size) * len(size) <= SPARSE * sum(size)
 
 
 def batches(table: Table, most: int) -> Iterator[Batch]:
