@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 #: the entry point does the same where the package is installed; a bare checkout has none
 TRANSPORTS.aliases[SCHEME] = "app.transport.driver:Transport"
 
-#: memory of each partition's database [bytes]; Faust would allow three buffers of 64 MiB and a cache of 2 GiB
-ROCKSDB = {"write_buffer_size": 8 << 20, "max_write_buffer_number": 2, "block_cache_size": 8 << 20}
 #: how long a worker may take nothing from its fetcher before it leaves the group [s]: the longest there is.
 #: With the registry away everything waits, and a worker that has left while its queues are full never joins again
 _NEVER_IDLE_S = float((2**31 - 1) // 1000)
@@ -121,7 +119,6 @@ class RiskApp(faust.App):
             value_type=bytes,
             changelog_topic=changelog,
             recovery_buffer_size=2,
-            options=ROCKSDB,
         )
         self.tables.add(table)
         return table

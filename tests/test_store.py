@@ -58,6 +58,20 @@ def test_a_whole_one_is_read_again(tmp_path: Path) -> None:
     assert again.read(0, [b"7", b"none", b"2999"]) == [RECORDS[b"7"], None, RECORDS[b"2999"]]
 
 
+def test_memory_is_bounded_and_lookups_are_filtered(tmp_path: Path) -> None:
+    """What RocksDB itself says it was opened with."""
+    path = filled(tmp_path)
+    said = max(path.glob("OPTIONS-*"), key=lambda file: file.stat().st_mtime_ns).read_text()
+    for option in (
+        "write_buffer_size=8388608",
+        "max_write_buffer_number=2",
+        "filter_policy=bloomfilter",
+        "memtable_whole_key_filtering=true",
+        "memtable_prefix_bloom_size_ratio=0.1",
+    ):
+        assert option in said
+
+
 @pytest.mark.parametrize("name", ["CURRENT", "MANIFEST", ".sst"])
 @pytest.mark.parametrize("how", ["removed", "rubbish"])
 def test_one_that_cannot_be_opened_is_removed_and_begun_anew(
