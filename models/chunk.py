@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.rules import Int64s
 
@@ -42,6 +42,22 @@ class Chunk:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def and_then(self, later: Chunk) -> Chunk:
+        """What both hold, one after the other, of which `later` begins where this one ends. For few records."""
+        headers: list[Headers] | None = None
+        if self.headers is not None or later.headers is not None:
+            headers = [*(self.headers or [()] * len(self)), *(later.headers or [()] * len(later))]
+        return replace(
+            self,
+            offsets=[*self.offsets, *later.offsets],
+            keys=[*self.keys, *later.keys],
+            values=[*self.values, *later.values],
+            headers=headers,
+            position=later.position,
+            end=later.end,
+            octets=self.octets + later.octets,
+        )
 
     @property
     def lagging(self) -> bool:

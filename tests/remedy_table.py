@@ -287,7 +287,7 @@ REMEDIES = (
     Remedy(
         "only-what-is-committed-is-read",
         ("worst",),
-        "app/transport/driver.py",
+        "app/transport/thread.py",
         'isolation_level="read_committed"',
         'isolation_level="read_uncommitted"',
         (_DEATHS("killed_at_sent"),),

@@ -49,3 +49,20 @@ def test_equal_chunks_are_told_apart():
     ledger.delivered(0, second)
     ledger.processed(0, second)
     assert ledger.committable() == {}
+
+
+def test_a_chunk_that_has_grown_is_processed_as_a_whole():
+    """Only the last one can grow, and what it was before is unknown from then on."""
+    ledger: Ledger[int] = Ledger()
+    first, second, third = chunks([5, 7, 9])
+    ledger.delivered(0, first)
+    ledger.delivered(0, second)
+    whole = second.and_then(third)
+    assert not ledger.grown(0, first, whole)
+    assert not ledger.grown(1, second, whole)
+    assert ledger.grown(0, second, whole)
+    ledger.processed(0, second)
+    ledger.processed(0, first)
+    assert ledger.committable() == {0: 5}
+    ledger.processed(0, whole)
+    assert (ledger.committable(), ledger.waiting(0)) == ({0: 9}, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import struct
 from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from app.settings import Settings
 from app.topology import build
 from app.transport import reader
 from app.transport.records import Kept
+from app.transport.room import WHOLE
 from models.chunk import Chunk
 
 APP = Settings(store="memory://")
@@ -289,3 +291,72 @@ def test_a_batch_ends_where_the_broker_says_and_not_at_its_last_record(left: int
     assert chunk is not None
     assert list(chunk.offsets) == offsets[1:]  # 5 stands before what was asked for
     assert (held.next_fetch_offset, chunk.start, chunk.position, chunk.end) == (end, 6, end, 90)
+
+
+def agents_queue(consumer: Consumer, patch: pytest.MonkeyPatch, *tps: TP) -> list[Any]:
+    """Give the partitions one agent with a queue, into which what is handed on goes; what the queue holds."""
+    queue = consumer.app.FlowControlQueue(4)
+    consumer.app.flow_control.resume()
+    for tp in tps:
+        patch.setitem(consumer.app.topics._tp_index, tp, [SimpleNamespace(queue=queue)])
+    held: list[Any] = queue._queue
+
+    async def hand(message: Any) -> None:
+        queue.put_nowait(consumer.app.create_event(None, message.value, None, message))
+
+    patch.setattr(consumer.made, "callback", hand)
+    return held
+
+
+async def test_small_chunks_wait_for_their_agent_as_one(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = TP(LOG.topic, 1)
+    held = agents_queue(consumer, monkeypatch, LOG, other)
+    await consumer.flow()
+    monkeypatch.setitem(consumer.made._expected, other, 0)
+    await consumer.fetch(
+        monkeypatch,
+        [chunk(LOG, 10, 12, 10, 11), chunk(other, 0, 1, 0)],
+        [chunk(LOG, 12, 14, 13), chunk(other, 1, 2, 1)],
+        [chunk(LOG, 14, 16)],
+    )
+    assert [(e.value.partition, e.value.start, e.value.position, e.value.offsets) for e in held] == [
+        (0, 10, 16, [10, 11, 13]),
+        (1, 0, 2, [0, 1]),
+    ]
+    assert all(e.message.value is e.value for e in held)
+    # the whole of it counts as processed at once, and only then
+    assert consumer.made._ledger.waiting(LOG) == 1
+    consumer.made.processed(held[0].value)
+    assert consumer.made._ledger.committable() == {LOG: 16}
+
+
+async def test_who_has_company_still_has_it_when_a_chunk_was_put_to_another(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`followed` promises a chunk behind it in the queue: one that went into an earlier event does not come."""
+    other = TP(LOG.topic, 1)
+    held = agents_queue(consumer, monkeypatch, LOG, other)
+    await consumer.flow()
+    monkeypatch.setitem(consumer.made._expected, other, 0)
+    await consumer.fetch(monkeypatch, [chunk(other, 0, 1, 0)], [chunk(LOG, 10, 12, 10, 11), chunk(other, 1, 2, 1)])
+    assert [(e.value.partition, e.value.followed) for e in held] == [(1, False), (0, False)]
+
+
+@pytest.mark.parametrize("why", ["large", "taken", "other generation", "after a hole"])
+async def test_chunks_that_are_not_put_together(why: str, consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = agents_queue(consumer, monkeypatch, LOG)
+    await consumer.flow()
+    await consumer.fetch(monkeypatch, chunk(LOG, 10, 12, 10, 11))
+    later = chunk(LOG, 12, 13, 12)
+    if why == "large":
+        later = dataclasses.replace(later, octets=WHOLE)
+    elif why == "taken":
+        held.clear()
+    elif why == "other generation":
+        held[0].message.generation_id -= 1
+    else:
+        later = chunk(LOG, 13, 14, 13)
+        monkeypatch.setattr(consumer.made, "earliest_offsets", consumer._answer({LOG: 13}))
+    before = len(held)
+    await consumer.fetch(monkeypatch, later)
+    assert [e.value.position for e in held][before:] == [later.position]

@@ -2,7 +2,8 @@
 
 What Faust keeps: the app, agents, assignment, recovery, flow control, timers. What changes here:
 
-- one message is one chunk: everything a fetch returned for one topic partition;
+- one message is one chunk: everything a fetch returned for one topic partition, or several small ones that
+  wait for their agent together;
 - only committed records are read, and an end offset is the end of what is committed;
 - Faust's own acks do not count. A chunk counts as processed when the wiring says `processed(...)`,
   and what is committed is the processed prefix (ledger.py);
@@ -17,68 +18,23 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import aiokafka
 from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
-from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from app.errors import Hole
 from app.transport.ledger import Ledger
-from app.transport.reader import read_chunks
+from app.transport.room import ChunkQueue, together
+from app.transport.thread import Thread
 from models.chunk import Chunk
 
 #: name of the transport in broker URLs
 SCHEME = "chunked"
-#: how long one look into the fetcher waits for records [s]
-_FETCH_WAIT_S = 0.5
 #: how often the ends of the partitions are asked for [s]
 LOOK_S = 0.5
 #: pause when no partition may be fetched [s]
 _IDLE_S = 0.02
-
-
-class Thread(driver.AIOKafkaConsumerThread):
-    """The thread that owns aiokafka's consumer."""
-
-    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        conf = self.app.conf
-        self._assignor = self.app.assignor
-        return aiokafka.AIOKafkaConsumer(
-            client_id=conf.broker_client_id,
-            group_id=conf.id,
-            bootstrap_servers=server_list(transport.url, transport.default_port),
-            partition_assignment_strategy=[self._assignor],
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            check_crcs=conf.broker_check_crcs,
-            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            fetch_max_wait_ms=500,
-            request_timeout_ms=int(conf.broker_request_timeout * 1000),
-            session_timeout_ms=int(conf.broker_session_timeout * 1000),
-            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
-            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
-            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
-            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
-            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
-            **credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
-        )
-
-    async def chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
-        """Whatever has been fetched of `partitions`; see reader.read_chunks."""
-        return await self.call_thread(self._chunks, partitions, max_rows)  # type: ignore[no-any-return]
-
-    async def _chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
-        consumer = self._ensure_consumer()
-        if not self.consumer.flow_active or consumer._closed:
-            return []
-        with consumer._fetcher._subscriptions.fetch_context():
-            return await read_chunks(consumer._fetcher, partitions, _FETCH_WAIT_S, max_rows)
-
-    def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's livelock guesses are per message and would cry wolf here; app/watchdog.py looks instead."""
 
 
 class Consumer(driver.Consumer):
@@ -269,7 +225,8 @@ class Consumer(driver.Consumer):
             return generation, []
         generation, chunks = await ahead
         # only what is handed on is company: somebody waits for it
-        due = _followed([chunk for chunk in chunks if await self._due(chunk, generation)])
+        due = [chunk for chunk in chunks if await self._due(chunk, generation)]
+        due = _followed([chunk for chunk in due if not self._joined(chunk, generation)])
         self._ahead = self._fetch()  # not sooner: what was not due may have been sought
         return generation, due
 
@@ -290,6 +247,22 @@ class Consumer(driver.Consumer):
             return False  # what comes after the rebalance is fetched anew
         return self._is_changelog_tp(tp) or await self._joins(tp, chunk)
 
+    def _joined(self, chunk: Chunk, generation: int) -> bool:
+        """Add a small chunk to the one before it, if that still waits for its agent; most of what one costs is once."""
+        tp = TP(chunk.topic, chunk.partition)
+        queues = self._queues(tp)
+        if self._is_changelog_tp(tp) or not self.flow_active or len(queues) != 1:
+            return False
+        event = queues[0].last_of(tp)
+        if event is None or not event.message.generation_id == generation == self.app.consumer_generation_id:
+            return False
+        whole = together(event.value, chunk)
+        if whole is None or not self._ledger.grown(tp, event.value, whole):
+            return False
+        event.value = event.message.value = whole
+        self._note(tp, whole)
+        return True
+
     async def _deliver(self, generation: int, chunks: Sequence[Chunk]) -> None:
         """Put chunks of different partitions into the agents' queues, together; waits where one is full."""
         if all(self._has_room(TP(chunk.topic, chunk.partition)) for chunk in chunks):
@@ -298,8 +271,12 @@ class Consumer(driver.Consumer):
             await self.wait_first(self._put(generation, chunks), self.suspend_flow.wait())
 
     def _has_room(self, tp: TP) -> bool:
+        return not any(queue.full() for queue in self._queues(tp))
+
+    def _queues(self, tp: TP) -> list[ChunkQueue]:
+        """The queues of the agents of a partition."""
         conductor: Any = self.app.topics
-        return not any(channel.queue.full() for channel in conductor._tp_index.get(tp, ()))
+        return [channel.queue for channel in conductor._tp_index.get(tp, ())]
 
     async def _put(self, generation: int, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:
@@ -307,10 +284,15 @@ class Consumer(driver.Consumer):
                 return
             tp = TP(chunk.topic, chunk.partition)
             if not self._is_changelog_tp(tp):
-                self._expected[tp] = chunk.position
                 self._ledger.delivered(tp, chunk)
-            self.app.monitor.track_tp_end_offset(tp, chunk.end)
+            self._note(tp, chunk)
             await self.callback(self._to_message(tp, chunk))
+
+    def _note(self, tp: TP, chunk: Chunk) -> None:
+        """`chunk` is on its way to the agent."""
+        if not self._is_changelog_tp(tp):
+            self._expected[tp] = chunk.position
+        self.app.monitor.track_tp_end_offset(tp, chunk.end)
 
     async def _joins(self, tp: TP, chunk: Chunk) -> bool:
         """Whether `chunk` begins where the one before it ended; if not, see to it that nothing is lost."""

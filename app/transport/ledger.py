@@ -26,6 +26,14 @@ class Ledger(Generic[P]):
         """Write down that `chunk` is about to be handed to an agent."""
         self._open.setdefault(partition, deque()).append([chunk, False])
 
+    def grown(self, partition: P, chunk: Chunk, whole: Chunk) -> bool:
+        """Hand on `whole` instead of `chunk`, which is its beginning. False if that is not the last one delivered."""
+        waiting = self._open.get(partition)
+        if not waiting or waiting[-1][0] is not chunk:
+            return False
+        waiting[-1][0] = whole
+        return True
+
     def processed(self, partition: P, chunk: Chunk) -> None:
         """Everything that follows from `chunk` is safe. Unknown chunks (from before a seek) are ignored."""
         waiting = self._open.get(partition)

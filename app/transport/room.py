@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from faust.types import TP
 from mode.utils.queues import ThrowableQueue
+
+from models.chunk import Chunk
 
 #: bytes from which on a chunk counts as one; a fetch of a partition brings eight times as many at most
 WHOLE = 1 << 18
 #: parts of one; the least that a chunk counts is one part
 PARTS = 8
+#: most records of chunks that are put together: it is done one by one
+_MOST_ROWS = 256
 
 
 class ChunkQueue(ThrowableQueue[Any]):
@@ -31,6 +36,11 @@ class ChunkQueue(ThrowableQueue[Any]):
         self._parts -= parts(item)
         return item
 
+    def last_of(self, tp: TP) -> Any:
+        """The event of a partition that was put in last and is still in it; None if there is none."""
+        held: Any = self
+        return next((event for event in reversed(held._queue) if event.message.tp == tp), None)
+
     def clear(self) -> None:
         """Forget everything in it."""
         super().clear()
@@ -39,6 +49,13 @@ class ChunkQueue(ThrowableQueue[Any]):
     def qsize(self) -> int:
         """What is in it, in whole chunks, rounded up: 0 only if it is empty."""
         return -(-self._parts // PARTS)
+
+
+def together(waiting: Chunk, later: Chunk) -> Chunk | None:
+    """Both as one, where that takes no more room than one; None where it would, or they do not join."""
+    octets = waiting.octets + later.octets
+    small = octets < WHOLE // PARTS and len(waiting) + len(later) <= _MOST_ROWS
+    return waiting.and_then(later) if small and waiting.position == later.start else None
 
 
 def parts(item: Any) -> int:

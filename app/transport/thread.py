@@ -1,0 +1,57 @@
+"""The thread that owns aiokafka's consumer, and makes chunks of what it fetches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiokafka
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
+from faust.types import TP
+
+from app.transport.reader import read_chunks
+from models.chunk import Chunk
+
+#: how long one look into the fetcher waits for records [s]
+_FETCH_WAIT_S = 0.5
+
+
+class Thread(AIOKafkaConsumerThread):
+    """The thread that owns aiokafka's consumer."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        self._assignor = self.app.assignor
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            bootstrap_servers=server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self._assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            check_crcs=conf.broker_check_crcs,
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=500,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+            **credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+    async def chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
+        """Whatever has been fetched of `partitions`; see reader.read_chunks."""
+        return await self.call_thread(self._chunks, partitions, max_rows)  # type: ignore[no-any-return]
+
+    async def _chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
+        consumer = self._ensure_consumer()
+        if not self.consumer.flow_active or consumer._closed:
+            return []
+        with consumer._fetcher._subscriptions.fetch_context():
+            return await read_chunks(consumer._fetcher, partitions, _FETCH_WAIT_S, max_rows)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's livelock guesses are per message and would cry wolf here; app/watchdog.py looks instead."""
