@@ -19,6 +19,13 @@ def cpu_s(pid: int | None = None) -> float:
     return time.clock_gettime((~(pid or os.getpid()) << 3) | _CPUCLOCK_SCHED)
 
 
+def machine_s() -> float:
+    """CPU all processes of this machine have used so far, on all its cores [s]."""
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq")
+    ticks = dict(zip(names, map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]), strict=False))
+    return sum(ticks[name] for name in names if name not in ("idle", "iowait")) / os.sysconf("SC_CLK_TCK")
+
+
 def peak_mb(pid: int | None = None) -> float:
     """The most memory a process has had resident [MB]."""
     return _status_mb(pid, "VmHWM")

@@ -114,8 +114,9 @@ class Latency:
     p50_ms: float
     p99_ms: float
     max_ms: float
-    #: of one core, while the load ran
+    #: of one core, while the load ran: the process between, and everything on the machine (2.0: two cores are full)
     cpu_share: float = 0.0
+    machine_share: float = 0.0
     #: how late the load itself was, 99th percentile [ms]: what is more than a few ms says the machine was busy
     load_late_ms: float = 0.0
 

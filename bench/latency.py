@@ -17,7 +17,7 @@ from app.replaying.rows import LogRows
 from app.replaying.sending import prepare
 from app.settings import Settings
 from app.trial.workers import Worker
-from bench.account import cpu_s
+from bench.account import cpu_s, machine_s
 from bench.children import Child
 from bench.figures import Latency
 
@@ -70,10 +70,13 @@ def _measured(key: str, label: str, variables: Mapping[str, str], load: Load, di
         reader.said()
         with Child("bench.load", wanted, variables, log) as sender:
             sender.said()
-            began, cpu = time.monotonic(), cpu_s(pid)
+            began, cpu, busy = time.monotonic(), cpu_s(pid), machine_s()
             late_ms = sender.said()["late_ms"]
-            share = (cpu_s(pid) - cpu) / (time.monotonic() - began)
-        return Latency(key, label, load.rate, cpu_share=share, load_late_ms=late_ms, **reader.said())
+            took = time.monotonic() - began
+            share, machine = (cpu_s(pid) - cpu) / took, (machine_s() - busy) / took
+        return Latency(
+            key, label, load.rate, cpu_share=share, machine_share=machine, load_late_ms=late_ms, **reader.said()
+        )
 
 
 async def _prepared(settings: Settings, partitions: int) -> None:

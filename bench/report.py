@@ -152,6 +152,7 @@ def latency(report: Report) -> Table:
         "p99 ms",
         "max ms",
         "CPU of a core",
+        "all CPU",
         "unseen",
         "load late by, p99 ms",
     ):
@@ -163,5 +164,5 @@ def latency(report: Report) -> Table:
 
 def _latency(one: Latency) -> list[str]:
     times = [f"{x:.1f}" for x in (one.p50_ms, one.p99_ms, one.max_ms)]
-    tail = [f"{one.cpu_share:.0%}", str(one.unseen), f"{one.load_late_ms:.1f}"]
+    tail = [f"{one.cpu_share:.0%}", f"{one.machine_share:.0%}", str(one.unseen), f"{one.load_late_ms:.1f}"]
     return [one.label, f"{one.rate:,.0f}", f"{one.events:,}", *times, *tail]
