@@ -35,7 +35,7 @@ AT_ONCE = 4
 #: how long a worker may take while other scenarios run
 LONG_S = 2 * PATIENCE_S
 #: visits in a flush: with few, the backlog lasts, and is interrupted at a great many different places
-FLUSH = "200"
+FLUSH = "400"
 #: partitions of one app's streams: log, visits and predictions
 PARTITIONS = 4 + 4 + 1
 
@@ -51,7 +51,7 @@ def played(
     request: pytest.FixtureRequest, cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[list[str]]]]:
     """What differs from the recount after each of the scenarios that were chosen."""
-    course = replayed(Place.new(cluster, tmp_path_factory.mktemp("log")), months(students=800, sessions=11_000))
+    course = replayed(Place.new(cluster, tmp_path_factory.mktemp("log")), months(students=800, sessions=8_000))
 
     def play(name: str) -> list[str]:
         directory = tmp_path_factory.mktemp(name)
