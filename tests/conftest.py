@@ -22,22 +22,22 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
-#: files that take long begin first, such that compute beside such that mostly wait, so that no core idles at the end
+#: files whose tests mostly wait for servers: begun first, so that all processes end at about the same time
 SLOW = (
     "test_chaos",
     "test_worker_deaths",
-    "test_preflight",
     "test_worker_faults",
-    "test_watchdog",
     "test_bench",
-    "test_worker_registry",
     "test_cdc",
-    "test_worker_refusals",
     "test_demo",
-    "test_search_panels",
+    "test_preflight",
+    "test_worker_refusals",
     "test_worker_live",
+    "test_search_panels",
     "test_parity_live",
     "test_worker_golden",
+    "test_watchdog",
+    "test_worker_registry",
     "test_stack",
     "test_compose",
     "test_replay",

@@ -26,7 +26,7 @@ from app.trial.workers import ROOT, free_port
 from tests import live
 
 #: the longest a refusal may take [s]
-REFUSED_S = 15.0
+REFUSED_S = 25.0
 INT_TIME = {
     "type": "record",
     "name": "Value",
