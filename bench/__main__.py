@@ -9,25 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-import stack
 from bench import growth, report
 from bench.latency import Load
+from bench.place import at_least, console, place
 from bench.session import Plan, Session
 
-#: columns of the tables where no terminal says how many it has
-WIDTH = 140
-#: stack/'s JVMs stop at the first compiler, to start sooner; a broker that has run for long has the second one's code,
-#: and takes half the time for a transaction
-STEADY = {"_JAVA_OPTIONS": "-XX:TieredStopAtLevel=4"}
 #: where --save writes
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -38,32 +31,30 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
         prog="python -m bench", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     number = parser.add_argument
-    number("--events", type=_at_least(8), default=1_000_000, help="in each log, about")
-    number("--students", type=_at_least(1), nargs="+", default=[5_000, 100_000], help="one log for each number")
-    number("--partitions", type=_at_least(1), default=4, help="of the source topics")
+    number("--events", type=at_least(8), default=1_000_000, help="in each log, about")
+    number("--students", type=at_least(1), nargs="+", default=[5_000, 100_000], help="one log for each number")
+    number("--partitions", type=at_least(1), default=4, help="of the source topics")
     number(
         "--runs",
-        type=_at_least(1),
+        type=at_least(1),
         default=3,
         help="of reading and of the whole job on the first log; half as many on others",
     )
-    number("--changes", type=_at_least(0), default=1_000_000, help="first events for RISK_EMIT=changes; 0: none")
-    number("--usual", type=_at_least(0), default=5_000, help="first events for the usual Faust way; 0: none")
-    number("--latency", type=_at_least(0), default=10, metavar="SECONDS", help="of live load that count; 0: none")
-    number("--warm-up", type=_at_least(0), default=8, metavar="SECONDS", help="of live load before that")
-    number("--rate", type=_at_least(1), default=1_000, help="live events a second")
+    number("--changes", type=at_least(0), default=1_000_000, help="first events for RISK_EMIT=changes; 0: none")
+    number("--usual", type=at_least(0), default=5_000, help="first events for the usual Faust way; 0: none")
+    number("--latency", type=at_least(0), default=10, metavar="SECONDS", help="of live load that count; 0: none")
+    number("--warm-up", type=at_least(0), default=8, metavar="SECONDS", help="of live load before that")
+    number("--rate", type=at_least(1), default=1_000, help="live events a second")
     number("--save", action="store_true", help="write docs/bench.json and docs/bench.png")
-    number("--growth", action="store_true", help="measure growth instead: 1, 3, 10 million events; some ten minutes")
+    number(
+        "--growth",
+        type=int,
+        nargs="*",
+        choices=range(1, len(growth.STEPS) + 1),
+        metavar="STEP",
+        help="measure growth instead: 1, 3, 10 million events, some ten minutes; or only these steps: 1, 2, 3",
+    )
     return parser.parse_args(given)
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if (found := int(text)) < least:
-            raise argparse.ArgumentTypeError(f"{found} is less than {least}")
-        return found
-
-    return number
 
 
 def plan(given: argparse.Namespace) -> Plan:
@@ -74,25 +65,18 @@ def plan(given: argparse.Namespace) -> Plan:
 
 def main(given: argparse.Namespace) -> int:
     """Measure, print tables and one line of JSON; the exit code."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.width = WIDTH
-    with tempfile.TemporaryDirectory(prefix="moodle-risk-bench-") as name:
-        directory = Path(name)
-        os.environ.update(STEADY)
-        servers = stack.up(directory / "stack", owner_pid=os.getpid())
-        try:
-            if given.growth:
-                return growth.run(servers, directory, console, given.partitions)
-            found = Session(servers, directory, console).run(plan(given))
-        finally:
-            stack.down(directory / "stack")
+    said = console()
+    with place("bench", steady=True) as (servers, directory):
+        if given.growth is not None:
+            steps = [growth.STEPS[step - 1] for step in given.growth] or growth.STEPS
+            return growth.run(servers, directory, said, given.partitions, steps)
+        found = Session(servers, directory, said).run(plan(given))
     document = report.document(found, given.partitions)
-    console.print(report.throughput(found, document), report.ratios(found))
+    said.print(report.throughput(found, document), report.ratios(found))
     if found.latencies:
-        console.print(report.latency(found))
+        said.print(report.latency(found))
     if given.save:
-        save(document, DOCS, console)
+        save(document, DOCS, said)
     print(json.dumps(document["line"]))
     return 0 if found.exact else 1
 

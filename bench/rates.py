@@ -9,17 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
-import tempfile
-from pathlib import Path
 
-from rich.console import Console
-
-import stack
-from bench.__main__ import STEADY, WIDTH
 from bench.latency import Load
+from bench.place import at_least, console, place
 from bench.report import latency
 from bench.session import Report, Session
 
@@ -29,27 +23,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.rates", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--rates", type=int, nargs="+", default=[10, 100, 1_000], help="single events a second")
-    parser.add_argument("--seconds", type=int, default=15, help="of load that count")
-    parser.add_argument("--warm-up", type=int, default=8, help="seconds of load before that")
-    parser.add_argument("--partitions", type=int, default=4, help="of the source topics")
+    number = parser.add_argument
+    number("--rates", type=at_least(1), nargs="+", default=[10, 100, 1_000], help="single events a second")
+    number("--seconds", type=at_least(1), default=15, help="of load that count")
+    number("--warm-up", type=at_least(0), default=8, metavar="SECONDS", help="of load before that")
+    number("--partitions", type=at_least(1), default=4, help="of the source topics")
     given = parser.parse_args()
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.width = WIDTH
-    found = Report()
-    with tempfile.TemporaryDirectory(prefix="moodle-risk-rates-") as name:
-        directory = Path(name)
-        os.environ.update(STEADY)
-        servers = stack.up(directory / "stack", owner_pid=os.getpid())
-        try:
-            for rate in given.rates:
-                session = Session(servers, directory, console, tag=f"rate-{rate}")
-                session.live(Load(rate, given.seconds, given.warm_up, 5_000, given.partitions))
-                found.latencies += session.report.latencies
-        finally:
-            stack.down(directory / "stack")
-    console.print(latency(found))
+    said, found = console(), Report()
+    with place("rates", steady=True) as (servers, directory):
+        for rate in given.rates:
+            session = Session(servers, directory, said, tag=f"rate-{rate}")
+            session.live(Load(rate, given.seconds, given.warm_up, 5_000, given.partitions))
+            found.latencies += session.report.latencies
+    said.print(latency(found))
     print(json.dumps({"latency": [one.as_dict() for one in found.latencies]}))
     return 0 if found.exact else 1
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +19,6 @@ import numpy as np
 from aiokafka.admin import AIOKafkaAdminClient
 from rich.console import Console
 
-import stack
 from app import topics
 from app.codecs.row import NO_HEADERS
 from app.names import Names
@@ -31,6 +28,7 @@ from app.settings import Settings
 from app.trial.workers import Worker
 from bench.account import peak_mb, resident_mb
 from bench.log import backlog
+from bench.place import console, place
 from models import front, state
 from models.front import Front
 from models.murmur2 import keys_of, partitions_of
@@ -116,18 +114,13 @@ async def measure(
 
 def main(students: int, events: int) -> int:
     """Measure, and print one line of JSON."""
-    with tempfile.TemporaryDirectory(prefix="moodle-risk-recovery-") as name:
-        directory = Path(name)
-        servers = stack.up(directory / "stack", owner_pid=os.getpid())
-        try:
-            variables = {
-                "RISK_BROKER": servers.broker,
-                "RISK_SCHEMA_REGISTRY": servers.registry,
-                "RISK_DATADIR": str(directory / "data"),
-            }
-            figures = asyncio.run(measure(variables, directory, Console(stderr=True), students, events))
-        finally:
-            stack.down(directory / "stack")
+    with place("recovery", steady=False) as (servers, directory):
+        variables = {
+            "RISK_BROKER": servers.broker,
+            "RISK_SCHEMA_REGISTRY": servers.registry,
+            "RISK_DATADIR": str(directory / "data"),
+        }
+        figures = asyncio.run(measure(variables, directory, console(), students, events))
     print(json.dumps(figures))
     return 0
 

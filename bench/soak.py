@@ -10,16 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
-
-import stack
 from app.names import Names
 from app.settings import Settings
 from app.trial.chaos import verdict
@@ -28,6 +23,7 @@ from app.trial.chaos.feeding import Feeding
 from app.trial.recount import recount
 from app.trial.workers import Worker
 from bench.account import peak_mb, resident_mb
+from bench.place import console, place
 
 PARTITIONS = 4
 #: between two looks [s]
@@ -38,43 +34,36 @@ TOLERATED = 0.1
 
 def main(minutes: float, rate: float, seed: int) -> int:
     """Run it."""
-    console = Console(stderr=True)
-    with tempfile.TemporaryDirectory(prefix="moodle-risk-soak-") as name:
-        directory = Path(name)
-        servers = stack.up(directory / "stack", owner_pid=os.getpid())
-        try:
-            variables = {
-                "RISK_BROKER": servers.broker,
-                "RISK_SCHEMA_REGISTRY": servers.registry,
-                "RISK_APP_ID": "soak",
-                "RISK_DATADIR": str(directory / "data"),
-            }
-            settings = Settings.from_env(variables)
-            rows = course(seed, round(rate * minutes * 60), minutes * 60)
-            feeding = Feeding(settings, rows, minutes * 60, PARTITIONS)
-            feeding.start()
-            while not feeding.sent:
-                time.sleep(0.1)
-            looks: list[tuple[float, int, int]] = []
-            began = time.monotonic()
-            with Worker(variables, directory / "worker.log") as worker:
-                worker.wait(lambda stats: stats["problem"] is None, timeout=60)
-                while not feeding.over:
-                    time.sleep(LOOK_S)
-                    files = len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
-                    lag = sum((worker.stats() or {"lag": {}})["lag"].values())
-                    looks.append((resident_mb(worker.process.pid), files, lag))
-                    if len(looks) % 12 == 0:
-                        console.print(
-                            f"{time.monotonic() - began:6.0f} s  {looks[-1][0]:.0f} MB  {files} files  lag {lag}"
-                        )
-                worker.wait_idle(timeout=120)
-                peak = peak_mb(worker.process.pid)
-            topics = asyncio.run(verdict.outputs(settings.broker, Names.of(settings), settings.topic_prefix))
-            truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-            wrong = verdict.wrong_rows(truth, topics)
-        finally:
-            stack.down(directory / "stack")
+    said = console()
+    with place("soak", steady=False) as (servers, directory):
+        variables = {
+            "RISK_BROKER": servers.broker,
+            "RISK_SCHEMA_REGISTRY": servers.registry,
+            "RISK_APP_ID": "soak",
+            "RISK_DATADIR": str(directory / "data"),
+        }
+        settings = Settings.from_env(variables)
+        rows = course(seed, round(rate * minutes * 60), minutes * 60)
+        feeding = Feeding(settings, rows, minutes * 60, PARTITIONS)
+        feeding.start()
+        while not feeding.sent:
+            time.sleep(0.1)
+        looks: list[tuple[float, int, int]] = []
+        began = time.monotonic()
+        with Worker(variables, directory / "worker.log") as worker:
+            worker.wait(lambda stats: stats["problem"] is None, timeout=60)
+            while not feeding.over:
+                time.sleep(LOOK_S)
+                files = len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
+                lag = sum((worker.stats() or {"lag": {}})["lag"].values())
+                looks.append((resident_mb(worker.process.pid), files, lag))
+                if len(looks) % 12 == 0:
+                    said.print(f"{time.monotonic() - began:6.0f} s  {looks[-1][0]:.0f} MB  {files} files  lag {lag}")
+            worker.wait_idle(timeout=120)
+            peak = peak_mb(worker.process.pid)
+        topics = asyncio.run(verdict.outputs(settings.broker, Names.of(settings), settings.topic_prefix))
+        truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+        wrong = verdict.wrong_rows(truth, topics)
     quarter = max(1, len(looks) // 4)
     early, late = (
         statistics.median(m for m, _, _ in some) for some in (looks[quarter : 2 * quarter], looks[-quarter:])
@@ -92,7 +81,7 @@ def main(minutes: float, rate: float, seed: int) -> int:
         "exact": not wrong,
     }
     for line in wrong:
-        console.print(line)
+        said.print(line)
     print(json.dumps(figures))
     return 0 if steady and not wrong else 1
 

@@ -24,6 +24,7 @@ from bench.children import Child
 from bench.figures import Latency, Ratio, Run, Series, percentiles
 from bench.latency import Load
 from bench.log import backlog
+from bench.place import WIDTH
 from bench.plot import draw
 from bench.session import LABELS, Plan, Report, Session
 
@@ -189,7 +190,7 @@ def test_exact_is_for_all_runs_or_it_is_not():
 def test_the_tables_hold_every_row_and_where_it_was_measured():
     found = whole_report()
     document = report.document(found, 4)
-    console = Console(file=io.StringIO(), width=command.WIDTH)
+    console = Console(file=io.StringIO(), width=WIDTH)
     console.print(report.throughput(found, document), report.ratios(found), report.latency(found))
     text = console.file.getvalue()
     assert "…" not in text
@@ -239,9 +240,13 @@ def test_arguments():
     assert (plan.events, list(plan.students), plan.partitions, plan.runs) == (1_000_000, [5_000, 100_000], 4, 3)
     plan = command.plan(command.arguments(["--events", "2000000", "--students", "7", "--latency", "0", "--usual", "0"]))
     assert (plan.events, plan.students, plan.usual, plan.load.seconds) == (2_000_000, [7], 0, 0)
+    growths = [command.arguments(given).growth for given in ([], ["--growth"], ["--growth", "1", "3"])]
+    assert growths == [None, [], [1, 3]]
 
 
-@pytest.mark.parametrize("wrong", [["--events", "1"], ["--runs", "0"], ["--rate", "x"], ["--students"]])
+@pytest.mark.parametrize(
+    "wrong", [["--events", "1"], ["--runs", "0"], ["--rate", "x"], ["--students"], ["--growth", "4"]]
+)
 def test_arguments_that_make_no_sense(wrong, capsys):
     with pytest.raises(SystemExit):
         command.arguments(wrong)
