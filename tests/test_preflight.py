@@ -25,7 +25,7 @@ from app.model_file import load_model
 from app.trial.workers import ROOT, free_port
 from tests import live
 
-#: the longest a refusal may take [s]
+#: the longest a refusal may take, ten seconds of which it may wait for somebody silent, on a busy machine [s]
 REFUSED_S = 25.0
 INT_TIME = {
     "type": "record",
