@@ -217,7 +217,7 @@ def spoilt(value: bytes, place: int, put: bytes, cut: int) -> bytes:
     return value[:place] + put + value[place + cut :]
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 @given(
     st.lists(canonical, min_size=1, max_size=6),
     st.integers(0, 5),

@@ -89,7 +89,7 @@ def logs(draw: st.DrawFn, values: st.SearchStrategy[bytes | None], times: st.Sea
 
 
 @given(st.one_of(logs(st.one_of(st.none(), plain)), logs(alike), logs(st.one_of(alike, st.none()))))
-@settings(max_examples=250)
+@settings(max_examples=150)
 def test_what_a_producer_writes_is_read_as_aiokafka_reads_it(raw):
     """Nulls, empty strings, headers, holes, far times, compression, many batches: all of it in columns."""
     assert same_or_none(raw)
@@ -104,7 +104,7 @@ def test_numbers_of_more_than_eight_bytes_are_left_to_aiokafka(raw):
 
 
 @given(logs(alike), st.data())
-@settings(max_examples=250)
+@settings(max_examples=150)
 def test_what_was_damaged_on_its_way_is_never_read_as_something_else(raw, data):
     """Cut off, a bit flipped, bytes put in or taken out: aiokafka's records or none. And its checksum's judgement."""
     at = data.draw(st.integers(0, len(raw) - 1))

@@ -58,7 +58,7 @@ def rounds(partitions: int, fetches: list[Step], limit: int) -> Iterator[list[li
 
 
 @given(steps(), st.integers(1, 6))
-@settings(max_examples=200)
+@settings(max_examples=120)
 def test_visits_are_judged_as_if_nothing_had_been_put_off(log, limit):
     """Same visits in the same order, each at the same observed time; nothing is detached, nothing comes twice."""
     partitions, fetches = log
@@ -79,7 +79,7 @@ def judged(passed: Passed) -> list[tuple[int, ...]]:
 
 
 @given(steps(), st.integers(1, 6))
-@settings(max_examples=200)
+@settings(max_examples=120)
 def test_what_waits_is_nothing_that_its_receiver_must_know_at_once(log, limit):
     """No visits, no new sender, no backlog that begins, goes on or ends, and no clock that has moved on by MOST_MS."""
     partitions, fetches = log
