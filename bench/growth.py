@@ -73,8 +73,7 @@ def _job(
 ) -> dict[str, Any]:
     name = f"growth{number}"
     variables = {
-        "RISK_BROKER": servers.broker,
-        "RISK_SCHEMA_REGISTRY": servers.registry,
+        **servers.settings,
         "RISK_SOURCE_TOPIC": f"{name}.log",
         "RISK_APP_ID": name,
         "RISK_TOPIC_PREFIX": f"{name}.",
@@ -100,8 +99,7 @@ async def _restarts(
     servers: stack.Environment, directory: Path, console: Console, number: int, students: int
 ) -> dict[str, float]:
     variables = {
-        "RISK_BROKER": servers.broker,
-        "RISK_SCHEMA_REGISTRY": servers.registry,
+        **servers.settings,
         "RISK_SOURCE_TOPIC": f"recovery{number}.log",
         "RISK_APP_ID": f"recovery{number}",
         "RISK_TOPIC_PREFIX": f"recovery{number}.",

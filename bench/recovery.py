@@ -116,8 +116,7 @@ def main(students: int, events: int) -> int:
     """Measure, and print one line of JSON."""
     with place("recovery", steady=False) as (servers, directory):
         variables = {
-            "RISK_BROKER": servers.broker,
-            "RISK_SCHEMA_REGISTRY": servers.registry,
+            **servers.settings,
             "RISK_DATADIR": str(directory / "data"),
         }
         figures = asyncio.run(measure(variables, directory, console(), students, events))

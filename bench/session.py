@@ -81,7 +81,7 @@ class Session:
     def __init__(self, servers: stack.Environment, directory: Path, console: Console, tag: str = "bench") -> None:
         """tag: of the topics and groups, nobody else's on these servers; directory: for state and logs."""
         self._directory, self._console, self._tag = directory, console, tag
-        self._common = {"RISK_BROKER": servers.broker, "RISK_SCHEMA_REGISTRY": servers.registry}
+        self._common = servers.settings
         self.report = Report()
 
     def run(self, plan: Plan) -> Report:

@@ -37,8 +37,7 @@ def main(minutes: float, rate: float, seed: int) -> int:
     said = console()
     with place("soak", steady=False) as (servers, directory):
         variables = {
-            "RISK_BROKER": servers.broker,
-            "RISK_SCHEMA_REGISTRY": servers.registry,
+            **servers.settings,
             "RISK_APP_ID": "soak",
             "RISK_DATADIR": str(directory / "data"),
         }

@@ -105,9 +105,9 @@ def _risk(window: Octets) -> tuple[npt.NDArray[np.float64], Int64s]:
 
 
 def _last_number(octets: Octets, place: Int64s, stop: Int64s) -> tuple[Int64s, Bools]:
-    """The numbers between places and stops [n], and which are some."""
+    """The numbers between places and stops [n], and which are some. More than a number stands before each."""
     size = stop - place
-    digits = _window(octets, np.maximum(stop - _DIGITS, 0), _DIGITS) - np.uint8(ord("0"))
+    digits = _window(octets, stop - _DIGITS, _DIGITS) - np.uint8(ord("0"))
     inside = np.arange(_DIGITS) >= _DIGITS - size[:, None]
     fits = (size > 0) & (size <= _DIGITS) & ((digits <= 9) | ~inside).all(axis=1)
     leading = np.take_along_axis(digits, np.clip(_DIGITS - size, 0, _DIGITS - 1)[:, None], axis=1)[:, 0]

@@ -44,6 +44,11 @@ class Environment:
         return self._get("RISK_SCHEMA_REGISTRY", "registry")
 
     @property
+    def settings(self) -> dict[str, str]:
+        """What a worker must be told of them, by variable. Raises StackError if one of both does not run."""
+        return {"RISK_BROKER": self.broker, "RISK_SCHEMA_REGISTRY": self.registry}
+
+    @property
     def mariadb(self) -> str:
         """host:port of MariaDB. Raises StackError if none runs."""
         return self._get("RISK_MARIADB", "MariaDB")

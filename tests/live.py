@@ -89,8 +89,7 @@ class Place:
         """Names that nobody used before; `variables` are put over what follows from them."""
         tag = f"live{uuid.uuid4().hex[:8]}"
         own = {
-            "RISK_BROKER": servers.broker,
-            "RISK_SCHEMA_REGISTRY": servers.registry,
+            **servers.settings,
             "RISK_APP_ID": tag,
             "RISK_SOURCE_TOPIC": f"{tag}.log",
             "RISK_TOPIC_PREFIX": f"{tag}-",

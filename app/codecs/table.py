@@ -76,11 +76,9 @@ def gathered(
 ) -> Rows:
     """Times [n] ms, keys [n], values [n] and headers ([n], None: no row has any) as rows; many in columns."""
     n = len(values)
-    shared = headers[0] if headers else NO_HEADERS
-    alike = headers is None or all(one is shared or one == shared for one in headers)
-    if n > FEW and alike and None not in keys:
-        texts = cast("Sequence[bytes]", keys)
-        if _even(texts) and _even(values):
+    if n > FEW and None not in keys:
+        texts, shared = cast("Sequence[bytes]", keys), headers[0] if headers else NO_HEADERS
+        if _even(texts) and _even(values) and (headers is None or headers.count(shared) == n):
             return Table(np.array(at, np.int64), (ragged(texts),), (ragged(values),), headers=shared)
     return list(zip(at, keys, values, headers or [NO_HEADERS] * n, strict=True))
 

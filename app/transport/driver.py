@@ -260,7 +260,8 @@ class Consumer(driver.Consumer):
         if whole is None or not self._ledger.grown(tp, event.value, whole):
             return False
         event.value = event.message.value = whole
-        self._note(tp, whole)
+        self._expected[tp] = whole.position
+        self.app.monitor.track_tp_end_offset(tp, whole.end)
         return True
 
     async def _deliver(self, generation: int, chunks: Sequence[Chunk]) -> None:
@@ -284,15 +285,10 @@ class Consumer(driver.Consumer):
                 return
             tp = TP(chunk.topic, chunk.partition)
             if not self._is_changelog_tp(tp):
+                self._expected[tp] = chunk.position
                 self._ledger.delivered(tp, chunk)
-            self._note(tp, chunk)
+            self.app.monitor.track_tp_end_offset(tp, chunk.end)
             await self.callback(self._to_message(tp, chunk))
-
-    def _note(self, tp: TP, chunk: Chunk) -> None:
-        """`chunk` is on its way to the agent."""
-        if not self._is_changelog_tp(tp):
-            self._expected[tp] = chunk.position
-        self.app.monitor.track_tp_end_offset(tp, chunk.end)
 
     async def _joins(self, tp: TP, chunk: Chunk) -> bool:
         """Whether `chunk` begins where the one before it ended; if not, see to it that nothing is lost."""

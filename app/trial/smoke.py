@@ -67,8 +67,7 @@ async def _run(
     say: Callable[[str], object],
 ) -> Result:
     variables = {
-        "RISK_BROKER": servers.broker,
-        "RISK_SCHEMA_REGISTRY": servers.registry,
+        **servers.settings,
         "RISK_APP_ID": "smoke",
         "RISK_DATADIR": str(directory / "data"),
     }

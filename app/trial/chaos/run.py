@@ -101,8 +101,7 @@ def run(
     servers = stack.up(directory / "stack", owner_pid=os.getpid())
     try:
         variables = {
-            "RISK_BROKER": servers.broker,
-            "RISK_SCHEMA_REGISTRY": servers.registry,
+            **servers.settings,
             "RISK_APP_ID": "chaos",
             "RISK_SESSION_TIMEOUT": f"{session_s:g}",
             "RISK_BATCH_ROWS": "500",
