@@ -1,4 +1,4 @@
-"""What the streams (app/pipeline.py) need from the outside: deliveries in, a log and state tables."""
+"""What the streams (agents/process.py) need from the outside: deliveries in, a log and state tables."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.codecs.letters import Letter
-from app.codecs.table import Rows
-from app.partitions import Target
+from app.state.partition import Target
+from codec.dead_letters import Letter
+from codec.record_batch import Rows
 from models.chunk import Chunk
-from models.front import Front
+from models.position import Front
 from models.visits import Roster
 
 
 class State(Protocol):
-    """One partition of a state table; see app.partitions.Partition."""
+    """One partition of a state table; see app.state.partition.Partition."""
 
     @property
     def front(self) -> Front: ...

@@ -1,6 +1,6 @@
 """The topology's three streams, from chunks to flushes, over whatever log they are given.
 
-`app/topology.py` binds them to Faust and Kafka, `app/memory.py` to a log in memory: the same code
+`app/topology.py` binds them to Faust and Kafka, `tools/test_driver.py` to a log in memory: the same code
 runs in the worker, in the parity cases and in the tests.
 """
 
@@ -14,26 +14,26 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agents.alert import alert
+from agents.ports import Delivery, Log, State
 from agents.repartition import Fetched, repartition
 from agents.rollup import rollup
 from agents.score import Scored, score
 from agents.sessionize import Arrived, sessionize
-from app.codecs import rows
-from app.codecs.letters import Letter
-from app.codecs.log import LogDecoder
-from app.codecs.table import Rows
-from app.counts import Counts
-from app.faults import faults
-from app.names import Names
-from app.partitions import Target
-from app.ports import Delivery, Log, State
+from app.ops.failpoints import faults
+from app.ops.metrics import Counts
 from app.settings import Settings
+from app.state.partition import Target
+from app.topic_names import Names
+from codec import output_rows as rows
+from codec.dead_letters import Letter
+from codec.moodle_log import LogDecoder
+from codec.record_batch import Rows
 from models import state
 from models.chunk import Chunk
-from models.frame import Frame, FrameError, NewerFrame, decode, encode
-from models.front import POSITION, Front, Gap, pack_position
 from models.murmur2 import keys_of
+from models.position import POSITION, Front, Gap, pack_position
 from models.risk import RiskModel
+from models.visit_batch import Frame, FrameError, NewerFrame, decode, encode
 from models.visits import Roster, Visits
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Pipeline:
     settings: Settings
     names: Names
     log: Log
-    #: known once the source topic's schema has been looked at (app/preflight.py)
+    #: known once the source topic's schema has been looked at (app/ops/preflight.py)
     decoder: LogDecoder | None = None
     #: None: scoring is off
     model: RiskModel | None = None

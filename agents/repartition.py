@@ -7,9 +7,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from models.aligner import Aligner
-from models.frame import Frame
-from models.reserve import Reserve
+from models.heartbeats import Reserve
 from models.routing import Router, frames
+from models.visit_batch import Frame
 from models.visits import Visits
 
 

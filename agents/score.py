@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.rollup import RolledUp
+from models.grouped import ends
 from models.risk import RiskModel
 from models.rules import Int64s
-from models.segments import ends
 
 #: decimals a risk is given with: more would be noise, and few distinct values format fast
 RISK_DECIMALS = 4

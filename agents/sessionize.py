@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from models import state, windowing
-from models.frame import Frame
-from models.front import Front, Gap, admit
-from models.records import Records
+from models.position import Front, Gap, admit
+from models.session_changes import Records
 from models.sessions import Sessions
 from models.totals import Totals
+from models.visit_batch import Frame
 from models.visits import Roster, Visits, roster
 
 

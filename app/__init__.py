@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-from app import commands
 from app.errors import ConfigError
 from app.settings import Settings
 from app.topology import build
+from tools import commands
 
 #: importing the commands is what registers them with `faust -A app`
 __all__ = ["app", "commands"]

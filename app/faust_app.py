@@ -11,19 +11,19 @@ import faust
 from faust.transport.drivers import TRANSPORTS
 from mode.utils.queues import FlowControlEvent
 
-from app.kafka_log import KafkaLog
-from app.pipeline import Pipeline
-from app.ports import Delivery
+from agents.ports import Delivery
+from agents.process import Pipeline
+from app.kafka.driver import SCHEME, Consumer
+from app.kafka.log import KafkaLog
+from app.kafka.queue import ChunkQueue
+from app.ops.watchdog import LOOK_S, Standing, Watchdog, standing
 from app.settings import Settings
-from app.tables import StateTable
-from app.transport.driver import SCHEME, Consumer
-from app.transport.room import ChunkQueue
-from app.watchdog import LOOK_S, Standing, Watchdog, standing
+from app.state.table import StateTable
 
 log = logging.getLogger(__name__)
 
 #: the entry point does the same where the package is installed; a bare checkout has none
-TRANSPORTS.aliases[SCHEME] = "app.transport.driver:Transport"
+TRANSPORTS.aliases[SCHEME] = "app.kafka.driver:Transport"
 
 #: how long a worker may take nothing from its fetcher before it leaves the group [s]: the longest there is.
 #: With the registry away everything waits, and a worker that has left while its queues are full never joins again
@@ -88,7 +88,7 @@ class RiskApp(faust.App):
             # with a second worker every partition is kept up to date on one that may have to take it over
             table_standby_replicas=1,
             stream_wait_empty=False,
-            # these count chunks, not messages, and small ones for less (app/transport/room.py)
+            # these count chunks, not messages, and small ones for less (app/kafka/queue.py)
             stream_buffer_maxsize=4,
             consumer_max_fetch_size=2**21,
             broker_check_crcs=True,

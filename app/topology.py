@@ -19,13 +19,13 @@ RISK_SOURCE_TOPIC                        N partitions, keyed by log id
 
 from __future__ import annotations
 
-from app.binding import RiskApp
-from app.kafka_log import KafkaLog
-from app.names import Names
-from app.partitions import Owned
-from app.pipeline import Pipeline
+from agents.process import Pipeline
+from app.faust_app import RiskApp
+from app.kafka.log import KafkaLog
+from app.ops.web import add_pages
 from app.settings import Settings
-from app.web import add_pages
+from app.state.partition import Owned
+from app.topic_names import Names
 
 #: whoever is told of a student at risk does not mind a tenth of a second; the way to the prediction has no pause [s]
 ALERT_PAUSE_S = 0.1

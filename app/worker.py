@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 import faust.worker
 
 from app.errors import ConfigError
-from app.faults import faults
-from app.preflight import check_machine, preflight
-from app.watchdog import in_a_line
+from app.ops.failpoints import faults
+from app.ops.preflight import check_machine, preflight
+from app.ops.watchdog import in_a_line
 
 
 class Worker(faust.worker.Worker):

@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import growth, report
+from bench.environment import at_least, console, place
 from bench.latency import Load
-from bench.place import at_least, console, place
 from bench.session import Plan, Session
 
 #: where --save writes

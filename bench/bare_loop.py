@@ -1,4 +1,4 @@
-"""`python -m bench.floor`: the least a transaction costs in time: read, write a row for each record, commit.
+"""`python -m bench.bare_loop`: the least a transaction costs in time: read, write a row for each record, commit.
 
 A bare loop over aiokafka, without Faust, state, or a second hop: what the client and the broker alone take until a
 row that depends on a record is committed. The app's latency is held against it.
@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from app.codecs.log import LogDecoder
-from app.codecs.registry import Schemas
-from app.names import Names
-from app.producing import new_producer
+from app.kafka.producer import new_producer
+from app.kafka.registry import Schemas
 from app.settings import Settings
+from app.topic_names import Names
 from bench.children import say
+from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
 
 

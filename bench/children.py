@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from app.trial.workers import ROOT, TrialError
-from stack.keeper import dying_with
+from stack.supervisor import dying_with
+from tools.e2e.workers import ROOT, TrialError
 
 #: how long a child that was told to stop may take [s]
 _STOP_S = 10.0

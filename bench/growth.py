@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 import stack
-from app.replaying.progress import replay
 from app.settings import Settings
-from app.trial.recount import recount
 from bench import recovery
 from bench.job import whole_job
 from bench.log import backlog
+from tools.e2e.oracle import recount
+from tools.replay.progress import replay
 
 #: events, students
 STEPS: Sequence[tuple[int, int]] = ((1_000_000, 5_000), (3_000_000, 50_000), (10_000_000, 500_000))

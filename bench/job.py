@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from app.names import Names
 from app.settings import Settings
-from app.trial.chaos.verdict import outputs
-from app.trial.recount import Truth, differences, row_by_row
-from app.trial.workers import Worker
-from bench.account import cpu_s, peak_mb
+from app.topic_names import Names
 from bench.figures import Run
+from bench.procfs import cpu_s, peak_mb
+from tools.e2e.chaos.verdict import outputs
+from tools.e2e.oracle import Truth, differences, row_by_row
+from tools.e2e.workers import Worker
 
 #: how long one run may take [s]
 PATIENCE_S = 300.0

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from aiokafka.admin import AIOKafkaAdminClient
 
-from app import topics
-from app.names import Names
-from app.replaying.rows import LogRows
-from app.replaying.sending import prepare
+from app.kafka import topics
 from app.settings import Settings
-from app.trial.workers import Worker
-from bench.account import cpu_s, machine_s
+from app.topic_names import Names
 from bench.children import Child
 from bench.figures import Latency
+from bench.procfs import cpu_s, machine_s
+from tools.e2e.workers import Worker
+from tools.replay.log_rows import LogRows
+from tools.replay.sender import prepare
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ def through_the_app(variables: Mapping[str, str], load: Load, directory: Path) -
 
 
 def through_the_floor(variables: Mapping[str, str], load: Load, directory: Path) -> Latency:
-    """The same load and reader, with bench/floor.py between them."""
+    """The same load and reader, with bench/bare_loop.py between them."""
     settings = Settings.from_env(variables)
     asyncio.run(_prepared(settings, load.partitions))
-    with Child("bench.floor", [], variables, directory / "floor.log") as floor:
+    with Child("bench.bare_loop", [], variables, directory / "floor.log") as floor:
         floor.said()
         label = "a bare consume-transact-produce loop, aiokafka"
         return _measured("floor", label, variables, load, directory, floor.process.pid)

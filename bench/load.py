@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from app.producing import new_producer
-from app.replaying import debezium
-from app.replaying.rows import LogRows
-from app.replaying.sending import assign, prepare
+from app.kafka.producer import new_producer
 from app.settings import Settings
 from bench.children import say
 from models.rules import Int64s
+from tools.replay import debezium
+from tools.replay.log_rows import LogRows
+from tools.replay.sender import assign, prepare
 
 #: between the planning of the load and its first row [s]
 _LEAD_S = 0.5

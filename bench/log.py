@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.replaying.rows import LogRows
+from tools.replay.log_rows import LogRows
 
 #: 1 July 2019, when the demo's rows begin [epoch ms]
 _START_MS = 1_561_975_200_000

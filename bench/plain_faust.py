@@ -1,4 +1,4 @@
-"""The same job the usual Faust way, for comparison: `faust -A bench.usual worker`.
+"""The same job the usual Faust way, for comparison: `faust -A bench.plain_faust worker`.
 
 What a careful user of Faust would write from its manual: a record a message, an agent over the source topic that
 groups by student, RocksDB tables for the open sessions and the totals, `send` for every row, at least once. It writes
@@ -22,8 +22,8 @@ from faust.serializers import codecs
 from schema_registry.client import SchemaRegistryClient
 
 from app.model_file import load_model
-from app.names import Names
 from app.settings import Settings
+from app.topic_names import Names
 
 #: silence that closes a session, and how long a closed one may still take a visit [ms]
 GAP_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000

@@ -1,4 +1,4 @@
-"""Measures bench/usual.py as bench/job.py measures the app."""
+"""Measures bench/plain_faust.py as bench/job.py measures the app."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from app import topics
-from app.names import Names
+from app.kafka import topics
 from app.settings import Settings
-from app.trial.recount import Truth
-from app.trial.workers import ROOT, Worker
+from app.topic_names import Names
 from bench.figures import Run
 from bench.job import Stats, measured, wrong
-from stack.keeper import dying_with
+from stack.supervisor import dying_with
+from tools.e2e.oracle import Truth
+from tools.e2e.workers import ROOT, Worker
 
 
 class UsualWorker(Worker):
-    """`faust -A bench.usual worker`."""
+    """`faust -A bench.plain_faust worker`."""
 
     def start(self) -> UsualWorker:
         """Start the process."""
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", "bench.usual", "worker", "-l", "warn"],
+                [sys.executable, "-m", "faust", "-A", "bench.plain_faust", "worker", "-l", "warn"],
                 env=self._environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -12,8 +12,8 @@ import json
 import signal
 import sys
 
+from bench.environment import at_least, console, place
 from bench.latency import Load
-from bench.place import at_least, console, place
 from bench.report import latency
 from bench.session import Report, Session
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from app.codecs.log import LogDecoder
-from app.codecs.registry import Schemas
+from app.kafka.reader import read_chunks
+from app.kafka.registry import Schemas
 from app.settings import Settings
-from app.transport.reader import read_chunks
 from app.worker import rest_the_collector
-from bench.account import cpu_s, peak_mb
 from bench.children import Child, say
 from bench.figures import Run
+from bench.procfs import cpu_s, peak_mb
+from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
 
 #: bytes of one partition in one fetch: as the worker asks for

@@ -19,21 +19,22 @@ import numpy as np
 from aiokafka.admin import AIOKafkaAdminClient
 from rich.console import Console
 
-from app import topics
-from app.codecs.row import NO_HEADERS
-from app.names import Names
-from app.producing import last_offset, new_producer, send_rows
-from app.replaying.progress import replay
+from app.kafka import topics
+from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
-from app.trial.workers import Worker
-from bench.account import peak_mb, resident_mb
+from app.topic_names import Names
+from bench.environment import console, place
 from bench.log import backlog
-from bench.place import console, place
-from models import front, state
-from models.front import Front
+from bench.procfs import peak_mb, resident_mb
+from codec.record import NO_HEADERS
+from models import position as front
+from models import state
 from models.murmur2 import keys_of, partitions_of
+from models.position import Front
 from models.sessions import Sessions
 from models.totals import Totals
+from tools.e2e.workers import Worker
+from tools.replay.progress import replay
 
 PARTITIONS = 4
 #: 1 July 2019 [epoch ms]: before the backlog

@@ -10,16 +10,16 @@ from pathlib import Path
 from rich.console import Console
 
 import stack
-from app.replaying.progress import replay
-from app.replaying.rows import LogRows
 from app.settings import Settings
-from app.trial.recount import Truth, recount
 from bench import reading
 from bench.figures import Latency, Ratio, Run, Series
 from bench.job import whole_job
 from bench.latency import Load, through_the_app, through_the_floor
 from bench.log import backlog
-from bench.usual_job import usual_job
+from bench.plain_faust_job import usual_job
+from tools.e2e.oracle import Truth, recount
+from tools.replay.log_rows import LogRows
+from tools.replay.progress import replay
 
 #: the things that are measured, as the table names them
 LABELS: Mapping[str, str] = {

@@ -15,15 +15,15 @@ import sys
 import time
 from pathlib import Path
 
-from app.names import Names
 from app.settings import Settings
-from app.trial.chaos import verdict
-from app.trial.chaos.course import course
-from app.trial.chaos.feeding import Feeding
-from app.trial.recount import recount
-from app.trial.workers import Worker
-from bench.account import peak_mb, resident_mb
-from bench.place import console, place
+from app.topic_names import Names
+from bench.environment import console, place
+from bench.procfs import peak_mb, resident_mb
+from tools.e2e.chaos import verdict
+from tools.e2e.chaos.feeder import Feeding
+from tools.e2e.chaos.workload import course
+from tools.e2e.oracle import recount
+from tools.e2e.workers import Worker
 
 PARTITIONS = 4
 #: between two looks [s]

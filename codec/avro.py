@@ -3,7 +3,7 @@
 Every field is read, as KSQL reads it, so a record that is damaged anywhere is refused. The rules are
 those of the Avro 1.8 reader inside KSQL 5.3: an int has at most 5 bytes and a long 10, surplus bits
 fall away, lengths and branch numbers are ints, bytes after the record are ignored, text need not be
-UTF-8. `models.avro_columns` reads many records at once and leaves to this module what it cannot.
+UTF-8. `codec.avro_columns` reads many records at once and leaves to this module what it cannot.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 All values of a fetch lie in one buffer. A cursor per record walks the schema's fields, all records in
 step; a number is taken from the 8 bytes at the cursor, wherever they are aligned. Whatever does not fit
 (numbers of more than 8 bytes, records that end early, branches that are not there) is marked, never
-trusted, and read again by `models.avro.read_one`, which alone judges what is refused and why. Bytes of
+trusted, and read again by `codec.avro.read_one`, which alone judges what is refused and why. Bytes of
 one record can therefore not disturb another's.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
-from models.packed import Packed
+from codec.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
+from models.binary_column import Packed
 from models.rules import Bools, Int64s
 from models.varints import LONGEST, ONE, Octets, Words, end_of, length_of, signed, squeeze, words_of
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from app.errors import ConfigError
-from models.avro import Kind, Plan, Wire
+from codec.avro import Kind, Plan, Wire
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.codecs.row import Row
+from codec.record import Row
 from models.chunk import Chunk, Headers
 
 

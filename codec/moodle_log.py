@@ -7,12 +7,12 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from app.codecs.schema import MOODLE, Declared, Json, Unreadable, plan
-from models.avro import HEADER, Plan, Undecodable, read_one
-from models.avro_columns import Joined, read_rows
+from codec.avro import HEADER, Plan, Undecodable, read_one
+from codec.avro_columns import Joined, read_rows
+from codec.avro_schema import MOODLE, Declared, Json, Unreadable, plan
+from models.binary_column import Packed
 from models.chunk import Chunk
 from models.decoded import Decoded, Part, Reject, decoded
-from models.packed import Packed
 from models.rules import Int64s
 from models.varints import Words
 
@@ -25,7 +25,7 @@ _LAST_ID = (1 << 31) - 1
 
 
 class SchemaSource(Protocol):
-    """Where writer schemas come from: `app.codecs.registry.Schemas`, or a dict in tests."""
+    """Where writer schemas come from: `app.kafka.registry.Schemas`, or a dict in tests."""
 
     async def schema(self, schema_id: int) -> Json:
         """The parsed schema of an id, None for an unknown one."""
@@ -43,7 +43,7 @@ class LogDecoder:
         self._plans: dict[int, Plan | Unreadable] = {}
 
     def declare(self, declared: Declared) -> None:
-        """Read what comes from now on as these columns: what `app.codecs.schema.check` found at start."""
+        """Read what comes from now on as these columns: what `codec.avro_schema.check` found at start."""
         self._declared = declared
         self._plans.clear()
 

@@ -12,12 +12,12 @@ import numpy as np
 
 from agents.score import Scored
 from agents.sessionize import Sessionized
-from app.codecs.row import NO_HEADERS, Row
-from app.codecs.table import FEW, Rows, Table, gathered
-from models.cells import Cells, big_endian, chosen, decimals, literal
+from codec.record import NO_HEADERS, Row
+from codec.record_batch import FEW, Rows, Table, gathered
 from models.chunk import Chunk, Headers
-from models.doubles import java_double
+from models.java.doubles import java_double
 from models.murmur2 import NULL_KEY, keys_of
+from models.padded_bytes import Cells, big_endian, chosen, decimals, literal
 from models.predictions import InRisk
 from models.rules import Int64s
 from models.totals import Rollup

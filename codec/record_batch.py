@@ -8,9 +8,9 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from app.codecs.row import NO_HEADERS, Row
-from models.cells import Cells, close_up, literal, ragged, split, sum_of, varints
+from codec.record import NO_HEADERS, Row
 from models.chunk import Headers
+from models.padded_bytes import Cells, close_up, literal, ragged, split, sum_of, varints
 from models.rules import Bools, Int64s
 
 #: up to so many rows are written one by one, which costs less than setting columns up

@@ -1,6 +1,6 @@
 """One-shot of docker-compose.yml: declare every topic before anything writes or reads one; running it again is fine.
 
-The app's own topics come from app/topics.py, so that they cannot differ from what the worker looks for.
+The app's own topics come from app/kafka/topics.py, so that they cannot differ from what the worker looks for.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.errors import ConfigError
-from app.names import Names
-from app.preflight import connect
+from app.kafka.topics import Topic, declare, wanted
+from app.ops.preflight import connect
 from app.settings import Settings
-from app.topics import Topic, declare, wanted
+from app.topic_names import Names
 
 #: records that came when events did: the default retention would delete those of last year at once
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1"}

@@ -1,7 +1,7 @@
 """Lens, as far as the panels use it: columns (what is asked of an index) and charts (how the answer is drawn).
 
 A column is the dict that Lens stores; its id is the key it has in its layer. Only operations that Elasticsearch and
-OpenSearch answer alike are here, so that tests can ask a real node (tests/lens.py).
+OpenSearch answer alike are here, so that tests can ask a real node (tests/support/lens.py).
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.frame import FRESH, Slice
 from models.rules import NEVER, Int64s
+from models.visit_batch import FRESH, Slice
 from models.visits import Visits, concatenate
 
 #: nothing is behind: everything may go

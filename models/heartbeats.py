@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from models.frame import FRESH, Frame, Slice
 from models.rules import NEVER
+from models.visit_batch import FRESH, Frame, Slice
 
 #: how much older than it is the time may be that a visits partition knows of a source partition without backlog [ms]
 MOST_MS = 60_000

@@ -1,4 +1,4 @@
-"""Predictions as this app writes them (app/codecs/rows.py), judged in columns.
+"""Predictions as this app writes them (codec/output_rows.py), judged in columns.
 
 Guess, then prove: every byte of a row is looked at, and what is not exactly so written is left to `predictions.parse`.
 Such a row needs no parsing: the row in risk is its value as it stands.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.packed import Packed
+from models.binary_column import Packed
 from models.rules import Bools, Int64s
 from models.varints import Octets
 

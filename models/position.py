@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models import state
-from models.clocks import Clocks, announce, observe
-from models.frame import FRESH, Frame, Slice
 from models.rules import Bools, Int64s
 from models.state import StateError
+from models.visit_batch import FRESH, Frame, Slice
 from models.visits import Visits, concatenate
+from models.watermarks import Clocks, announce, observe
 
 #: layout written by this code; an older one is still read, a newer one is refused
 VERSION = 2

@@ -20,9 +20,9 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
-from models import canonical
-from models.doubles import java_double
-from models.packed import Packed
+from models import own_predictions as canonical
+from models.binary_column import Packed
+from models.java.doubles import java_double
 from models.rules import Int64s
 
 #: a prediction above this is in risk; exactly this is not

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from models.coding import distinct, order_of
-from models.frame import Frame, Slice
+from models.factorize import distinct, order_of
 from models.murmur2 import keys_of, partitions_of
 from models.rules import Int64s
+from models.visit_batch import Frame, Slice
 from models.visits import Visits, roster
 
 #: students below this are remembered, at 4 B each: Moodle numbers its users from 1 on

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.coding import order_by
+from models.factorize import order_by
 from models.rules import Bools, Int64s
 from models.sessions import Sessions
 

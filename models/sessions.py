@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.coding import order_by, order_of
+from models.factorize import order_by, order_of
+from models.grouped import running_max, starts
 from models.rules import GAP_MS, Bools, Int64s
-from models.segments import running_max, starts
 
 
 @dataclass(frozen=True, slots=True)

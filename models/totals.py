@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.coding import order_of
-from models.records import Records
+from models.factorize import order_of
+from models.grouped import ends, running_max, running_sum
 from models.rules import NEVER, Bools, Int64s
-from models.segments import ends, running_max, running_sum
+from models.session_changes import Records
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.chunk import Headers
-from models.coding import distinct
+from models.factorize import distinct
 from models.rules import Bools, Int64s
 
 

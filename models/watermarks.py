@@ -22,8 +22,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from models.grouped import starts
 from models.rules import NEVER, Bools, Int64s
-from models.segments import starts
 
 #: the smallest clock of no partition
 _NONE = int(np.iinfo(np.int64).max)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.coding import order_by, order_of
-from models.records import Records, Step, concatenate, every_change, net_change
+from models.factorize import order_by, order_of
+from models.grouped import running_sum, starts
 from models.rules import SEGMENT_MS, Bools, Int64s, is_late, oldest_segment, refused, visible
-from models.segments import running_sum, starts
+from models.session_changes import Records, Step, concatenate, every_change, net_change
 from models.sessions import Sessions, absorb, cut
 
 #: below every segment number: nothing has expired

@@ -11,7 +11,7 @@ from types import FrameType
 import stack
 from stack import artifacts
 from stack.errors import StackError
-from stack.life import SERVERS
+from stack.lifecycle import SERVERS
 
 DIRECTORY = Path(".demo")
 

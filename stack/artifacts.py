@@ -22,7 +22,7 @@ from pathlib import Path
 
 from stack import maven
 from stack.errors import StackError
-from stack.held import alone
+from stack.lockfile import alone
 
 LOCK = Path(__file__).with_name("artifacts.json")
 ARCHIVE = ".tar.gz"

@@ -12,11 +12,11 @@ from pathlib import Path
 from stack import artifacts, ports
 from stack.connect import CONNECT
 from stack.errors import StackError
-from stack.held import alone, freed, holder
 from stack.kafka import KAFKA
-from stack.life import SERVERS, START_S, await_ready, end, launch, place, runs, send, start
+from stack.lifecycle import SERVERS, START_S, await_ready, end, launch, place, runs, send, start
+from stack.lockfile import alone, freed, holder
 from stack.mariadb import MARIADB
-from stack.orders import Files, Orders
+from stack.process_spec import Files, Orders
 from stack.registry import REGISTRY
 from stack.search import SEARCH
 

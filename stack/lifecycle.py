@@ -14,10 +14,10 @@ from pathlib import Path
 from stack import ports
 from stack.connect import CONNECT
 from stack.errors import StackError
-from stack.held import POLL_S, freed, holder
 from stack.kafka import KAFKA
+from stack.lockfile import POLL_S, freed, holder
 from stack.mariadb import MARIADB
-from stack.orders import Files, Orders
+from stack.process_spec import Files, Orders
 from stack.registry import REGISTRY
 from stack.search import SEARCH
 from stack.server import Place, Server
@@ -67,7 +67,7 @@ def launch(files: Files) -> None:
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     with files.log.open("ab") as log:
         subprocess.run(
-            [sys.executable, "-m", "stack.keeper", str(files.orders)],
+            [sys.executable, "-m", "stack.supervisor", str(files.orders)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -1,4 +1,4 @@
-"""`python -m stack.keeper ORDERS`: a small process that keeps one server, and lets it outlive nothing.
+"""`python -m stack.supervisor ORDERS`: a small process that keeps one server, and lets it outlive nothing.
 
 The server ends when the keeper gets SIGTERM, when the owner dies (however it dies), when its time is up,
 when its directory is removed, and, on Linux, when the keeper itself is killed. Elsewhere that leaves an
@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stack.errors import StackError
-from stack.held import hold, inscribe
-from stack.orders import Files, Orders
+from stack.lockfile import hold, inscribe
+from stack.process_spec import Files, Orders
 
 #: how often to look for the owner where the kernel does not tell [s]
 LOOK_S = 0.5

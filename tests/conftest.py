@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import stack
-from tests import live
-from tests.opensearch import Node
+from tests.support import cluster as live
+from tests.support.opensearch import Node
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.codecs.schema import MOODLE, Declared, Json, plan
-from models import avro_columns
-from models.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
-from models.avro_columns import Joined, flat, read_rows
-from models.packed import Packed
+from codec import avro_columns
+from codec.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
+from codec.avro_columns import Joined, flat, read_rows
+from codec.avro_schema import MOODLE, Declared, Json, plan
+from models.binary_column import Packed
 
 RECORDED = json.loads((Path(__file__).parent / "golden" / "avro181.json").read_bytes())
 HEAD = b"\0\0\0\0\1"

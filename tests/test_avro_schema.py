@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.codecs.schema import MOODLE, Declared, Unreadable, check, columns, plan, sql_type
 from app.errors import ConfigError
-from models.avro import Kind, Wire
-from tests.golden_cases import ERRORS, PUBLIC, load
+from codec.avro import Kind, Wire
+from codec.avro_schema import MOODLE, Declared, Unreadable, check, columns, plan, sql_type
+from tests.support.golden_cases import ERRORS, PUBLIC, load
 
 TOPIC = "demo.demo.mdl_logstore_standard_log"
 #: KSQL takes a userid of text and groups by it; the app does not

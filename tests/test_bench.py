@@ -16,17 +16,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from app.trial.recount import recount
-from app.trial.workers import TrialError
 from bench import __main__ as command
-from bench import account, load, report, usual, watching
+from bench import load, report, watching
+from bench import plain_faust as usual
+from bench import procfs as account
 from bench.children import Child
+from bench.environment import WIDTH
 from bench.figures import Latency, Ratio, Run, Series, percentiles
 from bench.latency import Load
 from bench.log import backlog
-from bench.place import WIDTH
 from bench.plot import draw
 from bench.session import LABELS, Plan, Report, Session
+from tools.e2e.oracle import recount
+from tools.e2e.workers import TrialError
 
 #: the whole job's CPU over that of merely reading: 1.6 where README's figures were measured. As much as this is no
 #: noise of a busy machine, both being measured one right after the other: something per event has come in

@@ -16,15 +16,16 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 import stack
-from app import topics
-from app.replaying import debezium
-from app.trial.chain import CONNECT, hosts, register
-from app.trial.reading import Record
-from app.trial.recount import differences, recount
-from models.avro import HEADER
+from app.kafka import topics
+from codec.avro import HEADER
 from stack import mariadb
-from tests import golden_cases, live
-from tests.live import PATIENCE_S, until
+from tests.support import cluster as live
+from tests.support import golden_cases
+from tests.support.cluster import PATIENCE_S, until
+from tools.e2e.connector import CONNECT, hosts, register
+from tools.e2e.oracle import differences, recount
+from tools.e2e.read_topic import Record
+from tools.replay import debezium
 
 pytestmark = pytest.mark.cdc
 

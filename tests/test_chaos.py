@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.faults import POINTS
-from app.trial.chaos.course import course, late
-from app.trial.chaos.deeds import DEEDS
-from app.trial.chaos.run import Result, schedule
-from app.trial.chaos.verdict import balance, wrong_rows, wrong_state
-from app.trial.reading import Record
-from app.trial.recount import recount
-from stack.keeper import dying_with
+from app.ops.failpoints import POINTS
+from stack.supervisor import dying_with
+from tools.e2e.chaos.actions import DEEDS
+from tools.e2e.chaos.run import Result, schedule
+from tools.e2e.chaos.verdict import balance, wrong_rows, wrong_state
+from tools.e2e.chaos.workload import course, late
+from tools.e2e.oracle import recount
+from tools.e2e.read_topic import Record
 
 ROOT = Path(__file__).parents[1]
 #: one whose first eleven deeds have all kinds, and five kills among the first six

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from app.names import Names
+from app.kafka.topics import wanted
 from app.settings import Settings
-from app.topics import wanted
+from app.topic_names import Names
 from stack import Environment, mariadb
 from stack.connect import SETTINGS as CONNECT_SETTINGS
 from stack.registry import BASE, COMPATIBILITY, VERSION

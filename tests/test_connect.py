@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from app import cases, parity
-from app.names import Names
 from app.settings import Settings
+from app.topic_names import Names
 from connect import register
-from tests import golden_cases
-from tests.sinks import Document, Record, documents, index_of
-from tests.stub import Answering, served
+from tests.support import golden_cases
+from tests.support.sink_documents import Document, Record, documents, index_of
+from tests.support.stub_server import Answering, served
+from tools.parity import cases
+from tools.parity import recorded as parity
 
 CONNECT = Path(__file__).parent.parent / "connect"
 CONFIGS: dict[str, dict[str, Any]] = {

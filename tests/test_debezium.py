@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.replaying import debezium
-from app.replaying.rows import COLUMNS, LogRows
-from models.avro import HEADER
+from codec.avro import HEADER
+from tools.replay import debezium
+from tools.replay.log_rows import COLUMNS, LogRows
 
 HERE = Path(__file__).with_name("debezium")
 TOPIC = "demo.demo.mdl_logstore_standard_log"

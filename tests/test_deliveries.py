@@ -10,13 +10,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.memory import Memory
-from app.ports import Delivery
+from agents.ports import Delivery
 from models import state
 from models.chunk import Chunk
-from models.frame import Frame, Slice, decode, encode
+from models.visit_batch import Frame, Slice, decode, encode
 from models.visits import Visits
 from tests.test_pipeline import NOW, SETTINGS, memory
+from tools.test_driver import Memory
 
 #: visits in a frame, as (student, ms since the one before); frames in a chunk
 FRAME = st.lists(st.tuples(st.integers(1, 4), st.integers(-400_000, 1_200_000)), max_size=4)

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 import stack
-from app.replaying import oulad
-from app.trial import demo as demos
+from tools.demo import run as demos
+from tools.replay import oulad
 
 ROOT = Path(__file__).parents[1]
 #: rows of the course that are played, all at once

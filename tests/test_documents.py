@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app import commands
 from app.settings import Settings
-from tests import golden_cases
+from tests.support import golden_cases
+from tools import commands
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.doubles import java_double
+from models.java.doubles import java_double
 
 RECORDED = (Path(__file__).parent / "golden" / "jdk17_doubles.txt").read_text().splitlines()
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -13,11 +13,11 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from faust.types import TP
 
+from app.kafka import reader
+from app.kafka.queue import WHOLE
+from app.kafka.record_columns import Kept
 from app.settings import Settings
 from app.topology import build
-from app.transport import reader
-from app.transport.records import Kept
-from app.transport.room import WHOLE
 from models.chunk import Chunk
 
 APP = Settings(store="memory://")

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from models import coding
-from models.clocks import Clocks, announce, observe
-from models.coding import distinct, order_by, order_of
+from models import factorize as coding
+from models.binary_column import Packed
+from models.factorize import distinct, order_by, order_of
+from models.grouped import ends, occurrence, running_max, running_sum, starts
 from models.murmur2 import keys_of, partitions_of
-from models.packed import Packed
 from models.routing import Router
 from models.rules import GAP_MS, NEVER
-from models.segments import ends, occurrence, running_max, running_sum, starts
 from models.sessions import cut
 from models.varints import PAD
 from models.visits import Visits
+from models.watermarks import Clocks, announce, observe
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 NEAR, FAR = st.integers(-50, 50), st.integers(LOWEST, HIGHEST)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.transport.driver import _followed
+from app.kafka.driver import _followed
 from models.chunk import Chunk
 
 

@@ -2,7 +2,7 @@
 
 Damage is made from real bytes (Debezium's, KSQL's recorded inputs, our own frames and records) with seeded
 generators, and goes the way the worker's records go. What counts is judged by others: fastavro, json, and the
-session rules as tests/oracle.py has them.
+session rules as tests/support/oracle.py has them.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ import fastavro
 import numpy as np
 import pytest
 
-from app.codecs.letters import Letter
-from app.codecs.log import LogDecoder
-from app.codecs.schema import Unreadable, check, plan
-from app.memory import Memory
 from app.settings import Settings
-from models import front as fronts
+from codec.avro_schema import Unreadable, check, plan
+from codec.dead_letters import Letter
+from codec.moodle_log import LogDecoder
+from models import position as fronts
 from models import state
 from models.chunk import Headers
-from models.clocks import Clocks
 from models.decoded import Decoded
-from models.frame import Frame, FrameError, Slice, decode, encode
-from models.front import Front, Gap
+from models.position import Front, Gap
 from models.predictions import THRESHOLD, text_key
 from models.rules import MAX_AT
 from models.sessions import Sessions
 from models.totals import Totals
+from models.visit_batch import Frame, FrameError, Slice, decode, encode
 from models.visits import Visits
-from tests.golden_cases import PUBLIC, load, predictions, source
-from tests.oracle import Ksql
+from models.watermarks import Clocks
+from tests.support.golden_cases import PUBLIC, load, predictions, source
+from tests.support.oracle import Ksql
 from tests.test_avro import varint
+from tools.test_driver import Memory
 
 #: damaged inputs of each kind: every test makes exactly as many
 MUTANTS = {
@@ -65,7 +65,7 @@ EDGES = bytes([0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF])
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     """A line for each of the first dead letters of a fetch: tests/test_pipeline.py and live ones look at them."""
-    caplog.set_level(logging.CRITICAL, "app.pipeline")
+    caplog.set_level(logging.CRITICAL, "agents.process")
 
 
 def test_there_are_a_hundred_thousand() -> None:
@@ -405,7 +405,7 @@ async def test_damaged_log_values_are_read_as_others_read_them_or_kept(number: i
 
 
 def _chunk(values: Sequence[bytes]) -> Any:
-    from tests.golden_cases import chunk
+    from tests.support.golden_cases import chunk
 
     return chunk(list(values))
 

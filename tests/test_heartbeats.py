@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.aligner import Aligner
-from models.frame import FRESH, Frame, Slice
-from models.front import Front, Passed, admit
-from models.reserve import MOST_MS, Reserve
+from models.heartbeats import MOST_MS, Reserve
+from models.position import Front, Passed, admit
 from models.routing import Router, frames
+from models.visit_batch import FRESH, Frame, Slice
 from models.visits import Visits
 
 

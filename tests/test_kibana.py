@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from models.predictions import THRESHOLD
-from tests.kibana_rules import Json, problems
-from tests.lens import FILE, Dashboard
+from tests.support.kibana_rules import Json, problems
+from tests.support.lens import FILE, Dashboard
 from tests.test_connect import NAMES, SINKS, TEMPLATE, fields_of, index_of
 
 ROOT = Path(__file__).parent.parent

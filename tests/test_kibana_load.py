@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kibana import load
-from tests.stub import Answering, served
+from tests.support.stub_server import Answering, served
 
 COUNT = len(load.FILE.read_text().splitlines())
 TAKEN = {"successCount": COUNT, "success": True, "warnings": [], "successResults": []}

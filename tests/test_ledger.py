@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.transport.ledger import Ledger
+from app.kafka.ledger import Ledger
 from models.chunk import Chunk
 
 

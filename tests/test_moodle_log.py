@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.codecs.log import LogDecoder
-from app.codecs.schema import Json, check
+from codec.avro_schema import Json, check
+from codec.moodle_log import LogDecoder
 from models.decoded import Decoded, Reject
 from models.rules import MAX_AT
-from tests.golden_cases import ERRORS, PUBLIC, chunk, expected, load, source
+from tests.support.golden_cases import ERRORS, PUBLIC, chunk, expected, load, source
 from tests.test_avro import HEAD, varint
 
 SESSIONS = "MOODLE_LOGS_SESSIONS_PER_15MINS"

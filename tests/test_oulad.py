@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from app.replaying import clock, oulad
-from app.replaying.rows import LogRows
 from models.sessions import Sessions, cut
+from tools.replay import click_times as clock
+from tools.replay import oulad
+from tools.replay.log_rows import LogRows
 
 DAY_MS = 86_400_000
 

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from agents.rollup import rollup
 from agents.score import Scored, score
 from agents.sessionize import Arrived, sessionize
-from app.codecs import rows
-from app.codecs.row import Row
-from app.codecs.table import Rows, Table
 from app.model_file import load_model
+from codec import output_rows as rows
+from codec.record import Row
+from codec.record_batch import Rows, Table
 from models import state
 from models.chunk import Headers
-from models.frame import Frame, Slice
-from models.front import Front
 from models.murmur2 import keys_of
+from models.position import Front
+from models.visit_batch import Frame, Slice
 from models.visits import Roster, Visits
 
 MODEL = load_model("")

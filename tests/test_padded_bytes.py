@@ -12,11 +12,11 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.codecs import table as tables
-from app.codecs.table import Table, batches, of_records
-from app.producing import PackedBatch
-from models.cells import Cells, big_endian, chosen, close_up, decimals, literal, ragged, split, sum_of, varints
-from tests.kafka_batches import varint
+from app.kafka.producer import PackedBatch
+from codec import record_batch as tables
+from codec.record_batch import Table, batches, of_records
+from models.padded_bytes import Cells, big_endian, chosen, close_up, decimals, literal, ragged, split, sum_of, varints
+from tests.support.kafka_batches import varint
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 #: where a decimal or a varint takes one more character

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from app import cases, parity
 from app.errors import ConfigError
+from tools.parity import cases
+from tools.parity import recorded as parity
 
 GOLDEN = Path(__file__).parent / "golden"
 PUBLIC = sorted((GOLDEN / "public").iterdir())

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.comparing import judging, keys, report, sequences, tables, text
-from app.comparing.cluster import Reading
-from app.comparing.content import Content, Trail
-from app.comparing.judging import Pair, Side
-from app.comparing.lag import Lag
+from tools.parity.live import formatting as keys
+from tools.parity.live import report, sequences, tables, text
+from tools.parity.live import verdict as judging
+from tools.parity.live.cluster import Reading
+from tools.parity.live.content import Content, Trail
+from tools.parity.live.lag import Lag
+from tools.parity.live.verdict import Pair, Side
 
 DAY = 86_400_000
 SESSIONS, AGG, PREDICTION, IN_RISK = (

@@ -23,16 +23,17 @@ from faust.cli.faust import cli
 
 import app
 import stack
-from app import cases, topics
-from app.codecs.row import Row
-from app.names import Names
-from app.producing import last_offset, new_producer, send_rows
+from app.kafka import topics
+from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
+from app.topic_names import Names
 from app.topology import build
-from app.trial.workers import ROOT, free_port
-from tests import live
-from tests.live import KEPT, PATIENCE_S, Place
+from codec.record import Row
+from tests.support import cluster as live
+from tests.support.cluster import KEPT, PATIENCE_S, Place
 from tests.test_worker_golden import path_of, row_of
+from tools.e2e.workers import ROOT, free_port
+from tools.parity import cases
 
 SESSIONS, AGG, PREDICTION, IN_RISK = (
     "MOODLE_LOGS_SESSIONS_PER_15MINS", "MOODLE_LOGS_PREDICTION_AGG", "MOODLE_LOGS_PREDICTION",

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 
-from app.codecs.row import NO_HEADERS
-from app.partitions import Owned, Partition
-from models import front as fronts
+from app.state.partition import Owned, Partition
+from codec.record import NO_HEADERS
+from models import position as fronts
 from models import state
-from models.front import Front
+from models.position import Front
 from models.visits import Roster
 
 WHO = Roster(np.array([5, 0]), np.array([False, True]), np.array([0, 1]))
@@ -163,7 +163,7 @@ async def test_a_released_partition_is_nobodys(monkeypatch):
     """After a revocation `get` gives nothing, so that no batch starts; renewing fences first."""
     steps: list[Any] = []
     table: Any = Table(steps)
-    monkeypatch.setattr("app.partitions.new_producer", lambda *_, **__: Producer(steps))
+    monkeypatch.setattr("app.state.partition.new_producer", lambda *_, **__: Producer(steps))
     owned = Owned(table, ["127.0.0.1:1"], "t", lambda: 1)
     await owned.renew({3}, 1)
     first = owned.get(3)
@@ -185,7 +185,7 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
         ids.append(transactional_id)
         return Producer([])
 
-    monkeypatch.setattr("app.partitions.new_producer", producer)
+    monkeypatch.setattr("app.state.partition.new_producer", producer)
     for _ in range(2):
         table: Any = Table([])
         await Owned(table, ["127.0.0.1:1"], "app", lambda: 1).renew({3}, 1)

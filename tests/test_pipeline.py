@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from app.codecs.log import LogDecoder
-from app.codecs.schema import Declared
-from app.memory import Memory
+from agents.ports import Delivery
 from app.model_file import load_model
-from app.ports import Delivery
-from app.replaying import debezium
-from app.replaying.rows import LogRows
 from app.settings import Settings
+from codec.avro_schema import Declared
+from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
-from models.frame import Frame, encode
 from models.risk import RiskModel
+from models.visit_batch import Frame, encode
+from tools.replay import debezium
+from tools.replay.log_rows import LogRows
+from tools.test_driver import Memory
 
 SETTINGS = Settings(app_id="test", model="none")
 NOW = 1_561_975_200_000

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.canonical import ROW, judge
-from models.packed import Packed
+from models.binary_column import Packed
+from models.own_predictions import ROW, judge
 from models.predictions import THRESHOLD, InRisk, Prediction, Skip, Skipped, in_risk, parse, text_key
-from tests.golden_cases import PUBLIC, exempt, expected, load, predictions
+from tests.support.golden_cases import PUBLIC, exempt, expected, load, predictions
 
 IN_RISK = "MOODLE_LOGS_PREDICTION_IN_RISK"
 CASES = [name for name in PUBLIC if load(name)["prediction"]]

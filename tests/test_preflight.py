@@ -19,11 +19,11 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from app import topics
 from app.errors import ConfigError
+from app.kafka import topics
 from app.model_file import load_model
-from app.trial.workers import ROOT, free_port
-from tests import live
+from tests.support import cluster as live
+from tools.e2e.workers import ROOT, free_port
 
 #: the longest a refusal may take, ten seconds of which it may wait for somebody silent, on a busy machine [s]
 REFUSED_S = 25.0

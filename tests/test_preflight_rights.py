@@ -12,12 +12,12 @@ from aiokafka.protocol.admin import CreateAclsRequest
 
 import stack
 import stack.kafka
-from app import rights
 from app.errors import ConfigError
-from app.preflight import preflight
+from app.kafka import acls as rights
+from app.ops.preflight import preflight
 from app.topology import build
-from tests import live
-from tests.live import PATIENCE_S, Place
+from tests.support import cluster as live
+from tests.support.cluster import PATIENCE_S, Place
 from tests.test_preflight import refused
 
 pytestmark = pytest.mark.broker

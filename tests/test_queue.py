@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from app.kafka.queue import PARTS, WHOLE, ChunkQueue, together
 from app.settings import Settings
 from app.topology import build
-from app.transport.room import PARTS, WHOLE, ChunkQueue, together
 from models.chunk import Chunk
 
 MOST = 4

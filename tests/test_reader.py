@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.consumer.fetcher import PartitionRecords
 
-from app.transport.reader import read_chunks
+from app.kafka.reader import read_chunks
 from models.chunk import Chunk
 
 pytestmark = pytest.mark.broker

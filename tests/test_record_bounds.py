@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.transport.records import Batch, Kept, columns
-from app.transport.seams import seen, walked
+from app.kafka.record_bounds import seen, walked
+from app.kafka.record_columns import Batch, Kept, columns
 from models.varints import PAD
-from tests.kafka_batches import Record, as_aiokafka, packed, record
+from tests.support.kafka_batches import Record, as_aiokafka, packed, record
 
 SCHEMA = b"\0\0\0\0\7"
 #: a value as large as this makes a record of 63, 64, 8191 or 8192 bytes, whose length takes one byte more or less

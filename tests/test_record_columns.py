@@ -12,9 +12,9 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.transport import reader
-from app.transport.records import Batch, Columns, Kept, columns
-from tests.kafka_batches import CODECS, HEAD, Read, Record, as_aiokafka, batch, packed, record
+from app.kafka import reader
+from app.kafka.record_columns import Batch, Columns, Kept, columns
+from tests.support.kafka_batches import CODECS, HEAD, Read, Record, as_aiokafka, batch, packed, record
 
 #: how all values of a topic begin that one schema wrote
 SCHEMA = b"\0\0\0\0\7"

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from app.codecs.registry import RETRY_S, UNKNOWN_FOR_S, Schemas
 from app.errors import ConfigError
+from app.kafka.registry import RETRY_S, UNKNOWN_FOR_S, Schemas
 
 SCHEMA = {"type": "record", "name": "V", "fields": [{"name": "t", "type": {"type": "long", "logicalType": "x"}}]}
 FOUND = json.dumps({"schema": json.dumps(SCHEMA)})
@@ -114,7 +114,7 @@ async def test_trouble_is_not_an_answer(clock: Clock, trouble: Answer, caplog: p
             assert await clock.schemas(url).schema(7) == SCHEMA
     assert len(registry.asked) == 3
     assert clock.slept == [RETRY_S[0], 2 * RETRY_S[0]]
-    assert [record.levelname for record in caplog.records if record.name == "app.codecs.registry"] == ["WARNING"] * 2
+    assert [record.levelname for record in caplog.records if record.name == "app.kafka.registry"] == ["WARNING"] * 2
 
 
 async def test_waits_for_a_registry_that_is_down(clock: Clock) -> None:

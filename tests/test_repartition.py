@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.repartition import Fetched, repartition
-from models.frame import FRESH, Frame, Slice, decode, encode
-from models.front import Front, admit
 from models.murmur2 import keys_of, partitions_of
+from models.position import Front, admit
 from models.routing import Router, frames
+from models.visit_batch import FRESH, Frame, Slice, decode, encode
 from models.visits import Visits
 
 PARTITIONS = 3

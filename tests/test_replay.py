@@ -14,12 +14,13 @@ from rich.console import Console
 from schema_registry.client import AsyncSchemaRegistryClient
 
 from app.errors import ConfigError
-from app.replaying import debezium, oulad, sending
-from app.replaying.progress import replay as command
-from app.replaying.rows import LogRows
-from app.replaying.sending import ReplayError
 from app.settings import Settings
 from stack import Environment
+from tools.replay import debezium, oulad
+from tools.replay import sender as sending
+from tools.replay.log_rows import LogRows
+from tools.replay.progress import replay as command
+from tools.replay.sender import ReplayError
 
 IDS = (3, 4)
 
@@ -173,7 +174,7 @@ async def test_a_cancelled_replay_goes_on_where_it_was(cluster: Environment, log
 
 KILLED = """
 import asyncio, sys
-from app.replaying import oulad, sending
+from tools.replay import oulad, sending
 from app.settings import Settings
 where = Settings(broker=sys.argv[1], schema_registry=sys.argv[2], source_topic=sys.argv[3])
 rows = oulad.generate(["AAA-2013J"], last_day=10)

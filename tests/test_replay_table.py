@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.replaying import table
-from app.replaying.table import TableError
+from tools.replay import csv_file as table
+from tools.replay.csv_file import TableError
 
 HEAD = "id,eventname,userid,timecreated\n"
 

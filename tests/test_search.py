@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests import golden_cases
-from tests.opensearch import Node
-from tests.sinks import Action, Record, actions, documents, index_of
+from tests.support import golden_cases
+from tests.support.opensearch import Node
+from tests.support.sink_documents import Action, Record, actions, documents, index_of
 from tests.test_connect import NAMES, SINKS, TEMPLATE
 
 pytestmark = pytest.mark.search

@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 
 import stack
-from app.replaying import oulad
-from app.replaying.rows import LogRows
-from app.trial.recount import differences
-from tests import lens, live
-from tests.lens import UTC, instant, millis
-from tests.opensearch import Node
-from tests.recounts import RECOUNTS, Facts, Moment, contact, firsts, hours, newly
-from tests.sinks import Document, actions, index_of
+from tests.support import cluster as live
+from tests.support import lens
+from tests.support.lens import UTC, instant, millis
+from tests.support.opensearch import Node
+from tests.support.panel_oracle import RECOUNTS, Facts, Moment, contact, firsts, hours, newly
+from tests.support.sink_documents import Document, actions, index_of
 from tests.test_connect import KEYED, NAMES, SINKS
+from tools.e2e.oracle import differences
+from tools.replay import oulad
+from tools.replay.log_rows import LogRows
 
 pytestmark = pytest.mark.search
 

@@ -21,9 +21,9 @@ from schema_registry.client.errors import ClientError
 from schema_registry.client.schema import AvroSchema
 
 import stack
-from stack.held import freed, holder
 from stack.kafka import KAFKA, parse_cluster_id
-from stack.orders import Files
+from stack.lockfile import freed, holder
+from stack.process_spec import Files
 from stack.server import HOST
 
 

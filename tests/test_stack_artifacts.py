@@ -15,7 +15,7 @@ import pytest
 import stack
 from stack import artifacts, maven
 from stack.kafka import KAFKA
-from stack.life import SERVERS
+from stack.lifecycle import SERVERS
 from stack.ports import choose
 
 JAR = "org.example:thing:1.0"

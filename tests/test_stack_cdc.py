@@ -15,8 +15,8 @@ import pytest
 import stack
 from stack import artifacts, mariadb
 from stack.cluster import stages
-from stack.life import place
-from stack.orders import Files
+from stack.lifecycle import place
+from stack.process_spec import Files
 from stack.server import Place
 
 TABLE = f"{mariadb.DATABASE}.{mariadb.TABLE}"

@@ -15,7 +15,7 @@ import stack
 from stack import artifacts, ports
 from stack.search import HIGHEST_PORT, MODULES, SEARCH, VERSION, cluster, command, ready
 from stack.server import HOST, Place
-from tests.stub import Answering, served
+from tests.support.stub_server import Answering, served
 
 
 @pytest.fixture

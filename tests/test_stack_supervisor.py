@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 import stack
-from stack import life, ports
-from stack.held import freed, hold, holder, inscribe
-from stack.keeper import alive
-from stack.orders import Files, Orders
+from stack import lifecycle as life
+from stack import ports
+from stack.lockfile import freed, hold, holder, inscribe
+from stack.process_spec import Files, Orders
 from stack.server import HOST, Place, Server
+from stack.supervisor import alive
 
 #: a server that says who it is to everyone who connects
 GREET = """

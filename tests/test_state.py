@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import front as fronts
+from models import position as fronts
 from models import state
-from models.clocks import Clocks
-from models.frame import FRESH, Frame, FrameError, NewerFrame, Slice, decode, encode
-from models.front import Front
+from models.position import Front
 from models.sessions import Sessions
 from models.totals import Totals
+from models.visit_batch import FRESH, Frame, FrameError, NewerFrame, Slice, decode, encode
 from models.visits import Visits
+from models.watermarks import Clocks
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 headers = st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=3)

@@ -14,10 +14,10 @@ from faust.types import TP
 
 from app.errors import Damaged
 from app.settings import Settings
-from app.store import Store
-from app.tables import StateTable
+from app.state.store import Store
+from app.state.table import StateTable
 from app.topology import build
-from app.trial.chaos.deeds import spoil
+from tools.e2e.chaos.actions import spoil
 
 RECORDS = {b"%d" % n: bytes([n % 251]) * 50 for n in range(3_000)}
 

@@ -12,11 +12,11 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.settings import Settings
-from app.trial.chaos.deeds import TAKEOVER_S
-from app.trial.workers import Worker
 from models.murmur2 import partitions_of
-from tests import live
-from tests.live import Place, finish, months, replayed, until, working
+from tests.support import cluster as live
+from tests.support.cluster import Place, finish, months, replayed, until, working
+from tools.e2e.chaos.actions import TAKEOVER_S
+from tools.e2e.workers import Worker
 
 pytestmark = [pytest.mark.broker, pytest.mark.alone]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from app.names import Names
+from app.kafka.topics import wanted
 from app.settings import Settings
-from app.topics import wanted
+from app.topic_names import Names
 from app.topology import build
 
 SETTINGS = Settings(app_id="site", topic_prefix="new.", store="memory://")

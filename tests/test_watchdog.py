@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import pytest
 
 import stack
-from app.faults import VARIABLE
-from app.watchdog import Patience, Standing, Watchdog
-from tests import live
+from app.ops.failpoints import VARIABLE
+from app.ops.watchdog import Patience, Standing, Watchdog
+from tests.support import cluster as live
 
 LOOKS = 5
 
@@ -58,7 +58,7 @@ def test_a_worker_that_does_not_end_when_asked_is_ended() -> None:
 
 
 def test_the_thread_looks_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.watchdog.LOOK_S", 0.01)
+    monkeypatch.setattr("app.ops.watchdog.LOOK_S", 0.01)
     ends: list[str] = []
     stuck = Watchdog(0.05, end=ends.append)
     stuck.start()

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.clocks import Clocks, announce, observe
+from models.watermarks import Clocks, announce, observe
 
 times = st.lists(st.integers(0, 50), max_size=20)
 
@@ -47,7 +47,7 @@ def test_observed_time_never_goes_back_and_never_passes_a_backlog(told):
 
 
 def test_the_worked_example_of_the_module():
-    """models/clocks.py, line by line."""
+    """models/watermarks.py, line by line."""
     c = Clocks.unknown(2)
     c = announce(c, array([0]), array([5_000]), np.array([True]))
     assert c.observed == -1

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import state, windowing
-from models.clocks import Clocks, observe
 from models.rules import GAP_MS, GRACE_MS, SEGMENT_MS
 from models.sessions import Sessions, absorb, cut
 from models.totals import roll_up
 from models.visits import Visits, roster
-from tests.oracle import Ksql
+from models.watermarks import Clocks, observe
+from tests.support.oracle import Ksql
 
 #: distances at which the rules change their mind, and one to either side
 EDGES = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import live
+from tests.support import cluster as live
 
 pytestmark = pytest.mark.broker
 

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 import stack
-from app.faults import POINTS, VARIABLE
-from app.trial.chaos import verdict
-from app.trial.workers import Worker
-from tests.live import PATIENCE_S, Place, finish, months, replayed, until
+from app.ops.failpoints import POINTS, VARIABLE
+from tests.support.cluster import PATIENCE_S, Place, finish, months, replayed, until
+from tools.e2e.chaos import verdict
+from tools.e2e.workers import Worker
 
 pytestmark = pytest.mark.broker
 

@@ -13,7 +13,7 @@ from faust.types import TP
 
 from app.settings import Settings
 from app.topology import build
-from app.trial.workers import ROOT
+from tools.e2e.workers import ROOT
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_a_commit_that_is_answered_is_answered(consumer: Any, monkeypatch:
 def test_a_process_that_does_not_end_after_a_crash_is_ended() -> None:
     """The reason in one last line, exit code 1, though the main thread waits for ever."""
     code = (
-        "import threading, app.watchdog as w\n"
+        "import threading, app.ops.watchdog as w\n"
         "w.LOOK_S = 0.01\n"
         "w.Watchdog(60, lambda: ValueError('of\\ntwo lines')).start()\n"
         "threading.Event().wait()\n"

@@ -21,14 +21,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 import stack
-from app import topics
-from app.trial.chaos import verdict
-from app.trial.chaos.deeds import spoil
-from app.trial.chaos.fleet import Fleet
-from app.trial.chaos.run import COMPACTED
-from app.trial.workers import is_idle
-from tests import live
-from tests.live import PATIENCE_S, Place, finish, months, replayed, until, working
+from app.kafka import topics
+from tests.support import cluster as live
+from tests.support.cluster import PATIENCE_S, Place, finish, months, replayed, until, working
+from tools.e2e.chaos import verdict
+from tools.e2e.chaos.actions import spoil
+from tools.e2e.chaos.fleet import Fleet
+from tools.e2e.chaos.run import COMPACTED
+from tools.e2e.workers import is_idle
 
 pytestmark = pytest.mark.broker
 

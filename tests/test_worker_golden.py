@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 import stack
-from app import cases, parity, topics
-from app.codecs.row import Row
-from tests import live
-from tests.live import Place
+from app.kafka import topics
+from codec.record import Row
+from tests.support import cluster as live
+from tests.support.cluster import Place
+from tools.parity import cases
+from tools.parity import recorded as parity
 
 pytestmark = pytest.mark.broker
 

@@ -8,8 +8,8 @@ import time
 import httpx
 import pytest
 
-from tests import live
-from tests.live import PATIENCE_S, Place, row, visit
+from tests.support import cluster as live
+from tests.support.cluster import PATIENCE_S, Place, row, visit
 
 pytestmark = pytest.mark.broker
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import rocksdict
 
-from app.trial.workers import Worker
-from models import front as fronts
+from models import position as fronts
 from models import state
-from models.frame import Frame, encode
-from tests import live
-from tests.live import PATIENCE_S, Place, row, visit
+from models.visit_batch import Frame, encode
+from tests.support import cluster as live
+from tests.support.cluster import PATIENCE_S, Place, row, visit
+from tools.e2e.workers import Worker
 
 pytestmark = pytest.mark.broker
 

@@ -12,9 +12,9 @@ import fastavro
 import pytest
 
 import stack
-from app.codecs.row import Row
-from tests import live
-from tests.live import PATIENCE_S, Place, row, visit
+from codec.record import Row
+from tests.support import cluster as live
+from tests.support.cluster import PATIENCE_S, Place, row, visit
 
 pytestmark = pytest.mark.broker
 

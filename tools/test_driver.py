@@ -11,18 +11,18 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from app.codecs.letters import Letter
-from app.codecs.log import LogDecoder
-from app.codecs.table import Rows
-from app.names import Names
-from app.partitions import Target
-from app.pipeline import Pipeline
-from app.ports import Delivery
+from agents.ports import Delivery
+from agents.process import Pipeline
 from app.settings import Settings
-from models import front as fronts
+from app.state.partition import Target
+from app.topic_names import Names
+from codec.dead_letters import Letter
+from codec.moodle_log import LogDecoder
+from codec.record_batch import Rows
+from models import position as fronts
 from models.chunk import Chunk, Headers
-from models.front import Front
 from models.murmur2 import keys_of
+from models.position import Front
 from models.risk import RiskModel
 from models.visits import Roster
 
@@ -39,7 +39,7 @@ class Written(NamedTuple):
 
 
 class MemoryState:
-    """One partition of a state table, in a dict. Implements app.ports.State."""
+    """One partition of a state table, in a dict. Implements agents.ports.State."""
 
     def __init__(self, sink: Memory) -> None:
         self._sink = sink
@@ -79,7 +79,7 @@ class MemoryState:
 
 @dataclass
 class Memory:
-    """A log of one partition per topic, and the pipeline running over it. Implements app.ports.Log.
+    """A log of one partition per topic, and the pipeline running over it. Implements agents.ports.Log.
 
     Use as an async context manager, and `feed` it.
     """

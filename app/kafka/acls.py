@@ -16,8 +16,8 @@ from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
-from app.names import Names
-from app.topics import REFUSED
+from app.kafka.topics import REFUSED
+from app.topic_names import Names
 
 #: what the broker answers where it does not say which operations are allowed
 _UNTOLD = -(1 << 31)

@@ -24,9 +24,9 @@ from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from app.errors import Hole
-from app.transport.ledger import Ledger
-from app.transport.room import ChunkQueue, together
-from app.transport.thread import Thread
+from app.kafka.ledger import Ledger
+from app.kafka.queue import ChunkQueue, together
+from app.kafka.thread import Thread
 from models.chunk import Chunk
 
 #: name of the transport in broker URLs

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaProducer
 
-from app.codecs.letters import Letter
-from app.codecs.row import NO_HEADERS
-from app.partitions import Owned, Partition
-from app.producing import last_offset, new_producer, send_rows
-from app.transport.driver import Consumer
+from app.kafka.driver import Consumer
+from app.kafka.producer import last_offset, new_producer, send_rows
+from app.state.partition import Owned, Partition
+from codec.dead_letters import Letter
+from codec.record import NO_HEADERS
 from models.chunk import Chunk
 
 
 class KafkaLog:
-    """Implements app.ports.Log. Mutable: holds the producer of frames while the worker runs."""
+    """Implements agents.ports.Log. Mutable: holds the producer of frames while the worker runs."""
 
     def __init__(self, brokers: Sequence[str], visits: str, dead_letters: str, students: Owned, alerts: Owned) -> None:
         self._brokers = brokers

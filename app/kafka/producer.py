@@ -13,8 +13,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatchBuilder
 from crc32c import crc32c
 
-from app.codecs.row import Row
-from app.codecs.table import Batch, Rows, Table, batches
+from codec.record import Row
+from codec.record_batch import Batch, Rows, Table, batches
 
 #: bytes in one record batch; the broker refuses batches above 1 MiB
 _BATCH_BYTES = 960_000

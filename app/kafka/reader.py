@@ -17,7 +17,7 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, Part
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 from aiokafka.structs import TopicPartition
 
-from app.transport.records import Batch, Kept, columns
+from app.kafka.record_columns import Batch, Kept, columns
 from models.chunk import Chunk
 
 #: fetches of up to this many records are read one by one, which costs less than setting columns up

@@ -1,8 +1,8 @@
 """Kafka's record batches (message format 2) in columns: no Python object a record.
 
-The layout is in Kafka's documentation, "Message format"; tests/test_reader.py and tests/test_records.py hold what comes
-out against aiokafka's own iteration. Whatever is not understood here (older formats, numbers of more than 8 bytes,
-records that do not fit their length) is left to that, which knows what to do or what to complain of.
+The layout is in Kafka's documentation, "Message format"; tests/test_reader.py and test_record_columns.py compare the
+result with aiokafka's own iteration. Batches that are not understood here (older formats, varints of more than 8 bytes,
+records that do not fit their length) are left to aiokafka, which reads them or raises.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from aiokafka import codec
 from aiokafka.record.memory_records import MemoryRecords
 from crc32c import crc32c
 
-from app.transport.seams import number_at, seen, walked
+from app.kafka.record_bounds import number_at, seen, walked
+from models.binary_column import Packed
 from models.chunk import Headers
-from models.packed import Packed
 from models.rules import Int64s
 from models.varints import MORE, PAD, Octets, Words, end_of, length_of, signed, squeeze, words_of
 

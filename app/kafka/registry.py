@@ -19,8 +19,8 @@ from urllib.parse import quote, urlsplit
 import httpx
 from schema_registry.client import AsyncSchemaRegistryClient
 
-from app.codecs.schema import Json
 from app.errors import ConfigError
+from codec.avro_schema import Json
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import aiokafka
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
 from faust.types import TP
 
-from app.transport.reader import read_chunks
+from app.kafka.reader import read_chunks
 from models.chunk import Chunk
 
 #: how long one look into the fetcher waits for records [s]
@@ -54,4 +54,4 @@ class Thread(AIOKafkaConsumerThread):
             return await read_chunks(consumer._fetcher, partitions, _FETCH_WAIT_S, max_rows)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's livelock guesses are per message and would cry wolf here; app/watchdog.py looks instead."""
+        """Faust's livelock guesses are per message and would cry wolf here; app/ops/watchdog.py looks instead."""

@@ -17,14 +17,15 @@ from urllib.parse import urlsplit
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from app import rights, topics
-from app.codecs.log import LogDecoder
-from app.codecs.registry import Schemas
-from app.codecs.schema import Json, check
+from agents.process import Pipeline
 from app.errors import ConfigError
+from app.kafka import acls as rights
+from app.kafka import topics
+from app.kafka.registry import Schemas
 from app.model_file import load_model
-from app.pipeline import Pipeline
 from app.settings import Settings
+from codec.avro_schema import Json, check
+from codec.moodle_log import LogDecoder
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ async def _latest(settings: Settings) -> tuple[int, Json]:
     """Id and schema of the source topic's latest version, the one that KSQL's CREATE STREAM judges by."""
     subject, schemas = f"{settings.source_topic}-value", Schemas(settings.schema_registry)
     try:
-        with silent("app.codecs.registry"):
+        with silent("app.kafka.registry"):
             latest = await asyncio.wait_for(schemas.latest(subject), PATIENCE_S)
     except asyncio.TimeoutError:
         raise ConfigError(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.transport.driver import Consumer
+from app.kafka.driver import Consumer
 
 #: between two looks, and between two words of the loop [s]
 LOOK_S = 1.0

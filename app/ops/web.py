@@ -6,9 +6,9 @@ import time
 from collections import deque
 from typing import Any
 
-from app.binding import RiskApp
-from app.counts import Counts
-from app.transport.driver import Consumer
+from app.faust_app import RiskApp
+from app.kafka.driver import Consumer
+from app.ops.metrics import Counts
 
 #: how far back rates look [s]
 RATE_S = 10

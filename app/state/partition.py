@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 from aiokafka import AIOKafkaProducer
 
-from app.codecs.table import Rows, of_records
-from app.faults import faults
-from app.producing import is_fenced, last_offset, new_producer, send_rows
-from app.tables import StateTable
-from models import front as fronts
+from app.kafka.producer import is_fenced, last_offset, new_producer, send_rows
+from app.ops.failpoints import faults
+from app.state.table import StateTable
+from codec.record_batch import Rows, of_records
+from models import position as fronts
 from models import state
-from models.front import Front
 from models.murmur2 import keys_of
+from models.position import Front
 from models.state import NewerState, StateError
 from models.visits import Roster
 

@@ -16,7 +16,7 @@ from app.errors import Damaged
 log = logging.getLogger(__name__)
 
 #: the store's name in URLs; Faust's own is replaced
-STORES.aliases["rocksdb"] = "app.store:Store"
+STORES.aliases["rocksdb"] = "app.state.store:Store"
 
 #: parts of RocksDB's errors that say nothing against the files: used by somebody else, disk full, no rights
 _NOT_THE_FILES = (

@@ -9,7 +9,7 @@ import faust
 import rocksdict
 from faust.types import TP
 
-from app.store import Store
+from app.state.store import Store
 from models.chunk import Chunk
 
 #: called with the partitions a worker owns from now on, before their changelog is read
@@ -17,7 +17,7 @@ OnOwned = Callable[[set[int], int], Awaitable[None]]
 
 
 class StateTable(faust.Table[bytes, bytes]):
-    """A table whose records only `app.partitions` writes, a whole flush at a time.
+    """A table whose records only `app.state.partition` writes, a whole flush at a time.
 
     Faust assigns its partitions, keeps its changelog and recovers it; a changelog message is a chunk.
     """

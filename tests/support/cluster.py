@@ -17,18 +17,18 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 import stack
-from app import topics
-from app.codecs.row import NO_HEADERS, Row
-from app.names import Names
-from app.producing import last_offset, new_producer, send_rows
-from app.replaying import debezium
-from app.replaying.rows import LogRows
-from app.replaying.sending import prepare, produce
+from app.kafka import topics
+from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
-from app.trial.reading import Record, read_topic
-from app.trial.recount import Truth, differences, recount, row_by_row
-from app.trial.workers import Worker
-from tests.nursery import ForkedWorker
+from app.topic_names import Names
+from codec.record import NO_HEADERS, Row
+from tests.support.forked_worker import ForkedWorker
+from tools.e2e.oracle import Truth, differences, recount, row_by_row
+from tools.e2e.read_topic import Record, read_topic
+from tools.e2e.workers import Worker
+from tools.replay import debezium
+from tools.replay.log_rows import LogRows
+from tools.replay.sender import prepare, produce
 
 T = TypeVar("T")
 

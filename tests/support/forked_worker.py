@@ -16,8 +16,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.trial.workers import ROOT, Worker
-from stack.keeper import dying_with
+from stack.supervisor import dying_with
+from tools.e2e.workers import ROOT, Worker
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(

@@ -14,7 +14,7 @@ import fastavro
 
 from models.chunk import Chunk
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 #: cases of a folder by name
 PUBLIC = sorted(path.name.split(".")[0] for path in (GOLDEN / "public").iterdir())
 ERRORS = sorted(path.name.split(".")[0] for path in (GOLDEN / "errors").iterdir())

@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import combinations
 from typing import Any
 
-from tests.lens import LAYER_REFERENCE, UTC, instant
+from tests.support.lens import LAYER_REFERENCE, UTC, instant
 
 Json = dict[str, Any]
 

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-FILE = Path(__file__).parent.parent / "kibana" / "moodle-risk.ndjson"
+FILE = Path(__file__).parents[2] / "kibana" / "moodle-risk.ndjson"
 
 Json = dict[str, Any]
 #: column id -> value

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.sinks import Action, Document
+from tests.support.sink_documents import Action, Document
 
 #: actions in one request: the sink's batch.size
 BATCH = 2_000

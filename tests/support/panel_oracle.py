@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.lens import UTC, Row, millis
-from tests.sinks import Document
+from tests.support.lens import UTC, Row, millis
+from tests.support.sink_documents import Document
 
 DAY_MS = 86_400_000
 

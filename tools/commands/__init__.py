@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from app.commands import chaos, demo, parity, replay, settings, smoke, train
+from tools.commands import chaos, demo, parity, replay, settings, smoke, train
 
 __all__ = ["chaos", "demo", "parity", "replay", "settings", "smoke", "train"]

@@ -14,11 +14,11 @@ from typing import Any
 from faust.cli import option
 
 import stack
-from app.commands.base import Command
 from app.errors import ConfigError
-from app.trial.chaos import run as trials
-from app.trial.chaos.deeds import DEEDS, TAKEOVER_S
-from app.trial.workers import TrialError
+from tools.commands.base import Command
+from tools.e2e.chaos import run as trials
+from tools.e2e.chaos.actions import DEEDS, TAKEOVER_S
+from tools.e2e.workers import TrialError
 
 
 class chaos(Command):

@@ -12,11 +12,11 @@ from faust.cli import option
 from rich.console import Console
 
 import stack
-from app.commands.base import Command
 from app.errors import ConfigError
-from app.replaying import oulad
-from app.trial import demo as demos
-from app.trial.workers import TrialError
+from tools.commands.base import Command
+from tools.demo import run as demos
+from tools.e2e.workers import TrialError
+from tools.replay import oulad
 
 #: seconds of the course a second: a presentation takes about two minutes, …
 SPEED = 100_000.0

@@ -9,13 +9,14 @@ from typing import Any
 
 from faust.cli import argument, option
 
-from app import cases
-from app import parity as parities
-from app.commands.base import Command
-from app.comparing import live, text
 from app.errors import ConfigError
-from app.preflight import silent
+from app.ops.preflight import silent
 from app.settings import Settings, is_topic_name
+from tools.commands.base import Command
+from tools.parity import cases
+from tools.parity import recorded as parities
+from tools.parity.live import compare as live
+from tools.parity.live import text
 
 #: exit code where nothing could be compared; 1 says that something differs
 NOT_COMPARED = 2

@@ -9,12 +9,13 @@ from typing import Any
 
 from faust.cli import argument, option
 
-from app.commands.base import Command
 from app.errors import ConfigError
-from app.replaying import oulad, table
-from app.replaying.progress import replay as send
-from app.replaying.rows import LogRows
 from app.settings import Settings
+from tools.commands.base import Command
+from tools.replay import csv_file as table
+from tools.replay import oulad
+from tools.replay.log_rows import LogRows
+from tools.replay.progress import replay as send
 
 
 class replay(Command):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.commands.base import Command
 from app.settings import Settings
+from tools.commands.base import Command
 
 
 class settings(Command):

@@ -9,9 +9,9 @@ from typing import Any
 from faust.cli import option
 
 import stack
-from app.commands.base import Command
-from app.trial import smoke as smokes
-from app.trial.workers import TrialError
+from tools.commands.base import Command
+from tools.e2e import smoke as smokes
+from tools.e2e.workers import TrialError
 
 
 class smoke(Command):

@@ -7,8 +7,8 @@ from typing import Any
 
 from faust.cli import option
 
-from app import train as training
-from app.commands.base import Command
+from tools.commands.base import Command
+from tools.training import train as training
 
 
 class train(Command):

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.live import Live
 
 import stack
-from app.names import Names
-from app.replaying import oulad
 from app.settings import Settings
-from app.trial.feeds import Database, Feed, Replay
-from app.trial.tally import Tally
-from app.trial.view import line, picture
-from app.trial.workers import TrialError, Worker, is_idle
+from app.topic_names import Names
+from tools.demo.sources import Database, Feed, Replay
+from tools.demo.stats import Tally
+from tools.demo.view import line, picture
+from tools.e2e.workers import TrialError, Worker, is_idle
+from tools.replay import oulad
 
 #: how often the picture is drawn, and a line printed where there is no terminal [s]
 PICTURE_S, LINE_S = 0.25, 2.0

@@ -13,12 +13,12 @@ from typing import Protocol
 import numpy as np
 
 import stack
-from app.replaying.rows import LogRows
-from app.replaying.sending import slices
-from app.trial import chain
-from app.trial.workers import ROOT, TrialError
 from stack import mariadb
-from stack.keeper import dying_with
+from stack.supervisor import dying_with
+from tools.e2e import connector as chain
+from tools.e2e.workers import ROOT, TrialError
+from tools.replay.log_rows import LogRows
+from tools.replay.sender import slices
 
 #: rows of one INSERT: Debezium reads a transaction whole, and MariaDB takes a statement of 16 MB
 ROWS = 5_000

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from app.trial.tally import Tally
+from tools.demo.stats import Tally
 
 #: students shown one by one
 SHOWN = 10

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import stack
-from app.trial.workers import ROOT, TrialError
 from stack.registry import BASE
+from tools.e2e.workers import ROOT, TrialError
 
 #: connectors' configurations, and the command that registers them
 CONNECT = ROOT / "connect"

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from app.trial.reading import Record
+from tools.e2e.read_topic import Record
 
 #: silence that closes a session [ms]
 _GAP_MS = 15 * 60 * 1000

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import stack
-from app.names import Names
-from app.replaying import oulad
-from app.replaying.progress import replay
 from app.settings import Settings
-from app.trial.reading import Record, read_topic
-from app.trial.recount import compacted, differences, recount
-from app.trial.workers import Worker
+from app.topic_names import Names
+from tools.e2e.oracle import compacted, differences, recount
+from tools.e2e.read_topic import Record, read_topic
+from tools.e2e.workers import Worker
+from tools.replay import oulad
+from tools.replay.progress import replay
 
 #: how long the worker may take for the log [s]
 PATIENCE_S = 300.0

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from stack.keeper import dying_with
+from stack.supervisor import dying_with
 
 #: where `-A app` is found
 ROOT = Path(__file__).parents[2]

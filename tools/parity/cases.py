@@ -12,8 +12,8 @@ from typing import Any
 
 import fastavro
 
-from app.codecs.schema import Declared, Json, check
 from app.errors import ConfigError
+from codec.avro_schema import Declared, Json, check
 from models.chunk import Headers
 
 

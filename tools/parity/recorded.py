@@ -12,12 +12,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.cases import Case, Expected, Input
-from app.codecs.log import LogDecoder
-from app.codecs.schema import Json
 from app.errors import ConfigError
-from app.memory import Memory
 from app.settings import Emit, Settings
+from codec.avro_schema import Json
+from codec.moodle_log import LogDecoder
+from tools.parity.cases import Case, Expected, Input
+from tools.test_driver import Memory
 
 #: how each case is run: what is emitted, and how many inputs are fetched at once (0: all)
 WAYS: tuple[tuple[Emit, int], ...] = (("changes", 1), ("changes", 0), ("batch", 7), ("batch", 0))

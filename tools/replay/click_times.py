@@ -15,8 +15,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from models.grouped import ends, occurrence, running_sum
 from models.rules import GAP_MS, Bools, Int64s
-from models.segments import ends, occurrence, running_sum
 
 Words = npt.NDArray[np.uint64]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from app.errors import ConfigError
-from app.replaying.rows import COLUMNS, LogRows
 from models.rules import Bools, Int64s
+from tools.replay.log_rows import COLUMNS, LogRows
 
 #: how databases write NULL in a CSV
 NULLS = frozenset(("", "NULL", r"\N"))

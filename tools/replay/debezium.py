@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.replaying.rows import COLUMNS, LogRows
-from models.avro import Kind, Plan, Undecodable, Wire, read_one
-from models.cells import Cells, chosen, literal, split, varints
+from codec.avro import Kind, Plan, Undecodable, Wire, read_one
+from models.padded_bytes import Cells, chosen, literal, split, varints
 from models.rules import Bools, Int64s
+from tools.replay.log_rows import COLUMNS, LogRows
 
 _KEY = Plan((Wire(Kind.LONG),), student=0, at=None)
 _TYPES = {"id": "long", "eventname": "string", "userid": "long", "timecreated": "long"}

@@ -1,6 +1,6 @@
 """A Moodle log out of OULAD: real students, days, click counts and outcomes; a drawn clock.
 
-One click is one row. What is real and what is drawn: app/data/oulad/PROVENANCE.md.
+One click is one row. What is real and what is drawn: tools/replay/data/PROVENANCE.md.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
-from app.replaying import clock
-from app.replaying.rows import LogRows
 from models.rules import Bools, Int64s
+from tools.replay import click_times as clock
+from tools.replay.log_rows import LogRows
 
 Texts = npt.NDArray[np.str_]
 
@@ -191,7 +191,7 @@ def _event_table() -> Int64s:
 
 def _columns(table: str) -> Iterator[tuple[str, ...]]:
     """The columns of a packaged table, as text."""
-    packed = resources.files("app").joinpath("data", "oulad", f"{table}.csv.gz").read_bytes()
+    packed = resources.files("tools").joinpath("replay", "data", f"{table}.csv.gz").read_bytes()
     rows = csv.reader(io.StringIO(gzip.decompress(packed).decode()))
     next(rows)
     return iter(zip(*rows, strict=True))

@@ -16,10 +16,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from app.replaying.rows import LogRows
-from app.replaying.sending import Plan, prepare, produce
-from app.replaying.table import looks_like_seconds
 from app.settings import Settings
+from tools.replay.csv_file import looks_like_seconds
+from tools.replay.log_rows import LogRows
+from tools.replay.sender import Plan, prepare, produce
 
 #: how often a plain line tells how far it is [s]
 LINE_S = 5.0

@@ -19,17 +19,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.errors import KafkaError
 from schema_registry.client import AsyncSchemaRegistryClient
 
-from app import topics
-from app.codecs.row import NO_HEADERS, Row
 from app.errors import ConfigError
-from app.preflight import connect
-from app.producing import new_producer, send_rows
-from app.replaying import debezium
-from app.replaying.rows import LogRows
+from app.kafka import topics
+from app.kafka.producer import new_producer, send_rows
+from app.ops.preflight import connect
 from app.settings import Settings
-from models.avro import HEADER
+from codec.avro import HEADER
+from codec.record import NO_HEADERS, Row
 from models.murmur2 import partitions_of
 from models.rules import Bools, Int64s
+from tools.replay import debezium
+from tools.replay.log_rows import LogRows
 
 #: rows encoded at once; while they are on their way the next are encoded
 SLICE = 20_000

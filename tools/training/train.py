@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from app.replaying import oulad
 from models.risk import FEATURES, Float64s, RiskModel
 from models.rules import GAP_MS, NEVER, Bools, Int64s
 from models.sessions import Sessions
 from models.totals import Totals, roll_up
 from models.windowing import apply
+from tools.replay import oulad
 
 TRAIN = ("AAA-2013J", "BBB-2013B")
 TEST = ("BBB-2013J",)
@@ -168,7 +168,7 @@ def train(seed: int = 1) -> RiskModel:
 def _description(looks: Landmarks, seed: int) -> dict[str, Any]:
     return {
         "source": "Open University Learning Analytics Dataset, CC-BY 4.0, doi:10.1038/sdata.2017.171",
-        "clock": f"drawn inside each day with seed {seed}: sessions are not measured (app/data/oulad)",
+        "clock": f"drawn inside each day with seed {seed}: sessions are not measured (PROVENANCE.md)",
         "population": "students registered at the landmark who had at least one event",
         "landmarks": f"end of every 7th day from {DAYS[0]} to {DAYS[-1]}",
         "train": list(TRAIN),

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import stack
-from app.faults import POINTS
-from app.trial.chaos.fleet import Fleet
-from app.trial.chaos.watch import Watch
-from app.trial.workers import TrialError
+from app.ops.failpoints import POINTS
+from tools.e2e.chaos.fleet import Fleet
+from tools.e2e.chaos.output_monitor import Watch
+from tools.e2e.workers import TrialError
 
 #: how long a worker may take until something comes out again, whatever was done to it [s]
 PATIENCE_S = 90.0

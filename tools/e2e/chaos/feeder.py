@@ -6,9 +6,9 @@ import asyncio
 import threading
 
 from app.errors import ConfigError
-from app.replaying.rows import LogRows
-from app.replaying.sending import prepare, produce
 from app.settings import Settings
+from tools.replay.log_rows import LogRows
+from tools.replay.sender import prepare, produce
 
 #: pause before a producer that failed is replaced [s]
 _AGAIN_S = 0.5

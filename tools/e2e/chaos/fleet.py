@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.faults import VARIABLE
-from app.trial.workers import TrialError, Worker
+from app.ops.failpoints import VARIABLE
+from tools.e2e.workers import TrialError, Worker
 
 #: how long a worker may take until its web page answers [s]
 STARTED_S = 60.0

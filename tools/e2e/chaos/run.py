@@ -15,18 +15,18 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 import stack
-from app import topics
-from app.names import Names
-from app.replaying.rows import LogRows
+from app.kafka import topics
 from app.settings import Settings
-from app.trial.chaos import verdict
-from app.trial.chaos.course import course, late
-from app.trial.chaos.deeds import DEEDS, TAKEOVER_S, Deed, Trial
-from app.trial.chaos.feeding import Feeding
-from app.trial.chaos.fleet import Fleet
-from app.trial.chaos.watch import Watch
-from app.trial.recount import recount
-from app.trial.workers import TrialError
+from app.topic_names import Names
+from tools.e2e.chaos import verdict
+from tools.e2e.chaos.actions import DEEDS, TAKEOVER_S, Deed, Trial
+from tools.e2e.chaos.feeder import Feeding
+from tools.e2e.chaos.fleet import Fleet
+from tools.e2e.chaos.output_monitor import Watch
+from tools.e2e.chaos.workload import course, late
+from tools.e2e.oracle import recount
+from tools.e2e.workers import TrialError
+from tools.replay.log_rows import LogRows
 
 #: partitions of the log, and so of the state
 PARTITIONS = 4

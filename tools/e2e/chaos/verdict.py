@@ -8,11 +8,12 @@ from pathlib import Path
 
 import rocksdict
 
-from app.names import Names
-from app.store import Store
-from app.trial.reading import Record, read_topic
-from app.trial.recount import Truth, compacted, differences, row_by_row
-from models import front, state
+from app.state.store import Store
+from app.topic_names import Names
+from models import position as front
+from models import state
+from tools.e2e.oracle import Truth, compacted, differences, row_by_row
+from tools.e2e.read_topic import Record, read_topic
 
 
 async def outputs(broker: str, names: Names, prefix: str) -> dict[str, list[Record]]:

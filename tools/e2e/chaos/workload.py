@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.replaying.rows import LogRows
+from tools.replay.log_rows import LogRows
 
 #: a Monday in October 2013 [epoch ms]
 START = 1_381_104_000_000

@@ -12,11 +12,11 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from app import topics
-from app.comparing.content import Content
 from app.errors import ConfigError
-from app.preflight import connect, silent
+from app.kafka import topics
+from app.ops.preflight import connect, silent
 from app.settings import Settings
+from tools.parity.live.content import Content
 
 #: how long the broker may say nothing while there is something to read [s]
 PATIENCE_S = 30.0

@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 
 from aiokafka import TopicPartition
 
-from app import topics
-from app.comparing import judging, report, tables
-from app.comparing.cluster import Cluster, Reading, every
-from app.comparing.judging import Pair, Side
-from app.comparing.lag import Lag, commits, ksql_commits, lag
-from app.comparing.report import Report, Step, Topic
-from app.comparing.sequences import Place
 from app.errors import ConfigError
-from app.names import Names
+from app.kafka import topics
 from app.settings import Settings
+from app.topic_names import Names
+from tools.parity.live import report, tables
+from tools.parity.live import verdict as judging
+from tools.parity.live.cluster import Cluster, Reading, every
+from tools.parity.live.lag import Lag, commits, ksql_commits, lag
+from tools.parity.live.report import Report, Step, Topic
+from tools.parity.live.sequences import Place
+from tools.parity.live.verdict import Pair, Side
 
 #: told, in one line, what is waited for
 Say = Callable[[str], object]

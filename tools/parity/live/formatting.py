@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from datetime import datetime, timedelta, timezone
 
-from app.comparing.content import Key
+from tools.parity.live.content import Key
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 #: a session's key ends in its end and its start, int64 each, big-endian

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from app.comparing.cluster import Cluster, every
-from app.names import Names
+from app.topic_names import Names
+from tools.parity.live.cluster import Cluster, every
 
 #: what KSQL calls a query's consumer group: its service's id, the query's name and number
 _QUERY = re.compile(r"(?P<service>_confluent-ksql-.*)query_C[TS]AS_(?P<name>[A-Z0-9_]+)_(?P<number>[0-9]+)")

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from app.comparing import sequences, tables
-from app.comparing.content import Key, Table
-from app.comparing.lag import Lag
+from tools.parity.live import sequences, tables
+from tools.parity.live.content import Key, Table
+from tools.parity.live.lag import Lag
 
 #: value and timestamp [ms] of one row; a tombstone has no value
 Row = tuple["bytes | None", int]

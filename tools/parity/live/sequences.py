@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from app.comparing.content import TOMBSTONE, Trail
 from models.rules import Bools, Int64s
+from tools.parity.live.content import TOMBSTONE, Trail
 
 #: same: record for record. behind: what the shorter one has is the beginning of the other (per key, where
 #: only that is compared). thin: per key, one has some of the other's rows in their order, with the last

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from app.comparing.content import Key, Table
+from tools.parity.live.content import Key, Table
 
 
 @dataclass(frozen=True, slots=True)

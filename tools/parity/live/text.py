@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from app.comparing import keys
-from app.comparing.content import Key
-from app.comparing.lag import Lag
-from app.comparing.report import Report, Row, Shown, Topic, counted
-from app.comparing.sequences import Compared
+from tools.parity.live import formatting as keys
+from tools.parity.live.content import Key
+from tools.parity.live.lag import Lag
+from tools.parity.live.report import Report, Row, Shown, Topic, counted
+from tools.parity.live.sequences import Compared
 
 _COLUMNS = ("", "equal", "differing", "only here", "only there", "records here", "records there")
 #: how many stray keys are named

@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from app.comparing import sequences, tables
-from app.comparing.cluster import Reading
-from app.comparing.content import Key, Table
-from app.comparing.report import Shown, Topic
+from tools.parity.live import sequences, tables
+from tools.parity.live.cluster import Reading
+from tools.parity.live.content import Key, Table
+from tools.parity.live.report import Shown, Topic
 
 #: why a pair of topics is told and does not count
 _BY_A_SCORER = "not KSQL's: a scorer writes it"

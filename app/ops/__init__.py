@@ -1,0 +1,1 @@
+"""Operating a worker: checks before the start, watchdog, web endpoints, metrics, failpoints."""

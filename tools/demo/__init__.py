@@ -1,0 +1,1 @@
+"""`make demo`: real students through the whole pipeline, live on a terminal."""

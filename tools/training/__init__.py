@@ -1,0 +1,1 @@
+"""Training and evaluation of the risk model on the shipped students."""
