@@ -7,37 +7,37 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.state.partition import Target
-from codec.dead_letters import Letter
+from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
 from models.chunk import Chunk
-from models.position import Front
-from models.visits import Roster
+from models.position import Position
+from models.visits import StudentDictionary
 
 
 class State(Protocol):
     """One partition of a state table; see app.state.partition.Partition."""
 
     @property
-    def front(self) -> Front: ...
+    def position(self) -> Position: ...
     @property
-    def position(self) -> int: ...
-    def load(self, students: Roster) -> Sequence[bytes | None]: ...
+    def next_offset(self) -> int: ...
+    def load(self, students: StudentDictionary) -> Sequence[bytes | None]: ...
     async def flush(
         self,
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
-        front: Front | None = None,
-        hot: tuple[Roster, Sequence[bytes]] | None = None,
+        position: Position | None = None,
+        hot: tuple[StudentDictionary, Sequence[bytes]] | None = None,
     ) -> bool: ...
 
 
 class Log(Protocol):
     """What the streams need from the outside."""
 
-    async def send_visits(self, frames: Sequence[Sequence[bytes]]) -> None:
+    async def send_visits(self, visit_batches: Sequence[Sequence[bytes]]) -> None:
         """Write frames to each of the visits partitions, in order; returns when they are acknowledged."""
 
-    async def send_letters(self, letters: Sequence[Letter]) -> None:
+    async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Keep records that could not be used."""
 
     def processed(self, chunk: Chunk) -> None:

@@ -19,22 +19,22 @@ from agents.repartition import Fetched, repartition
 from agents.rollup import rollup
 from agents.score import Scored, score
 from agents.sessionize import Arrived, sessionize
-from app.ops.failpoints import faults
-from app.ops.metrics import Counts
+from app.ops.failpoints import failpoints
+from app.ops.metrics import Metrics
 from app.settings import Settings
 from app.state.partition import Target
-from app.topic_names import Names
+from app.topic_names import TopicNames
 from codec import output_rows as rows
-from codec.dead_letters import Letter
+from codec.dead_letters import DeadLetter
 from codec.moodle_log import LogDecoder
 from codec.record_batch import Rows
 from models import state
 from models.chunk import Chunk
 from models.murmur2 import keys_of
-from models.position import POSITION, Front, Gap, pack_position
+from models.position import NEXT_OFFSET_KEY, Gap, Position, pack_next_offset
 from models.risk import RiskModel
-from models.visit_batch import Frame, FrameError, NewerFrame, decode, encode
-from models.visits import Roster, Visits
+from models.visit_batch import CorruptVisitBatch, NewerVisitBatch, VisitBatch, decode, encode
+from models.visits import StudentDictionary, Visits
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,13 @@ class Pipeline:
     """The streams of one app."""
 
     settings: Settings
-    names: Names
+    names: TopicNames
     log: Log
     #: known once the source topic's schema has been looked at (app/ops/preflight.py)
     decoder: LogDecoder | None = None
     #: None: scoring is off
     model: RiskModel | None = None
-    counts: Counts = field(default_factory=Counts)
+    counts: Metrics = field(default_factory=Metrics)
     #: partitions of the source topic, and of the visits topic
     sources: int = 1
     #: visits of a source partition held back by the aligner before its fetching pauses
@@ -78,9 +78,11 @@ class Pipeline:
         """Decode, align and route what is fetched of the source topic."""
         rounds = repartition(self._fetches(deliveries), self.sources, min(self.settings.batch_rows, FRAME_ROWS))
         async for round_ in rounds:
-            if any(round_.frames):
-                await self.log.send_visits([[encode(f) for f in frames] for frames in round_.frames])
-                await faults.at("framed")
+            if any(round_.visit_batches):
+                await self.log.send_visits(
+                    [[encode(f) for f in visit_batches] for visit_batches in round_.visit_batches]
+                )
+                await failpoints.at("framed")
             for chunk in round_.done:
                 assert isinstance(chunk, Chunk)
                 self.log.processed(chunk)
@@ -93,7 +95,7 @@ class Pipeline:
             visits = await self._decode(d.chunk)
             chunk = d.chunk
             yield Fetched(
-                chunk.partition, visits, chunk.position, chunk.lagging, d.generation, d.assigned, chunk, d.more
+                chunk.partition, visits, chunk.next_offset, chunk.lagging, d.generation, d.assigned, chunk, d.more
             )
 
     async def _decode(self, chunk: Chunk) -> Visits:
@@ -105,8 +107,8 @@ class Pipeline:
         self.counts.add("source_tombstones", decoded.tombstones)
         self._warn_unit(decoded.suspicious, chunk)
         if decoded.rejects:
-            letters = [Letter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects]
-            await self._reject(letters)
+            dead_letters = [DeadLetter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects]
+            await self._reject(dead_letters)
         return decoded.visits(chunk)
 
     def _warn_unit(self, suspicious: int, chunk: Chunk) -> None:
@@ -119,18 +121,18 @@ class Pipeline:
                 chunk.topic, chunk.partition, self.settings.time_unit, other, other,
             )  # fmt: skip
 
-    async def _reject(self, letters: Sequence[Letter]) -> None:
-        self._report(letters)
-        await self.log.send_letters(letters)
+    async def _reject(self, dead_letters: Sequence[DeadLetter]) -> None:
+        self._report(dead_letters)
+        await self.log.send_dead_letters(dead_letters)
 
-    def _report(self, letters: Sequence[Letter]) -> None:
-        for letter in letters:
-            self.counts.add("rejected", 1, letter.reason)
-        for letter in letters[:LOGGED_REJECTS]:
-            log.warning("%s", letter)
-        if len(letters) > LOGGED_REJECTS:
+    def _report(self, dead_letters: Sequence[DeadLetter]) -> None:
+        for dead_letter in dead_letters:
+            self.counts.add("rejected", 1, dead_letter.reason)
+        for dead_letter in dead_letters[:LOGGED_REJECTS]:
+            log.warning("%s", dead_letter)
+        if len(dead_letters) > LOGGED_REJECTS:
             log.warning(
-                "and %d more of that fetch, see topic %s", len(letters) - LOGGED_REJECTS, self.names.dead_letters
+                "and %d more of that fetch, see topic %s", len(dead_letters) - LOGGED_REJECTS, self.names.dead_letters
             )
 
     # -- frames -> sessions, totals, predictions
@@ -138,46 +140,46 @@ class Pipeline:
     async def run_process(self, deliveries: AsyncIterable[Delivery]) -> None:
         """Apply the frames of the visits partitions, a flush a batch."""
         students = _Current(self.log)
-        sessionized = sessionize(self._arrivals(deliveries, students), students, each=self._each)
-        async for scored in score(rollup(sessionized, each=self._each), self.model):
+        sessionized = sessionize(self._arrivals(deliveries, students), students, emit_every_change=self._each)
+        async for scored in score(rollup(sessionized, emit_every_change=self._each), self.model):
             await self._flush(students.state, scored)
 
     async def _arrivals(self, deliveries: AsyncIterable[Delivery], students: _Current) -> AsyncIterator[Arrived]:
-        frames: list[Frame] = []
+        visit_batches: list[VisitBatch] = []
         chunks: list[Chunk] = []
         waiting, whose = 0, (-1, -1)
         async for d in deliveries:
             if whose != (d.generation, d.chunk.partition):
                 # from before a rebalance: whoever owns them now reads them again
-                frames, chunks, waiting, whose = [], [], 0, (d.generation, d.chunk.partition)
-            for frame in await self._frames(d.chunk):
-                if frames and waiting + len(frame) > self.settings.batch_rows:
+                visit_batches, chunks, waiting, whose = [], [], 0, (d.generation, d.chunk.partition)
+            for visit_batch in await self._visit_batches(d.chunk):
+                if visit_batches and waiting + len(visit_batch) > self.settings.batch_rows:
                     if students.turn_to(d.chunk.partition):
-                        yield Arrived(frames, chunks)
-                    frames, chunks, waiting = [], [], 0
-                frames.append(frame)
-                waiting += len(frame)
+                        yield Arrived(visit_batches, chunks)
+                    visit_batches, chunks, waiting = [], [], 0
+                visit_batches.append(visit_batch)
+                waiting += len(visit_batch)
             chunks.append(d.chunk)
             if d.more and waiting < self.settings.batch_rows:
                 continue
             if students.turn_to(d.chunk.partition):
-                yield Arrived(frames, chunks)
-            frames, chunks, waiting = [], [], 0
+                yield Arrived(visit_batches, chunks)
+            visit_batches, chunks, waiting = [], [], 0
 
-    async def _frames(self, chunk: Chunk) -> list[Frame]:
-        frames, letters = [], []
+    async def _visit_batches(self, chunk: Chunk) -> list[VisitBatch]:
+        visit_batches, dead_letters = [], []
         for i, value in enumerate(chunk.values):
             try:
-                frames.append(decode(value or b""))
-            except FrameError as error:
-                letters.append(Letter.of(chunk, i, "bad-frame", str(error)))
-                frames.append(Frame(0, (), torn=True))
-            except NewerFrame as error:
+                visit_batches.append(decode(value or b""))
+            except CorruptVisitBatch as error:
+                dead_letters.append(DeadLetter.of(chunk, i, "bad-frame", str(error)))
+                visit_batches.append(VisitBatch(0, (), corrupt=True))
+            except NewerVisitBatch as error:
                 place = f"topic {chunk.topic} partition {chunk.partition} offset {chunk.offsets[i]}"
-                raise NewerFrame(f"{place}: {error}") from None
-        if letters:
-            await self._reject(letters)
-        return frames
+                raise NewerVisitBatch(f"{place}: {error}") from None
+        if dead_letters:
+            await self._reject(dead_letters)
+        return visit_batches
 
     async def _flush(self, current: State, scored: Scored) -> None:
         batch, result = scored.rolled.batch, scored.rolled.rollup
@@ -190,13 +192,13 @@ class Pipeline:
             out[self.names.prediction, 0] = rows.predictions(scored, keys, self.model_headers())
         records = state.pack(result.totals, batch.sessions)
         named = dict(zip(keys, records, strict=True))
-        if await current.flush(out, named, batch.front, (batch.students, records)):
+        if await current.flush(out, named, batch.position, (batch.students, records)):
             self._count(scored, out)
             self._report_gaps(batch.gaps)
             for chunk in batch.done:
                 assert isinstance(chunk, Chunk)
                 self.log.processed(chunk)
-                await faults.at("processed")
+                await failpoints.at("processed")
 
     def model_headers(self) -> list[tuple[str, bytes | None]]:
         """What every prediction says of the model that made it."""
@@ -232,21 +234,21 @@ class Pipeline:
         async for alerted in alert(self._predictions(deliveries)):
             if (current := self.log.alerts()) is None:
                 continue
-            letters: list[Letter] = []
+            dead_letters: list[DeadLetter] = []
             fresh = []
             for chunk, result in zip(alerted.chunks, alerted.results, strict=True):
                 # what was forwarded before the last commit comes again after a restart
-                new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), current.position))
+                new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), current.next_offset))
                 fresh.append((chunk, result, new))
-                letters += [Letter.of(chunk, s.index, s.reason, "") for s in result.skips if s.index >= new]
+                dead_letters += [DeadLetter.of(chunk, s.index, s.reason, "") for s in result.skips if s.index >= new]
             out = rows.in_risk(fresh)
             wanted: dict[Target, Rows] = {(self.names.in_risk, 0): out}
-            if letters:
-                wanted[self.names.dead_letters, 0] = [x.row for x in letters]
-            position = {POSITION: pack_position(alerted.chunks[-1].position)}
+            if dead_letters:
+                wanted[self.names.dead_letters, 0] = [x.row for x in dead_letters]
+            next_offset = {NEXT_OFFSET_KEY: pack_next_offset(alerted.chunks[-1].next_offset)}
             # without rows nothing need be remembered: what is read again says nothing again
-            if not any(wanted.values()) or await current.flush(wanted, position):
-                self._report(letters)
+            if not any(wanted.values()) or await current.flush(wanted, next_offset):
+                self._report(dead_letters)
                 self.counts.add("predictions_read", sum(len(chunk) - new for chunk, _, new in fresh))
                 self.counts.add("rows", len(out), self.names.in_risk)
                 for chunk in alerted.chunks:
@@ -288,8 +290,8 @@ class _Current:
         return found is not None
 
     @property
-    def front(self) -> Front:
-        return self.state.front
+    def position(self) -> Position:
+        return self.state.position
 
-    def load(self, students: Roster) -> Sequence[bytes | None]:
+    def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
         return self.state.load(students)

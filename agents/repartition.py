@@ -7,9 +7,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from models.aligner import Aligner
-from models.heartbeats import Reserve
-from models.routing import Router, frames
-from models.visit_batch import Frame
+from models.heartbeats import HeartbeatCoalescer
+from models.routing import Router, visit_batches
+from models.visit_batch import VisitBatch
 from models.visits import Visits
 
 
@@ -20,7 +20,7 @@ class Fetched:
     partition: int
     visits: Visits
     #: the source offset behind what was fetched
-    position: int
+    next_offset: int
     #: whether the partition holds more
     lagging: bool
     #: the assignment this belongs to, and all source partitions that are in it
@@ -37,7 +37,7 @@ class Round:
     """Frames to send, and what is done once they are written."""
 
     #: for each visits partition [s] its frames, in order
-    frames: Sequence[Sequence[Frame]]
+    visit_batches: Sequence[Sequence[VisitBatch]]
     #: the tokens of the fetches that are wholly sent with this round
     done: Sequence[object]
     #: number of visits held back per source partition, where that is said
@@ -53,30 +53,30 @@ async def repartition(fetches: AsyncIterable[Fetched], sources: int, max_rows: i
     and is fetched again by whoever owns it now. What has arrived of several partitions goes in one round.
     """
     generation: int | None = None
-    aligner, router, reserve = Aligner(set()), Router(sources), Reserve(sources)
+    aligner, router, coalescer = Aligner(set()), Router(sources), HeartbeatCoalescer(sources)
     open_fetches: dict[int, deque[tuple[int, object]]] = {}
     waiting = 0
     async for fetched in fetches:
         if fetched.generation != generation:
             generation, aligner = fetched.generation, Aligner(set(fetched.assigned))
-            reserve = Reserve(sources)
+            coalescer = HeartbeatCoalescer(sources)
             open_fetches = {p: deque() for p in fetched.assigned}
-        aligner.add(fetched.partition, fetched.visits, fetched.position, fetched.lagging)
-        open_fetches[fetched.partition].append((fetched.position, fetched.token))
+        aligner.add(fetched.partition, fetched.visits, fetched.next_offset, fetched.lagging)
+        open_fetches[fetched.partition].append((fetched.next_offset, fetched.token))
         waiting += len(fetched.visits)
         if fetched.more and waiting < max_rows:
             continue
         waiting = 0
-        while slices := aligner.round(max_rows):
-            yield Round(reserve.pass_on(frames(slices, router, max_rows)), _done(open_fetches, aligner), {})
+        while ranges := aligner.release(max_rows):
+            yield Round(coalescer.coalesce(visit_batches(ranges, router, max_rows)), _done(open_fetches, aligner), {})
         # at the end, whether or not anything was let go, say what waits
-        yield Round((), _done(open_fetches, aligner), {p: aligner.held(p) for p in fetched.assigned})
+        yield Round((), _done(open_fetches, aligner), {p: aligner.buffered(p) for p in fetched.assigned})
 
 
 def _done(open_fetches: dict[int, deque[tuple[int, object]]], aligner: Aligner) -> list[object]:
     """The tokens of the fetches that are wholly released by now."""
     done = []
     for partition, waiting in open_fetches.items():
-        while waiting and waiting[0][0] <= aligner.position(partition):
+        while waiting and waiting[0][0] <= aligner.released_to(partition):
             done.append(waiting.popleft()[1])
     return done

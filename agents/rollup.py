@@ -17,7 +17,7 @@ class RolledUp:
     rollup: Rollup
 
 
-async def rollup(batches: AsyncIterable[Sessionized], *, each: bool) -> AsyncIterator[RolledUp]:
+async def rollup(batches: AsyncIterable[Sessionized], *, emit_every_change: bool) -> AsyncIterator[RolledUp]:
     """Subtract the sessions that go, add those that come; each: a revision for every record."""
     async for batch in batches:
-        yield RolledUp(batch, roll_up(batch.totals, batch.records, each=each))
+        yield RolledUp(batch, roll_up(batch.totals, batch.changes, emit_every_change=emit_every_change))

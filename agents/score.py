@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.rollup import RolledUp
-from models.grouped import ends
+from models.grouped import group_ends
 from models.risk import RiskModel
 from models.rules import Int64s
 
@@ -40,7 +40,7 @@ async def score(batches: AsyncIterable[RolledUp], model: RiskModel | None) -> As
         if model is not None and len(rolled.rollup.owner):
             result = rolled.rollup
             null = rolled.batch.students.null[result.owner]
-            rows = np.flatnonzero((result.rows.sessions > 0) & ~null & ends(_visit(result.owner, result.cause)))
+            rows = np.flatnonzero((result.rows.sessions > 0) & ~null & group_ends(_visit(result.owner, result.cause)))
             totals = result.rows.take(rows)
             risk = np.round(model.score(totals.activities, totals.duration, totals.sessions), RISK_DECIMALS)
         yield Scored(rolled, rows, risk)

@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from models import state, windowing
-from models.position import Front, Gap, admit
-from models.session_changes import Records
+from models.position import Gap, Position, drop_applied
+from models.session_changes import SessionChanges
 from models.sessions import Sessions
 from models.totals import Totals
-from models.visit_batch import Frame
-from models.visits import Roster, Visits, roster
+from models.visit_batch import VisitBatch
+from models.visits import StudentDictionary, Visits, dictionary_encode
 
 
 class Students(Protocol):
     """The students of one visits partition, as of the last flush."""
 
     @property
-    def front(self) -> Front:
+    def position(self) -> Position:
         """How far the log has been applied to them."""
 
-    def load(self, students: Roster) -> Sequence[bytes | None]:
+    def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
         """The state record of each student [u]; None for one never seen."""
 
 
@@ -30,7 +30,7 @@ class Students(Protocol):
 class Arrived:
     """Frames of one visits partition, in order, to be applied at once."""
 
-    frames: Sequence[Frame]
+    visit_batches: Sequence[VisitBatch]
     #: handed through: what is processed once this batch is flushed
     done: Sequence[object]
 
@@ -41,13 +41,13 @@ class Sessionized:
 
     visits: Visits
     #: the students of the batch [u]
-    students: Roster
-    records: Records
+    students: StudentDictionary
+    changes: SessionChanges
     #: all open sessions of these students afterwards
     sessions: Sessions
     #: their totals before
     totals: Totals
-    front: Front
+    position: Position
     #: visits refused as late, visits applied before, slices that did not join
     late: int
     repeated: int
@@ -57,26 +57,30 @@ class Sessionized:
     done: Sequence[object]
 
 
-async def sessionize(arrivals: AsyncIterable[Arrived], students: Students, *, each: bool) -> AsyncIterator[Sessionized]:
+async def sessionize(
+    arrivals: AsyncIterable[Arrived], students: Students, *, emit_every_change: bool
+) -> AsyncIterator[Sessionized]:
     """Apply each batch to the state as the flush before it left it.
 
     each: report every revision (KSQL with its cache off), or one change a session.
     """
     async for arrived in arrivals:
-        passed = admit(students.front, arrived.frames)
-        who = roster(passed.visits)
+        passed = drop_applied(students.position, arrived.visit_batches)
+        who = dictionary_encode(passed.visits)
         records = students.load(who)
         totals, sessions = state.unpack(records)
-        front = replace(passed.front, students=passed.front.students + sum(r is None for r in records))
-        observed = passed.front.clocks.observed
-        done = windowing.apply(sessions, who.code, passed.visits.at, passed.before, observed, each=each)
+        position = replace(passed.position, students=passed.position.students + sum(r is None for r in records))
+        stream_time = passed.position.watermarks.stream_time
+        done = windowing.apply(
+            sessions, who.indices, passed.visits.at, passed.before, stream_time, emit_every_change=emit_every_change
+        )
         yield Sessionized(
             visits=passed.visits,
             students=who,
-            records=done.records,
+            changes=done.changes,
             sessions=done.sessions,
             totals=totals,
-            front=front,
+            position=position,
             late=int(done.late.sum()),
             repeated=passed.repeated,
             detached=passed.detached,

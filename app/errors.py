@@ -7,9 +7,9 @@ class ConfigError(Exception):
     """The program cannot start like this; the message names the setting, topic or column to change."""
 
 
-class Hole(Exception):
+class MissingRecords(Exception):
     """Records between two fetches are missing: going on would lose them."""
 
 
-class Damaged(Exception):
+class DamagedDatabase(Exception):
     """A local database cannot be read; it has been marked, and the next start rebuilds it."""

@@ -159,7 +159,7 @@ class RiskApp(faust.App):
         self.add_future(self._tell_watchdog())
         await super().on_start()
         if isinstance(self.consumer, Consumer):
-            self.consumer.revoking = self.kafka.settle
+            self.consumer.revoking = self.kafka.release
             await self.kafka.start(self.consumer)
 
     async def _tell_watchdog(self) -> None:
@@ -170,7 +170,7 @@ class RiskApp(faust.App):
     async def on_stop(self) -> None:
         """Finish flushes, and commit."""
         self.watchdog.tell(Standing("stopping", None, stopping=True))
-        await self.kafka.settle()
+        await self.kafka.release()
         await super().on_stop()
 
     async def on_shutdown(self) -> None:

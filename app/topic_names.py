@@ -8,7 +8,7 @@ from app.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class TopicNames:
     """Every topic the app touches."""
 
     source: str
@@ -22,7 +22,7 @@ class Names:
     alerts_changelog: str
 
     @classmethod
-    def of(cls, settings: Settings) -> Names:
+    def of(cls, settings: Settings) -> TopicNames:
         """Outputs carry RISK_TOPIC_PREFIX, internal topics the app's id."""
         prefix, app_id = settings.topic_prefix, settings.app_id
         return cls(

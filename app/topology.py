@@ -24,8 +24,8 @@ from app.faust_app import RiskApp
 from app.kafka.log import KafkaLog
 from app.ops.web import add_pages
 from app.settings import Settings
-from app.state.partition import Owned
-from app.topic_names import Names
+from app.state.partition import OwnedPartitions
+from app.topic_names import TopicNames
 
 #: whoever is told of a student at risk does not mind a tenth of a second; the way to the prediction has no pause [s]
 ALERT_PAUSE_S = 0.1
@@ -33,12 +33,12 @@ ALERT_PAUSE_S = 0.1
 
 def build(settings: Settings) -> RiskApp:
     """Declare the app. Touches neither network nor disk."""
-    names = Names.of(settings)
+    names = TopicNames.of(settings)
     app = RiskApp(settings)
     students, alerts = app.table_of("students"), app.table_of("alerts")
     pipeline: Pipeline
-    owned_students = Owned(students, settings.brokers, settings.app_id, lambda: pipeline.sources)
-    owned_alerts = Owned(alerts, settings.brokers, f"{settings.app_id}-alerts", lambda: 1)
+    owned_students = OwnedPartitions(students, settings.brokers, settings.app_id, lambda: pipeline.sources)
+    owned_alerts = OwnedPartitions(alerts, settings.brokers, f"{settings.app_id}-alerts", lambda: 1)
     students.on_owned, alerts.on_owned = owned_students.renew, owned_alerts.renew
     app.kafka = KafkaLog(settings.brokers, names.visits, names.dead_letters, owned_students, owned_alerts)
     pipeline = app.pipeline = Pipeline(settings, names, app.kafka, alert_pause_s=ALERT_PAUSE_S)

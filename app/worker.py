@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import faust.worker
 
 from app.errors import ConfigError
-from app.ops.failpoints import faults
+from app.ops.failpoints import failpoints
 from app.ops.preflight import check_machine, preflight
 from app.ops.watchdog import in_a_line
 
@@ -27,7 +27,7 @@ class Worker(faust.worker.Worker):
         # them all written for that: a fourteenth of the time
         self.spinner = None
         try:
-            faults.arm(os.environ)
+            failpoints.arm(os.environ)
             settings = replace(app.settings, web_bind=app.conf.web_bind, web_port=app.conf.web_port)
             check_machine(settings, web=app.conf.web_enabled)
             asyncio.run(preflight(app.pipeline))

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from app.kafka.producer import new_producer
-from app.kafka.registry import Schemas
+from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
-from app.topic_names import Names
+from app.topic_names import TopicNames
 from bench.children import say
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
@@ -24,8 +24,8 @@ from models.chunk import Chunk
 
 async def run(settings: Settings) -> None:
     """Until it is killed."""
-    names, group = Names.of(settings), settings.app_id
-    decoder = LogDecoder(Schemas(settings.schema_registry))
+    names, group = TopicNames.of(settings), settings.app_id
+    decoder = LogDecoder(SchemaRegistry(settings.schema_registry))
     producer = new_producer(settings.brokers, transactional_id=group)
     consumer = AIOKafkaConsumer(
         names.source,

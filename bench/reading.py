@@ -16,7 +16,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.kafka.reader import read_chunks
-from app.kafka.registry import Schemas
+from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
 from app.worker import rest_the_collector
 from bench.children import Child, say
@@ -58,7 +58,7 @@ WAYS: dict[str, Chunks] = {"getmany": by_getmany, "batches": by_batches}
 
 async def read(settings: Settings, events: int, partitions: int, chunks: Chunks) -> Run:
     """Read until `events` have been decoded."""
-    decoder = LogDecoder(Schemas(settings.schema_registry))
+    decoder = LogDecoder(SchemaRegistry(settings.schema_registry))
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.broker, isolation_level="read_committed", max_partition_fetch_bytes=_FETCH_BYTES
     )

@@ -22,15 +22,15 @@ from rich.console import Console
 from app.kafka import topics
 from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
-from app.topic_names import Names
+from app.topic_names import TopicNames
 from bench.environment import console, place
 from bench.log import backlog
 from bench.procfs import peak_mb, resident_mb
 from codec.record import NO_HEADERS
-from models import position as front
+from models import position as position
 from models import state
 from models.murmur2 import keys_of, partitions_of
-from models.position import Front
+from models.position import Position
 from models.sessions import Sessions
 from models.totals import Totals
 from tools.e2e.workers import Worker
@@ -47,7 +47,7 @@ _PATIENCE_S = 600.0
 
 async def write_changelog(settings: Settings, students: int) -> None:
     """One record a student, with totals and an open session, and each partition's front."""
-    names = Names.of(settings)
+    names = TopicNames.of(settings)
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
     await admin.start()
     await topics.declare(admin, topics.wanted(names, PARTITIONS), 1)
@@ -68,8 +68,8 @@ async def write_changelog(settings: Settings, students: int) -> None:
                 records = state.pack(totals, Sessions(owner, ones * _AT, ones * _AT, ones))
                 rows = [(None, keys[i], record, NO_HEADERS) for i, record in zip(part.tolist(), records, strict=True)]
                 await last_offset(await send_rows(producer, names.students_changelog, p, rows))
-            whole = replace(Front.start(PARTITIONS), students=len(mine))
-            row = (None, front.KEY, front.pack(whole), NO_HEADERS)
+            whole = replace(Position.start(PARTITIONS), students=len(mine))
+            row = (None, position.KEY, position.pack(whole), NO_HEADERS)
             await last_offset(await send_rows(producer, names.students_changelog, p, [row]))
     finally:
         await producer.stop()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codec.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
-from models.binary_column import Packed
+from models.binary_column import BinaryColumn
 from models.rules import Bools, Int64s
 from models.varints import LONGEST, ONE, Octets, Words, end_of, length_of, signed, squeeze, words_of
 
@@ -31,7 +31,7 @@ _FLAT = frozenset({Kind.INT, Kind.LONG, Kind.STRING, Kind.BYTES, Kind.FIXED, Kin
 class Joined:
     """The values of a fetch in one buffer."""
 
-    values: Packed
+    values: BinaryColumn
     octets: Octets
     #: the 8 bytes from each byte of the buffer on, little-endian [octets - 8]
     words: Words
@@ -40,7 +40,7 @@ class Joined:
     stop: Int64s
 
     @classmethod
-    def of(cls, values: Packed) -> Joined:
+    def of(cls, values: BinaryColumn) -> Joined:
         """Strings to take numbers from; every one of them is there."""
         return cls(values, np.frombuffer(values.buffer, np.uint8), words_of(values.buffer), values.start, values.stop)
 
@@ -121,7 +121,7 @@ def _walk(plan: Plan, joined: Joined, start: Int64s, stop: Int64s, student: Int6
 
 
 @dataclass(frozen=True, slots=True)
-class _Cells:
+class _Field:
     """One field of n records."""
 
     #: bytes it has, of each record or of all [n]
@@ -132,38 +132,38 @@ class _Cells:
     number: Int64s | None = None
 
 
-def _cells(wire: Wire, joined: Joined, pos: Int64s, *, wanted: bool) -> _Cells:
+def _cells(wire: Wire, joined: Joined, pos: Int64s, *, wanted: bool) -> _Field:
     """The field at the cursors `pos` [n]; where a cursor is astray it says nothing, but does no harm."""
     if wire.kind in _WIDTH:
-        return _Cells(_WIDTH[wire.kind])
+        return _Field(_WIDTH[wire.kind])
     if wire.kind is Kind.FIXED:
-        return _Cells(wire.size)
+        return _Field(wire.size)
     if wire.kind in (Kind.STRING, Kind.BYTES):
         return _sized(joined, pos)
     if wire.kind is Kind.ENUM:
         symbol = joined.octets[pos]
-        return _Cells(1, ((symbol & 0x81) != 0) | (symbol >> 1 >= min(wire.size, 64)))
+        return _Field(1, ((symbol & 0x81) != 0) | (symbol >> 1 >= min(wire.size, 64)))
     word = joined.words[pos]
     end = end_of(word)
     # without an end in 8 bytes, end - 1 is the largest number there is
     wrong = (end - ONE) >= (_INT_END if wire.kind is Kind.INT else LONGEST)
     if not wanted:
-        return _Cells(length_of(end), wrong)
+        return _Field(length_of(end), wrong)
     zigzag = squeeze(word, end)
     if wire.kind is Kind.INT:
         wrong |= zigzag > _INT_MAX
-    return _Cells(length_of(end), wrong, signed(zigzag))
+    return _Field(length_of(end), wrong, signed(zigzag))
 
 
-def _sized(joined: Joined, pos: Int64s) -> _Cells:
+def _sized(joined: Joined, pos: Int64s) -> _Field:
     """Strings: as many bytes as the length before them says."""
     octet = joined.octets[pos]
     if not (octet & 0x81).any():  # lengths below 64, as most are, have one byte
-        return _Cells((octet >> 1).astype(np.int64) + 1)
+        return _Field((octet >> 1).astype(np.int64) + 1)
     word = joined.words[pos]
     end = end_of(word)
     zigzag = squeeze(word, end)
     wrong = ((end - ONE) >= _INT_END) | (zigzag > _INT_MAX) | ((zigzag & ONE) != 0)
     size = (zigzag >> ONE).view(np.int64)
     size[wrong] = 0
-    return _Cells(size + length_of(end), wrong)
+    return _Field(size + length_of(end), wrong)

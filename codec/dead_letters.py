@@ -9,7 +9,7 @@ from models.chunk import Chunk, Headers
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """One unusable record."""
 
     topic: str
@@ -22,7 +22,7 @@ class Letter:
     headers: Headers
 
     @classmethod
-    def of(cls, chunk: Chunk, index: int, reason: str, detail: str) -> Letter:
+    def of(cls, chunk: Chunk, index: int, reason: str, detail: str) -> DeadLetter:
         """The letter for record `index` of a chunk."""
         headers = () if chunk.headers is None else chunk.headers[index]
         offset = int(chunk.offsets[index])

@@ -10,7 +10,7 @@ import numpy as np
 from codec.avro import HEADER, Plan, Undecodable, read_one
 from codec.avro_columns import Joined, read_rows
 from codec.avro_schema import MOODLE, Declared, Json, Unreadable, plan
-from models.binary_column import Packed
+from models.binary_column import BinaryColumn
 from models.chunk import Chunk
 from models.decoded import Decoded, Part, Reject, decoded
 from models.rules import Int64s
@@ -137,14 +137,14 @@ class LogDecoder:
         return found
 
 
-def _values_of(chunk: Chunk) -> tuple[Packed, Int64s | None]:
+def _values_of(chunk: Chunk) -> tuple[BinaryColumn, Int64s | None]:
     """The values that are there, and which records they are of; None: of all."""
     values = chunk.values
-    if not isinstance(values, Packed):
+    if not isinstance(values, BinaryColumn):
         if None not in values:
-            return Packed.of(cast("Sequence[bytes]", values)), None
+            return BinaryColumn.of(cast("Sequence[bytes]", values)), None
         place = np.array([i for i, value in enumerate(values) if value is not None], np.int64)
-        return Packed.of([value for value in values if value is not None]), place
+        return BinaryColumn.of([value for value in values if value is not None]), place
     there = values.there()
     if there.all():
         return values, None

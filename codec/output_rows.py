@@ -13,15 +13,15 @@ import numpy as np
 from agents.score import Scored
 from agents.sessionize import Sessionized
 from codec.record import NO_HEADERS, Row
-from codec.record_batch import FEW, Rows, Table, gathered
+from codec.record_batch import FEW, OutputColumns, Rows, make_rows
 from models.chunk import Chunk, Headers
 from models.java.doubles import java_double
 from models.murmur2 import NULL_KEY, keys_of
-from models.padded_bytes import Cells, big_endian, chosen, decimals, literal
+from models.padded_bytes import PaddedBytes, big_endian, decimals, literal, take
 from models.predictions import InRisk
 from models.rules import Int64s
 from models.totals import Rollup
-from models.visits import Roster
+from models.visits import StudentDictionary
 
 # a null userid is grouped under the text "null", which is also how JSON writes it: key and value agree
 assert NULL_KEY == b"null"
@@ -46,12 +46,12 @@ def sessions(batch: Sessionized, keys: Sequence[bytes]) -> Rows:
 
     Key: utf8(userid), then end and start as big-endian int64 (Kafka Streams SessionKeySchema).
     """
-    records = batch.records.take(np.flatnonzero(batch.records.written))
-    s, there, headers = records.sessions, records.sign > 0, _headers(batch, records.cause)
+    changes = batch.changes.take(np.flatnonzero(batch.changes.written))
+    s, there, headers = changes.sessions, changes.delta > 0, _headers(batch, changes.cause)
     columns = (s.count, s.start, s.end, s.seconds)
-    if len(records) <= FEW:
+    if len(changes) <= FEW:
         rows: list[Row] = []
-        each = headers or [NO_HEADERS] * len(records)
+        each = headers or [NO_HEADERS] * len(changes)
         for owner, row, written, header in zip(
             s.owner.tolist(), zip(*(c.tolist() for c in columns), strict=True), there.tolist(), each, strict=True
         ):
@@ -60,7 +60,7 @@ def sessions(batch: Sessionized, keys: Sequence[bytes]) -> Rows:
             rows.append((end, keys[owner] + _WINDOW.pack(end, start), value, header))
         return rows
     student = _students(batch.students, s.owner)
-    return Table(
+    return OutputColumns(
         at=s.end,
         key=(student, big_endian(s.end, s.start)),
         value=_filled(_SESSION, (student, *(decimals(c) for c in columns))),
@@ -82,7 +82,7 @@ def totals(batch: Sessionized, rollup: Rollup, keys: Sequence[bytes]) -> Rows:
     if empty.any():
         duration = [duration[0].where(~empty), literal(b"null", len(r)).where(empty)]
     value = _filled(_AGG, (student, decimals(r.activities), duration, decimals(r.sessions)))
-    return Table(at=r.at, key=(student,), value=value, each=headers)
+    return OutputColumns(at=r.at, key=(student,), value=value, each=headers)
 
 
 def predictions(scored: Scored, keys: Sequence[bytes], headers: Headers) -> Rows:
@@ -94,8 +94,10 @@ def predictions(scored: Scored, keys: Sequence[bytes], headers: Headers) -> Rows
         return [(t, keys[who], _PREDICTION % (keys[who], _double(risk), t), headers) for who, risk, t in rows]
     student = _students(scored.rolled.batch.students, owner)
     risks, which = np.unique(scored.risk, return_inverse=True)
-    risk = chosen([_double(x) for x in risks.tolist()], which)
-    return Table(at=at, key=(student,), value=_filled(_PREDICTION, (student, risk, decimals(at))), headers=headers)
+    risk = take([_double(x) for x in risks.tolist()], which)
+    return OutputColumns(
+        at=at, key=(student,), value=_filled(_PREDICTION, (student, risk, decimals(at))), headers=headers
+    )
 
 
 def in_risk(found: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
@@ -113,17 +115,17 @@ def in_risk(found: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
             headers += [NO_HEADERS] * (len(values) - len(headers))
         else:
             headers += [chunk.headers[i] for i in result.number[fresh]]
-    return gathered(at, keys, values, headers)
+    return make_rows(at, keys, values, headers)
 
 
-def _students(students: Roster, owner: Int64s) -> Cells:
+def _students(students: StudentDictionary, owner: Int64s) -> PaddedBytes:
     """The key of each row's student [n]: the same bytes as models.murmur2.keys_of."""
     if not students.null.any():
         return decimals(students.student[owner])
-    return chosen(keys_of(students.student, students.null), owner)
+    return take(keys_of(students.student, students.null), owner)
 
 
-def _filled(template: bytes, columns: Sequence[Cells | list[Cells]]) -> list[Cells]:
+def _filled(template: bytes, columns: Sequence[PaddedBytes | list[PaddedBytes]]) -> list[PaddedBytes]:
     """A template with a column, or several, in each of its places."""
     first, *texts = _PLACE.split(template)
     lists = [column if isinstance(column, list) else [column] for column in columns]

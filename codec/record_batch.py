@@ -10,7 +10,7 @@ import numpy as np
 
 from codec.record import NO_HEADERS, Row
 from models.chunk import Headers
-from models.padded_bytes import Cells, close_up, literal, ragged, split, sum_of, varints
+from models.padded_bytes import PaddedBytes, compress, literal, pad, row_lengths, split, varints
 from models.rules import Bools, Int64s
 
 #: up to so many rows are written one by one, which costs less than setting columns up
@@ -20,14 +20,14 @@ SPARSE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class OutputColumns:
     """Some rows that are written together."""
 
     #: timestamps [n] ms
     at: Int64s
     #: the pieces of keys and values [n]
-    key: Sequence[Cells]
-    value: Sequence[Cells]
+    key: Sequence[PaddedBytes]
+    value: Sequence[PaddedBytes]
     #: which rows have a value, the others are tombstones [n]; None: all
     there: Bools | None = None
     #: what every row has
@@ -60,15 +60,15 @@ class Batch:
 
 
 #: rows of one target, in columns or one by one
-Rows: TypeAlias = "Sequence[Row] | Table"
+Rows: TypeAlias = "Sequence[Row] | OutputColumns"
 
 
-def of_records(records: Mapping[bytes, bytes], at: int) -> Rows:
+def changelog_rows(records: Mapping[bytes, bytes], at: int) -> Rows:
     """Records by their keys as rows of one time, `at` [ms]."""
-    return gathered([at] * len(records), list(records), list(records.values()))
+    return make_rows([at] * len(records), list(records), list(records.values()))
 
 
-def gathered(
+def make_rows(
     at: Sequence[int],
     keys: Sequence[bytes | None],
     values: Sequence[bytes],
@@ -79,7 +79,7 @@ def gathered(
     if n > FEW and None not in keys:
         texts, shared = cast("Sequence[bytes]", keys), headers[0] if headers else NO_HEADERS
         if _even(texts) and _even(values) and (headers is None or headers.count(shared) == n):
-            return Table(np.array(at, np.int64), (ragged(texts),), (ragged(values),), headers=shared)
+            return OutputColumns(np.array(at, np.int64), (pad(texts),), (pad(values),), headers=shared)
     return list(zip(at, keys, values, headers or [NO_HEADERS] * n, strict=True))
 
 
@@ -89,7 +89,7 @@ def _even(texts: Sequence[bytes]) -> bool:
     return max(size) * len(size) <= SPARSE * sum(size)
 
 
-def batches(table: Table, most: int) -> Iterator[Batch]:
+def batches(table: OutputColumns, most: int) -> Iterator[Batch]:
     """A table without headers of `each` row as record batches of at most `most` bytes. Raises ValueError for less."""
     shared = _headers(table.headers)
     # numbers around key and value: length, time, place, two sizes; and the attributes
@@ -101,11 +101,11 @@ def batches(table: Table, most: int) -> Iterator[Batch]:
         yield _batch(table, slice(low, low + step), shared)
 
 
-def _batch(table: Table, rows: slice, shared: bytes) -> Batch:
+def _batch(table: OutputColumns, rows: slice, shared: bytes) -> Batch:
     at = table.at[rows]
     n = len(at)
     key, value = [piece.take(rows) for piece in table.key], [piece.take(rows) for piece in table.value]
-    key_size, value_size = sum_of(key), sum_of(value)
+    key_size, value_size = row_lengths(key), row_lengths(value)
     said = value_size
     if table.there is not None:
         there = table.there[rows]
@@ -116,7 +116,7 @@ def _batch(table: Table, rows: slice, shared: bytes) -> Batch:
     time, key_said, value_said = varints(at - at[0]), varints(key_size), varints(said)
     size = 1 + time.length + place.length + key_said.length + key_size + value_said.length + value_size + len(shared)
     pieces = [varints(size), literal(b"\0", n), time, place, key_said, *key, value_said, *value, literal(shared, n)]
-    return Batch(close_up(pieces), n, int(at[0]), int(at.max()))
+    return Batch(compress(pieces), n, int(at[0]), int(at.max()))
 
 
 def _headers(headers: Headers) -> bytes:

@@ -13,7 +13,7 @@ from models.varints import PAD
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Packed(Sequence[bytes | None]):
+class BinaryColumn(Sequence[bytes | None]):
     """Strings of one buffer, some of them none."""
 
     #: ends with PAD
@@ -23,7 +23,7 @@ class Packed(Sequence[bytes | None]):
     stop: Int64s
 
     @classmethod
-    def of(cls, strings: Sequence[bytes]) -> Packed:
+    def of(cls, strings: Sequence[bytes]) -> BinaryColumn:
         """Lay `strings` [n] one after another; raises TypeError where one is none."""
         stop = np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)))
         start = np.zeros_like(stop)
@@ -46,6 +46,6 @@ class Packed(Sequence[bytes | None]):
         """Which strings are not none [n]."""
         return self.stop >= self.start
 
-    def take(self, rows: Int64s | Bools) -> Packed:
+    def take(self, rows: Int64s | Bools) -> BinaryColumn:
         """The strings at `rows` (indices or a mask), in the same buffer."""
-        return Packed(self.buffer, self.start[rows], self.stop[rows])
+        return BinaryColumn(self.buffer, self.start[rows], self.stop[rows])

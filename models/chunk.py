@@ -30,7 +30,7 @@ class Chunk:
     #: the offset this chunk was fetched at: everything from `start` up to `position` is in it
     start: int
     #: the next offset to fetch
-    position: int
+    next_offset: int
     #: the partition's last stable offset when this was fetched; `position` < `end`: a backlog
     end: int
     #: headers of each record [n], or None where no record has any
@@ -54,7 +54,7 @@ class Chunk:
             keys=[*self.keys, *later.keys],
             values=[*self.values, *later.values],
             headers=headers,
-            position=later.position,
+            next_offset=later.next_offset,
             end=later.end,
             octets=self.octets + later.octets,
         )
@@ -62,4 +62,4 @@ class Chunk:
     @property
     def lagging(self) -> bool:
         """Whether the partition holds more than has been fetched."""
-        return self.position < self.end
+        return self.next_offset < self.end

@@ -12,7 +12,7 @@ _SPAN_A_ROW, _SPAN = 8, 1 << 16
 RADIX = 1 << 16
 
 
-def distinct(values: Int64s) -> tuple[Int64s, Int64s]:
+def factorize(values: Int64s) -> tuple[Int64s, Int64s]:
     """The distinct `values`, ascending [u], and the place of each row's value among them [n]."""
     if not len(values):
         return values, values
@@ -29,12 +29,12 @@ def distinct(values: Int64s) -> tuple[Int64s, Int64s]:
     return here + low, code_at[place]
 
 
-def order_of(code: Int64s, count: int) -> Int64s:
+def argsort_codes(code: Int64s, count: int) -> Int64s:
     """The rows [n] by their `code`, 0…`count`-1, those of one code in their order."""
     return np.argsort(code.astype(np.uint16) if count <= RADIX else code, kind="stable")
 
 
-def order_by(code: Int64s, value: Int64s) -> Int64s:
+def argsort_pairs(code: Int64s, value: Int64s) -> Int64s:
     """The rows [n] by (`code`, `value`), equal ones in their order; codes are not negative.
 
     Both share one 64-bit word where they fit: one sort instead of two, and quick where the rows are sorted already.

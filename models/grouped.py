@@ -7,7 +7,7 @@ import numpy as np
 from models.rules import Bools, Int64s
 
 
-def starts(group: Int64s) -> Bools:
+def group_starts(group: Int64s) -> Bools:
     """Whether each row [n] is the first of its group; `group` [n] holds equal values side by side."""
     first = np.empty(len(group), np.bool_)
     if len(group):
@@ -16,7 +16,7 @@ def starts(group: Int64s) -> Bools:
     return first
 
 
-def ends(group: Int64s) -> Bools:
+def group_ends(group: Int64s) -> Bools:
     """Whether each row [n] is the last of its group."""
     last = np.empty(len(group), np.bool_)
     if len(group):
@@ -25,18 +25,18 @@ def ends(group: Int64s) -> Bools:
     return last
 
 
-def running_sum(group: Int64s, values: Int64s) -> Int64s:
+def grouped_cumsum(group: Int64s, values: Int64s) -> Int64s:
     """Sum of `values` [n] from the start of each group up to and with each row; wraps at 64 bits."""
     if not len(group):
         return values.astype(np.int64)
     total = np.cumsum(values, dtype=np.int64)
-    first = np.flatnonzero(starts(group))
+    first = np.flatnonzero(group_starts(group))
     before = np.zeros(len(first), np.int64)
     before[1:] = total[first[1:] - 1]
     return total - np.repeat(before, np.diff(np.append(first, len(group))))
 
 
-def running_max(group: Int64s, values: Int64s) -> Int64s:
+def grouped_cummax(group: Int64s, values: Int64s) -> Int64s:
     """Largest of `values` [n] from the start of each group up to and with each row.
 
     `group` must be non-decreasing and not negative. Group and value share one 64-bit word; where the
@@ -55,9 +55,9 @@ def running_max(group: Int64s, values: Int64s) -> Int64s:
     return ladder[climbed - group * step]
 
 
-def occurrence(group: Int64s) -> Int64s:
+def cumcount(group: Int64s) -> Int64s:
     """How many rows of its own group stand before each row [n]; `group` need not be sorted."""
     order = np.argsort(group, kind="stable")
     counted = np.empty(len(group), np.int64)
-    counted[order] = running_sum(group[order], np.ones(len(group), np.int64)) - 1
+    counted[order] = grouped_cumsum(group[order], np.ones(len(group), np.int64)) - 1
     return counted

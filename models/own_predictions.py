@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.binary_column import Packed
+from models.binary_column import BinaryColumn
 from models.rules import Bools, Int64s
 from models.varints import Octets
 
@@ -34,44 +34,44 @@ _PLACES = 10 ** np.arange(_DIGITS - 1, -1, -1, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Matched:
     """What some values say."""
 
     #: which are written so, and have a userid that is not negative [n]; of the others nothing below counts
-    usual: Bools
+    matched: Bools
     #: prediction [n]
     risk: npt.NDArray[np.float64]
     #: created_date [n] ms
     date: Int64s
 
 
-def judge(values: Packed) -> Judged:
+def match(values: BinaryColumn) -> Matched:
     """Read `values` [n]."""
     octets = np.frombuffer(values.buffer, np.uint8)
-    usual = values.stop - values.start >= _LEAST
+    matched = values.stop - values.start >= _LEAST
     # what is too short is looked at as if it were the first that is not: its answer does not count
     start, stop = values.start, values.stop
-    if not usual.all():
-        if not usual.any():
-            return Judged(usual, np.zeros(len(usual)), np.zeros(len(usual), np.int64))
-        first = int(np.argmax(usual))
-        start, stop = np.where(usual, start, start[first]), np.where(usual, stop, stop[first])
+    if not matched.all():
+        if not matched.any():
+            return Matched(matched, np.zeros(len(matched)), np.zeros(len(matched), np.int64))
+        first = int(np.argmax(matched))
+        start, stop = np.where(matched, start, start[first]), np.where(matched, stop, stop[first])
 
     place = start + len(_HEAD)
-    usual &= _says(octets, start, _HEAD)
+    matched &= _says(octets, start, _HEAD)
     digits, size = _number(_window(octets, place, _DIGITS + 1))
-    usual &= (size > 0) & ((size == 1) | (digits[:, 0] != 0))
+    matched &= (size > 0) & ((size == 1) | (digits[:, 0] != 0))
     place = place + size
-    usual &= _says(octets, place, _RISK)
+    matched &= _says(octets, place, _RISK)
     place += len(_RISK)
     risk, size = _risk(_window(octets, place, _CHARACTERS + 1))
-    usual &= size > 0
+    matched &= size > 0
     place += size
-    usual &= _says(octets, place, _DATE)
+    matched &= _says(octets, place, _DATE)
     place += len(_DATE)
     date, fits = _last_number(octets, place, stop - 1)
-    usual &= fits & (octets[stop - 1] == ord("}"))
-    return Judged(usual, risk, date)
+    matched &= fits & (octets[stop - 1] == ord("}"))
+    return Matched(matched, risk, date)
 
 
 def _window(octets: Octets, place: Int64s, width: int) -> Octets:

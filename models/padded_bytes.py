@@ -23,7 +23,7 @@ _LOW7, _MORE = np.uint64(0x7F), np.uint64(0x80)
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class PaddedBytes:
     """One piece of n rows."""
 
     #: [n, w]
@@ -36,46 +36,46 @@ class Cells:
     def __len__(self) -> int:
         return len(self.octets)
 
-    def where(self, there: Bools) -> Cells:
+    def where(self, there: Bools) -> PaddedBytes:
         """The same, with nothing where not `there` [n]."""
         used = np.broadcast_to(there[:, None], self.octets.shape)
-        return Cells(self.octets, self.length * there, used if self.used is None else used & self.used)
+        return PaddedBytes(self.octets, self.length * there, used if self.used is None else used & self.used)
 
-    def take(self, rows: slice | Int64s) -> Cells:
+    def take(self, rows: slice | Int64s) -> PaddedBytes:
         """Some of the rows."""
         length = self.length if isinstance(self.length, int) else self.length[rows]
-        return Cells(self.octets[rows], length, None if self.used is None else self.used[rows])
+        return PaddedBytes(self.octets[rows], length, None if self.used is None else self.used[rows])
 
 
-def literal(text: bytes, n: int) -> Cells:
+def literal(text: bytes, n: int) -> PaddedBytes:
     """`text` in each of n rows."""
-    return Cells(np.broadcast_to(np.frombuffer(text, np.uint8), (n, len(text))), len(text))
+    return PaddedBytes(np.broadcast_to(np.frombuffer(text, np.uint8), (n, len(text))), len(text))
 
 
-def big_endian(*columns: Int64s) -> Cells:
+def big_endian(*columns: Int64s) -> PaddedBytes:
     """Numbers [n] of 8 bytes each, one after another."""
     table = np.stack(columns, axis=1).astype(">i8")
     width = 8 * len(columns)
-    return Cells(table.view(np.uint8).reshape(len(table), width), width)
+    return PaddedBytes(table.view(np.uint8).reshape(len(table), width), width)
 
 
-def chosen(texts: Sequence[bytes], index: Int64s) -> Cells:
+def take(texts: Sequence[bytes], index: Int64s) -> PaddedBytes:
     """The text that `index` [n] points to."""
-    return ragged(texts).take(index)
+    return pad(texts).take(index)
 
 
-def ragged(texts: Sequence[bytes]) -> Cells:
+def pad(texts: Sequence[bytes]) -> PaddedBytes:
     """Texts [n] of any length, one a row: n times the longest is what they take."""
     length = np.fromiter(map(len, texts), np.int64, len(texts))
     width = int(length.max(initial=0))
     flat = np.frombuffer(b"".join([*texts, bytes(width)]), np.uint8)
     octets = np.lib.stride_tricks.sliding_window_view(flat, width)[np.cumsum(length) - length]
     if (length == width).all():
-        return Cells(octets, width)
-    return Cells(octets, length, np.arange(width) < length[:, None])
+        return PaddedBytes(octets, width)
+    return PaddedBytes(octets, length, np.arange(width) < length[:, None])
 
 
-def decimals(numbers: Int64s) -> Cells:
+def decimals(numbers: Int64s) -> PaddedBytes:
     """The decimal text of numbers [n]."""
     minus = numbers < 0
     size = numbers.view(np.uint64)
@@ -99,11 +99,11 @@ def decimals(numbers: Int64s) -> Cells:
         octets[np.flatnonzero(minus), first[minus]] = ord("-")
     low = int(first.min()) if len(first) else 0
     if (first == low).all():
-        return Cells(octets[:, low:], width - low)
-    return Cells(octets[:, low:], length + minus, np.arange(low, width) >= first[:, None])
+        return PaddedBytes(octets[:, low:], width - low)
+    return PaddedBytes(octets[:, low:], length + minus, np.arange(low, width) >= first[:, None])
 
 
-def varints(numbers: Int64s) -> Cells:
+def varints(numbers: Int64s) -> PaddedBytes:
     """Zigzag, seven bits a byte, the lowest first (Avro, Kafka)."""
     zigzag = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
     width = max(1, (int(zigzag.max(initial=0)).bit_length() + 6) // 7)
@@ -119,10 +119,10 @@ def varints(numbers: Int64s) -> Cells:
         used[:, place + 1] = more
         length += more
     septets[:, width - 1] = rest
-    return Cells(septets, length, None if used.all() else used)
+    return PaddedBytes(septets, length, None if used.all() else used)
 
 
-def close_up(pieces: Sequence[Cells]) -> bytes:
+def compress(pieces: Sequence[PaddedBytes]) -> bytes:
     """The used bytes of all rows, row after row, in each row piece after piece."""
     n, widths = len(pieces[0]), [piece.octets.shape[1] for piece in pieces]
     places = list(pairwise(np.cumsum([0, *widths]).tolist()))
@@ -139,14 +139,14 @@ def close_up(pieces: Sequence[Cells]) -> bytes:
     return b"".join(out)
 
 
-def split(pieces: Sequence[Cells]) -> list[bytes]:
+def split(pieces: Sequence[PaddedBytes]) -> list[bytes]:
     """The rows [n] of `pieces`, one by one."""
-    raw = close_up(pieces)
-    ends = np.cumsum(sum_of(pieces)).tolist()
+    raw = compress(pieces)
+    ends = np.cumsum(row_lengths(pieces)).tolist()
     return [raw[a:b] for a, b in pairwise([0, *ends])]
 
 
-def sum_of(pieces: Sequence[Cells]) -> Int64s:
+def row_lengths(pieces: Sequence[PaddedBytes]) -> Int64s:
     """Bytes of each row in all of its pieces [n]."""
     total = np.zeros(len(pieces[0]), np.int64)
     for piece in pieces:

@@ -17,9 +17,9 @@ import numpy as np
 from models import state
 from models.rules import Bools, Int64s
 from models.state import StateError
-from models.visit_batch import FRESH, Frame, Slice
+from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
 from models.visits import Visits, concatenate
-from models.watermarks import Clocks, announce, observe
+from models.watermarks import Watermarks, announce, stream_times
 
 #: layout written by this code; an older one is still read, a newer one is refused
 VERSION = 2
@@ -27,25 +27,25 @@ _HEAD = 4
 #: key of the front's record in the table of students: no userid's text
 KEY = b"front"
 #: key of the one record of the table of alerts: up to where predictions have been read
-POSITION = b"position"
+NEXT_OFFSET_KEY = b"position"
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
+class Position:
     """What has been applied, per source partition."""
 
     #: everything before this offset of each source partition has been applied [s]
-    position: Int64s
-    clocks: Clocks
+    offsets: Int64s
+    watermarks: Watermarks
     #: whether a frame was lost since each source partition was last spoken of [s]
-    torn: Bools
+    after_corrupt: Bools
     #: number of students that have a state record
     students: int = 0
 
     @classmethod
-    def start(cls, sources: int) -> Front:
+    def start(cls, sources: int) -> Position:
         """Nothing has been applied."""
-        return cls(np.zeros(sources, np.int64), Clocks.unknown(sources), np.zeros(sources, np.bool_))
+        return cls(np.zeros(sources, np.int64), Watermarks.unknown(sources), np.zeros(sources, np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,13 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class NewVisits:
     """What of some frames is new."""
 
     visits: Visits
     #: observed time before each visit [n] ms
     before: Int64s
-    front: Front
+    position: Position
     #: visits that had been applied before
     repeated: int
     #: slices that do not join what has been applied: their visits will come again from a new owner
@@ -74,7 +74,7 @@ class Passed:
     gaps: Sequence[Gap]
 
 
-def admit(front: Front, frames: Sequence[Frame]) -> Passed:
+def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> NewVisits:
     """Let pass what `frames`, in order, bring that has not been applied, and move the front.
 
     A slice must begin at or before the front of its source partition, unless its sender has only
@@ -85,96 +85,104 @@ def admit(front: Front, frames: Sequence[Frame]) -> Passed:
     befores: list[Int64s] = []
     gaps: list[Gap] = []
     repeated = detached = 0
-    for frame in frames:
-        if frame.torn:
-            front = replace(front, torn=np.ones_like(front.torn))
+    for visit_batch in visit_batches:
+        if visit_batch.corrupt:
+            position = replace(position, after_corrupt=np.ones_like(position.after_corrupt))
             continue
-        front = _widen(front, frame.sources)
-        position, torn = front.position.copy(), front.torn.copy()
-        taken: list[tuple[Slice, Visits]] = []
-        for piece in frame.slices:
-            if piece.begin != FRESH and piece.begin > position[piece.source]:
-                if not torn[piece.source]:
+        position = _widen(position, visit_batch.sources)
+        offsets, after_corrupt = position.offsets.copy(), position.after_corrupt.copy()
+        taken: list[tuple[SourceRange, Visits]] = []
+        for piece in visit_batch.ranges:
+            if piece.begin != UNKNOWN_BEGIN and piece.begin > offsets[piece.source]:
+                if not after_corrupt[piece.source]:
                     detached += 1
                     continue
-                gaps.append(Gap(piece.source, int(position[piece.source]), piece.begin))
-            torn[piece.source] = False
+                gaps.append(Gap(piece.source, int(offsets[piece.source]), piece.begin))
+            after_corrupt[piece.source] = False
             new = piece.visits
-            if len(new) and new.offset[0] < position[piece.source]:
-                fresh: Bools = new.offset >= position[piece.source]
+            if len(new) and new.offset[0] < offsets[piece.source]:
+                fresh: Bools = new.offset >= offsets[piece.source]
                 repeated += len(new) - int(fresh.sum())
                 new = new.take(fresh)
-            position[piece.source] = max(int(position[piece.source]), piece.position)
+            offsets[piece.source] = max(int(offsets[piece.source]), piece.end)
             taken.append((piece, new))
         visits = concatenate([v for _, v in taken])
         source = np.repeat(
             np.array([p.source for p, _ in taken], np.int64), np.array([len(v) for _, v in taken], np.int64)
         )
-        before, clocks = observe(front.clocks, source, visits.at)
-        front = replace(front, position=position, torn=torn, clocks=_announce(clocks, [p for p, _ in taken]))
+        before, watermarks = stream_times(position.watermarks, source, visits.at)
+        position = replace(
+            position,
+            offsets=offsets,
+            after_corrupt=after_corrupt,
+            watermarks=_announce(watermarks, [p for p, _ in taken]),
+        )
         parts.append(visits)
         befores.append(before)
     before = np.concatenate(befores) if befores else np.empty(0, np.int64)
-    return Passed(concatenate(parts), before, front, repeated, detached, gaps)
+    return NewVisits(concatenate(parts), before, position, repeated, detached, gaps)
 
 
-def _announce(clocks: Clocks, slices: Sequence[Slice]) -> Clocks:
-    if not slices:
-        return clocks
+def _announce(watermarks: Watermarks, ranges: Sequence[SourceRange]) -> Watermarks:
+    if not ranges:
+        return watermarks
     return announce(
-        clocks,
-        np.array([p.source for p in slices], np.int64),
-        np.array([p.clock for p in slices], np.int64),
-        np.array([p.lagging for p in slices], np.bool_),
+        watermarks,
+        np.array([p.source for p in ranges], np.int64),
+        np.array([p.watermark for p in ranges], np.int64),
+        np.array([p.lagging for p in ranges], np.bool_),
     )
 
 
-def _widen(front: Front, sources: int) -> Front:
+def _widen(position: Position, sources: int) -> Position:
     """The front when the source topic has grown to more partitions: the new ones have not spoken yet."""
-    more = sources - len(front.position)
+    more = sources - len(position.offsets)
     if more <= 0:
-        return front
-    start = Front.start(more)
-    clocks = Clocks(
-        np.append(front.clocks.at, start.clocks.at),
-        np.append(front.clocks.lagging, start.clocks.lagging),
-        front.clocks.observed,
+        return position
+    start = Position.start(more)
+    watermarks = Watermarks(
+        np.append(position.watermarks.at, start.watermarks.at),
+        np.append(position.watermarks.lagging, start.watermarks.lagging),
+        position.watermarks.stream_time,
     )
-    position, torn = np.append(front.position, start.position), np.append(front.torn, start.torn)
-    return replace(front, position=position, clocks=clocks, torn=torn)
+    offsets, after_corrupt = (
+        np.append(position.offsets, start.offsets),
+        np.append(position.after_corrupt, start.after_corrupt),
+    )
+    return replace(position, offsets=offsets, watermarks=watermarks, after_corrupt=after_corrupt)
 
 
-def pack(front: Front) -> bytes:
+def pack(position: Position) -> bytes:
     """The front as little-endian int64 words: version and checksum (see models/state.py), observed, students, 0,
     then positions, clocks and whether torn [s]. Version 1 had no checksum and ended with the clocks."""
-    head = np.array([0, front.clocks.observed, front.students, 0], np.int64)
-    return state.seal(VERSION, np.concatenate((head, front.position, front.clocks.at, front.torn)))
+    head = np.array([0, position.watermarks.stream_time, position.students, 0], np.int64)
+    return state.seal(VERSION, np.concatenate((head, position.offsets, position.watermarks.at, position.after_corrupt)))
 
 
-def unpack(raw: bytes | None, sources: int) -> Front:
+def unpack(raw: bytes | None, sources: int) -> Position:
     """The front in `raw` (None: nothing applied), before anybody has told of a backlog.
 
     Raises StateError if it is damaged or of a newer version.
     """
     if raw is None:
-        return Front.start(sources)
+        return Position.start(sources)
     columns = 2 if state.check([raw], VERSION, "a front")[0] == 1 else 3
     if len(raw) < 8 * _HEAD or (len(raw) - 8 * _HEAD) % (8 * columns):
         raise StateError(f"a front of {len(raw)} bytes is damaged")
     words = np.frombuffer(raw, "<i8").astype(np.int64)
     table = words[_HEAD:].reshape(columns, -1)
     n = table.shape[1]
-    clocks = replace(Clocks.unknown(n), at=table[1], observed=int(words[1]))
-    torn = table[2].astype(np.bool_) if columns > 2 else np.zeros(n, np.bool_)
-    return _widen(Front(table[0], clocks, torn, int(words[2])), sources)
+    watermarks = replace(Watermarks.unknown(n), at=table[1], stream_time=int(words[1]))
+    after_corrupt = table[2].astype(np.bool_) if columns > 2 else np.zeros(n, np.bool_)
+    return _widen(Position(table[0], watermarks, after_corrupt, int(words[2])), sources)
 
 
-def pack_position(position: int) -> bytes:
+def pack_next_offset(offset: int) -> bytes:
     """Where the next prediction stands, as a record of the table of alerts: version and checksum, offset."""
-    return state.seal(VERSION, np.array([0, position], np.int64))
+    return state.seal(VERSION, np.array([0, offset], np.int64))
 
 
-def unpack_position(raw: bytes | None) -> int:
+def unpack_next_offset(raw: bytes | None) -> int:
     """The offset in `raw`, 0 for None. Raises StateError if it is damaged or of a newer version."""
     if raw is None:
         return 0

@@ -20,8 +20,8 @@ from typing import Any, NoReturn, cast
 
 import numpy as np
 
-from models import own_predictions as canonical
-from models.binary_column import Packed
+from models import own_predictions as own_predictions
+from models.binary_column import BinaryColumn
 from models.java.doubles import java_double
 from models.rules import Int64s
 
@@ -98,23 +98,23 @@ class InRisk:
 
 def in_risk(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InRisk:
     """The predictions among `values` [n] that are in risk, in order; `keys` [n] are the records' keys."""
-    if isinstance(values, Packed):
-        judged = canonical.judge(values)
-        if judged.usual.all():
-            rows = np.flatnonzero(judged.risk > THRESHOLD)
+    if isinstance(values, BinaryColumn):
+        matched_columns = own_predictions.match(values)
+        if matched_columns.matched.all():
+            rows = np.flatnonzero(matched_columns.risk > THRESHOLD)
             chosen = [cast(bytes, value) for value in values.take(rows)]
-            return InRisk(rows.tolist(), _text_keys(keys, rows), chosen, judged.date[rows].tolist(), ())
+            return InRisk(rows.tolist(), _text_keys(keys, rows), chosen, matched_columns.date[rows].tolist(), ())
     return _one_by_one(keys, values)
 
 
 def _one_by_one(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InRisk:
     rows, skips = [], []
     for i, (key, value) in enumerate(zip(keys, values, strict=True)):
-        usual = canonical.ROW.fullmatch(value) if value is not None else None
-        if usual is not None:
+        matched = own_predictions.ROW.fullmatch(value) if value is not None else None
+        if matched is not None:
             # as this app writes it: the row in risk is the value itself
-            if value is not None and float(usual[1]) > THRESHOLD:
-                rows.append((i, text_key(key), value, int(usual[2])))
+            if value is not None and float(matched[1]) > THRESHOLD:
+                rows.append((i, text_key(key), value, int(matched[2])))
             continue
         try:
             prediction = parse(value)
@@ -183,7 +183,7 @@ def text_key(key: bytes | None) -> bytes | None:
 
 def _text_keys(keys: Sequence[bytes | None], rows: Int64s) -> Sequence[bytes | None]:
     """`text_key` of those at `rows`."""
-    chosen = list(keys.take(rows)) if isinstance(keys, Packed) else [keys[row] for row in rows.tolist()]
+    chosen = list(keys.take(rows)) if isinstance(keys, BinaryColumn) else [keys[row] for row in rows.tolist()]
     plain = None not in chosen and b"".join(cast("list[bytes]", chosen)).isascii()
     return chosen if plain else [text_key(key) for key in chosen]
 

@@ -27,25 +27,25 @@ MAX_AT = 2**63 - 1 - GAP_MS
 NEVER = -1
 
 
-def oldest_segment(observed: Int64s) -> Int64s:
+def oldest_segment(stream_time: Int64s) -> Int64s:
     """First store segment still visible at each `observed` time [n] ms (RocksDB segments expire whole)."""
-    return np.floor_divide(observed - RETENTION_MS, SEGMENT_MS)
+    return np.floor_divide(stream_time - RETENTION_MS, SEGMENT_MS)
 
 
-def visible(end: Int64s, observed: Int64s) -> Bools:
+def visible(end: Int64s, stream_time: Int64s) -> Bools:
     """Whether sessions that `end` [n] ms are still in the store at `observed` [n] ms."""
-    return np.floor_divide(end, SEGMENT_MS) >= oldest_segment(observed)
+    return np.floor_divide(end, SEGMENT_MS) >= oldest_segment(stream_time)
 
 
-def is_late(at: Int64s, observed: Int64s) -> Bools:
+def is_late(at: Int64s, stream_time: Int64s) -> Bools:
     """Whether visits `at` [n] ms may be refused at `observed` [n] ms, their own time included.
 
     A visit that is not late makes or joins a session inside the grace whatever that session is,
     and reaches no expired one: only late visits need a look at either rule.
     """
-    return at < observed - GRACE_MS
+    return at < stream_time - GRACE_MS
 
 
-def refused(end: Int64s, observed: Int64s) -> Bools:
+def refused(end: Int64s, stream_time: Int64s) -> Bools:
     """Whether a merged session that `end`s [n] ms is past the grace (exactly at the limit it is kept)."""
-    return end < observed - GRACE_MS
+    return end < stream_time - GRACE_MS

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.factorize import order_by
+from models.factorize import argsort_pairs
 from models.rules import Bools, Int64s
 from models.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class SessionChanges:
     """Changes of the sessions table, each the removal or the addition of one session."""
 
     sessions: Sessions
     #: -1: removed, +1: added [r]
-    sign: Int64s
+    delta: Int64s
     #: the visit of the batch that caused it [r]
     cause: Int64s
     #: whether the change is written to the topic: a session overwritten under its own key is
@@ -25,11 +25,11 @@ class Records:
     written: Bools
 
     def __len__(self) -> int:
-        return len(self.sign)
+        return len(self.delta)
 
-    def take(self, rows: Int64s | Bools) -> Records:
+    def take(self, rows: Int64s | Bools) -> SessionChanges:
         """The records at `rows` (indices or a mask), in that order."""
-        return Records(self.sessions.take(rows), self.sign[rows], self.cause[rows], self.written[rows])
+        return SessionChanges(self.sessions.take(rows), self.delta[rows], self.cause[rows], self.written[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Step:
     removed: Sessions
     removed_by: Int64s
     #: the visit that had made each removed session, -1: it was there before the batch
-    removed_born: Int64s
+    removed_created_by: Int64s
     added: Sessions
     added_by: Int64s
 
@@ -54,13 +54,15 @@ def concatenate(parts: list[Sessions]) -> Sessions:
     )
 
 
-def _records(removed: Sessions, removed_by: Int64s, added: Sessions, added_by: Int64s, written: Bools) -> Records:
-    sign = np.ones(len(removed) + len(added), np.int64)
-    sign[: len(removed)] = -1
-    return Records(concatenate([removed, added]), sign, np.concatenate((removed_by, added_by)), written)
+def _changes(
+    removed: Sessions, removed_by: Int64s, added: Sessions, added_by: Int64s, written: Bools
+) -> SessionChanges:
+    delta = np.ones(len(removed) + len(added), np.int64)
+    delta[: len(removed)] = -1
+    return SessionChanges(concatenate([removed, added]), delta, np.concatenate((removed_by, added_by)), written)
 
 
-def every_change(steps: list[Step]) -> Records:
+def every_change(steps: list[Step]) -> SessionChanges:
     """Every revision, in order of the visits: KSQL's sequence with its cache off.
 
     Kafka Streams KStreamSessionWindowAggregate: unless the visit stands alone at its own instant,
@@ -74,30 +76,30 @@ def every_change(steps: list[Step]) -> Records:
     instant = np.zeros(int(added_by.max(initial=-1)) + 1, np.bool_)
     instant[added_by] = added.start == added.end
     written = np.concatenate((~instant[removed_by], np.ones(len(added), np.bool_)))
-    records = _records(removed, removed_by, added, added_by, written)
-    return records.take(order_by(2 * records.cause + (records.sign > 0), records.sessions.end))
+    changes = _changes(removed, removed_by, added, added_by, written)
+    return changes.take(argsort_pairs(2 * changes.cause + (changes.delta > 0), changes.sessions.end))
 
 
-def net_change(steps: list[Step], alive: Sessions, born: Int64s) -> Records:
+def net_change(steps: list[Step], alive: Sessions, created_by: Int64s) -> SessionChanges:
     """One change per session: what was there before the batch and is gone, what is new or revised.
 
     `alive` are the sessions after the batch, `born` [m] the visit that made each (-1: untouched).
     KSQL's sequence with its cache on has the same end state.
     """
     removed = concatenate([s.removed for s in steps])
-    old = np.concatenate([s.removed_born for s in steps]) < 0
+    old = np.concatenate([s.removed_created_by for s in steps]) < 0
     removed, removed_by = removed.take(old), np.concatenate([s.removed_by for s in steps])[old]
-    added, added_by = alive.take(born >= 0), born[born >= 0]
+    added, added_by = alive.take(created_by >= 0), created_by[created_by >= 0]
     overwritten = _in_both(removed, added)
     written = np.concatenate((~overwritten, np.ones(len(added), np.bool_)))
-    records = _records(removed, removed_by, added, added_by, written)
-    return records.take(order_by(2 * records.sessions.owner + (records.sign > 0), records.sessions.end))
+    changes = _changes(removed, removed_by, added, added_by, written)
+    return changes.take(argsort_pairs(2 * changes.sessions.owner + (changes.delta > 0), changes.sessions.end))
 
 
 def _in_both(left: Sessions, right: Sessions) -> Bools:
     """Whether each of `left` stands in `right` with the same owner, start and end."""
     both = concatenate([left, right])
-    order = order_by(both.owner, both.start)
+    order = argsort_pairs(both.owner, both.start)
     ordered = both.take(order)
     same = np.zeros(len(order), np.bool_)
     if len(order):

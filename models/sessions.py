@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.factorize import order_by, order_of
-from models.grouped import running_max, starts
+from models.factorize import argsort_codes, argsort_pairs
+from models.grouped import group_starts, grouped_cummax
 from models.rules import GAP_MS, Bools, Int64s
 
 
@@ -72,13 +72,13 @@ class Runs:
 
 def cut(owner: Int64s, at: Int64s) -> Runs:
     """Cut visits (owner [n], at [n] ms, any order) into runs with gaps of at most 15 minutes."""
-    order = order_of(owner, int(owner.max(initial=0)) + 1)
+    order = argsort_codes(owner, int(owner.max(initial=0)) + 1)
     whose, when = owner[order], at[order]
-    first = starts(whose)
+    first = group_starts(whose)
     if (when[1:] < when[:-1])[~first[1:]].any():
         # few stretches in time order, one of each source partition, which numpy's stable sort only merges
         order = np.argsort(at, kind="stable")
-        order = order[order_of(owner[order], int(owner.max()) + 1)]
+        order = order[argsort_codes(owner[order], int(owner.max()) + 1)]
         when = at[order]
     first[1:] |= np.diff(when) > GAP_MS
     head = np.flatnonzero(first)
@@ -111,11 +111,11 @@ def absorb(sessions: Sessions, arrivals: Sessions) -> Merge:
     m = len(sessions)
     owner = np.concatenate((sessions.owner, arrivals.owner))
     start = np.concatenate((sessions.start, arrivals.start))
-    order = order_by(owner, start)
+    order = argsort_pairs(owner, start)
     owner, start = owner[order], start[order]
     end = np.concatenate((sessions.end, arrivals.end))[order]
-    reach = running_max(owner, end)
-    first = starts(owner)
+    reach = grouped_cummax(owner, end)
+    first = group_starts(owner)
     first[1:] |= start[1:] - GAP_MS > reach[:-1]
     head = np.flatnonzero(first)
     group = np.empty(len(order), np.int64)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.factorize import order_of
-from models.grouped import ends, running_max, running_sum
+from models.factorize import argsort_codes
+from models.grouped import group_ends, grouped_cummax, grouped_cumsum
 from models.rules import NEVER, Bools, Int64s
-from models.session_changes import Records
+from models.session_changes import SessionChanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +66,27 @@ class Rollup:
     totals: Totals
 
 
-def roll_up(totals: Totals, records: Records, *, each: bool) -> Rollup:
+def roll_up(totals: Totals, changes: SessionChanges, *, emit_every_change: bool) -> Rollup:
     """Add and subtract session `records` to the `totals` [u] of their students.
 
     each: a revision for every record, in the records' order; else the last one of each student.
     """
-    order = order_of(records.sessions.owner, len(totals))
-    sorted_records = records.take(order)
-    owner, sign = sorted_records.sessions.owner, sorted_records.sign
+    order = argsort_codes(changes.sessions.owner, len(totals))
+    sorted_changes = changes.take(order)
+    owner, delta = sorted_changes.sessions.owner, sorted_changes.delta
     after = Totals(
-        totals.activities[owner] + running_sum(owner, sign * sorted_records.sessions.count),
-        totals.seconds[owner] + running_sum(owner, sign * sorted_records.sessions.seconds),
-        totals.sessions[owner] + running_sum(owner, sign),
-        np.maximum(totals.at[owner], running_max(owner, sorted_records.sessions.end)),
+        totals.activities[owner] + grouped_cumsum(owner, delta * sorted_changes.sessions.count),
+        totals.seconds[owner] + grouped_cumsum(owner, delta * sorted_changes.sessions.seconds),
+        totals.sessions[owner] + grouped_cumsum(owner, delta),
+        np.maximum(totals.at[owner], grouped_cummax(owner, sorted_changes.sessions.end)),
     )
-    last = ends(owner)
+    last = group_ends(owner)
     updated = _put(totals, owner[last], after.take(last))
-    if each:
+    if emit_every_change:
         back = np.empty(len(order), np.int64)
         back[order] = np.arange(len(order))
-        return Rollup(after.take(back), records.sessions.owner, records.cause, updated)
-    latest = running_max(owner, sorted_records.cause)
+        return Rollup(after.take(back), changes.sessions.owner, changes.cause, updated)
+    latest = grouped_cummax(owner, sorted_changes.cause)
     return Rollup(after.take(last), owner[last], latest[last], updated)
 
 

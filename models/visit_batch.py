@@ -27,7 +27,7 @@ from models.visits import Visits, concatenate
 #: layout written by this code; an older one is still read, a newer one is refused
 VERSION = 2
 #: `begin` of a slice whose sender has just taken its partition over: it says nothing about what was before
-FRESH = -1
+UNKNOWN_BEGIN = -1
 
 _HEADER = struct.Struct("<3sBIII")
 _CRC = struct.Struct("<I")
@@ -37,52 +37,54 @@ _NULLS, _HEADERS = 1, 2
 _MOST_SOURCES = 1_000_000
 
 
-class FrameError(ValueError):
+class CorruptVisitBatch(ValueError):
     """A record of the visits topic that is no frame, or a damaged one."""
 
 
-class NewerFrame(Exception):
+class NewerVisitBatch(Exception):
     """A sound frame that only a newer version of this program can read: to skip it would lose its visits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class SourceRange:
     """Consecutive events of one source partition, as far as they concern one visits partition."""
 
     #: source partition
     source: int
     #: the source offsets from `begin` up to `position` have been looked at; FRESH: from wherever it starts
     begin: int
-    position: int
+    end: int
     #: the largest event time the sender has seen in this source partition up to `position` [ms], -1: none
-    clock: int
+    watermark: int
     #: whether the source partition holds more than has been sent
     lagging: bool
     visits: Visits
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class VisitBatch:
     """Slices of source partitions for one visits partition, in the order they are to be applied."""
 
     #: number of source partitions of the topic
     sources: int
-    slices: Sequence[Slice]
+    ranges: Sequence[SourceRange]
     #: stands for a record that could not be read: nobody knows what of which source partitions was in it
-    torn: bool = False
+    corrupt: bool = False
 
     def __len__(self) -> int:
-        return sum(len(s.visits) for s in self.slices)
+        return sum(len(s.visits) for s in self.ranges)
 
 
-def encode(frame: Frame) -> bytes:
+def encode(visit_batch: VisitBatch) -> bytes:
     """The frame's bytes."""
-    visits = concatenate([s.visits for s in frame.slices])
+    visits = concatenate([s.visits for s in visit_batch.ranges])
     flags = _NULLS * bool(visits.null.any()) | _HEADERS * (visits.headers is not None)
-    slices = np.array([(s.source, s.begin, s.position, s.clock, s.lagging, len(s.visits)) for s in frame.slices], "<i8")
+    ranges = np.array(
+        [(s.source, s.begin, s.end, s.watermark, s.lagging, len(s.visits)) for s in visit_batch.ranges], "<i8"
+    )
     parts = [
-        _HEADER.pack(_MAGIC, VERSION, len(frame.slices), frame.sources, flags),
-        slices.tobytes(),
+        _HEADER.pack(_MAGIC, VERSION, len(visit_batch.ranges), visit_batch.sources, flags),
+        ranges.tobytes(),
         visits.student.astype("<i8", copy=False).tobytes(),
         visits.at.astype("<i8", copy=False).tobytes(),
         visits.offset.astype("<i8", copy=False).tobytes(),
@@ -98,10 +100,10 @@ def encode(frame: Frame) -> bytes:
     return b"".join(parts)
 
 
-def decode(raw: bytes) -> Frame:
+def decode(raw: bytes) -> VisitBatch:
     """The frame in `raw`. Raises FrameError if it is none or is damaged, NewerFrame if it is of a newer version."""
     if len(raw) < _HEADER.size or raw[:3] != _MAGIC:
-        raise FrameError("not a frame of visits")
+        raise CorruptVisitBatch("not a frame of visits")
     return _decode(raw if raw[3] == 1 else _checked(raw))
 
 
@@ -109,34 +111,34 @@ def _checked(raw: bytes) -> memoryview:
     """A frame of version 2 or more without its checksum."""
     body = memoryview(raw)[: -_CRC.size]
     if _CRC.pack(zlib.crc32(body)) != raw[-_CRC.size :]:
-        raise FrameError("a damaged frame: its checksum does not fit")
+        raise CorruptVisitBatch("a damaged frame: its checksum does not fit")
     if raw[3] > VERSION:
-        raise NewerFrame(f"a frame of version {raw[3]}, this program reads up to {VERSION}: upgrade every worker")
+        raise NewerVisitBatch(f"a frame of version {raw[3]}, this program reads up to {VERSION}: upgrade every worker")
     return body
 
 
-def _decode(raw: bytes | memoryview) -> Frame:
+def _decode(raw: bytes | memoryview) -> VisitBatch:
     if len(raw) < _HEADER.size:
-        raise FrameError("a damaged frame")
+        raise CorruptVisitBatch("a damaged frame")
     _, version, n_slices, sources, flags = _HEADER.unpack_from(raw)
     at = _HEADER.size + 48 * n_slices
     if not version or flags > (_NULLS | _HEADERS) or at > len(raw) or sources > _MOST_SOURCES:
-        raise FrameError("a damaged frame")
+        raise CorruptVisitBatch("a damaged frame")
     table = np.frombuffer(raw, "<i8", 6 * n_slices, _HEADER.size).reshape(n_slices, 6).tolist()
     if any(not 0 <= count <= len(raw) or not 0 <= source < sources for source, *_, count in table):
-        raise FrameError("a damaged frame")
+        raise CorruptVisitBatch("a damaged frame")
     n = sum(count for *_, count in table)
     body = 24 * n + (n if flags & _NULLS else 0)
     if len(raw) < at + body or (not flags & _HEADERS and len(raw) != at + body):
-        raise FrameError("a frame of the wrong length")
+        raise CorruptVisitBatch("a frame of the wrong length")
     visits = _columns(
         raw, at, n, bool(flags & _NULLS), _decode_headers(bytes(raw[at + body :]), n) if flags & _HEADERS else None
     )
-    slices, row = [], 0
-    for source, begin, position, clock, lagging, count in table:
-        slices.append(Slice(source, begin, position, clock, bool(lagging), visits.slice(row, row + count)))
+    ranges, row = [], 0
+    for source, begin, end, watermark, lagging, count in table:
+        ranges.append(SourceRange(source, begin, end, watermark, bool(lagging), visits.slice(row, row + count)))
         row += count
-    return Frame(sources, slices)
+    return VisitBatch(sources, ranges)
 
 
 def _columns(raw: bytes | memoryview, at: int, n: int, nulls: bool, headers: list[Headers] | None) -> Visits:
@@ -162,7 +164,7 @@ def _decode_headers(raw: bytes, n: int) -> list[Headers]:
     def take(size: int) -> bytes:
         nonlocal at
         if size < 0 or at + size > len(raw):
-            raise FrameError("a frame with damaged headers")
+            raise CorruptVisitBatch("a frame with damaged headers")
         at += size
         return raw[at - size : at]
 
@@ -175,5 +177,5 @@ def _decode_headers(raw: bytes, n: int) -> list[Headers]:
             one.append((text, None if value < 0 else take(value)))
         headers.append(tuple(one))
     if at != len(raw):
-        raise FrameError("a frame with damaged headers")
+        raise CorruptVisitBatch("a frame with damaged headers")
     return headers

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.chunk import Headers
-from models.factorize import distinct
+from models.factorize import factorize
 from models.rules import Bools, Int64s
 
 
@@ -69,7 +69,7 @@ def concatenate(parts: Sequence[Visits]) -> Visits:
 
 
 @dataclass(frozen=True, slots=True)
-class Roster:
+class StudentDictionary:
     """The distinct students of some visits, coded 0…u-1."""
 
     #: userid of each code [u]; the student that is none, if there, comes last with 0
@@ -77,18 +77,18 @@ class Roster:
     #: whether the code is the student that is none [u]
     null: Bools
     #: the code of each visit [n]
-    code: Int64s
+    indices: Int64s
 
 
-def roster(visits: Visits) -> Roster:
+def dictionary_encode(visits: Visits) -> StudentDictionary:
     """Code the students of `visits` [n]."""
     if not visits.null.any():
-        student, code = distinct(visits.student)
-        return Roster(student, np.zeros(len(student), np.bool_), code)
+        student, indices = factorize(visits.student)
+        return StudentDictionary(student, np.zeros(len(student), np.bool_), indices)
     known = ~visits.null
-    student, known_code = distinct(visits.student[known])
-    code = np.full(len(visits), len(student), np.int64)
-    code[known] = known_code
+    student, known_indices = factorize(visits.student[known])
+    indices = np.full(len(visits), len(student), np.int64)
+    indices[known] = known_indices
     null = np.zeros(len(student) + 1, np.bool_)
     null[-1] = True
-    return Roster(np.append(student, 0), null, code)
+    return StudentDictionary(np.append(student, 0), null, indices)

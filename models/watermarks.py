@@ -22,7 +22,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from models.grouped import starts
+from models.grouped import group_starts
 from models.rules import NEVER, Bools, Int64s
 
 #: the smallest clock of no partition
@@ -30,7 +30,7 @@ _NONE = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, slots=True)
-class Clocks:
+class Watermarks:
     """What one visits partition knows about all source partitions."""
 
     #: largest event time of each source partition [s] ms
@@ -38,47 +38,47 @@ class Clocks:
     #: whether each has a backlog [s]; one that nobody has spoken for yet counts as having one
     lagging: Bools
     #: observed time [ms]
-    observed: int = NEVER
+    stream_time: int = NEVER
 
     @classmethod
-    def unknown(cls, sources: int) -> Clocks:
+    def unknown(cls, sources: int) -> Watermarks:
         """Nothing is known of any of the source partitions."""
         return cls(np.full(sources, NEVER, np.int64), np.ones(sources, np.bool_))
 
-    def forget_lags(self) -> Clocks:
+    def forget_lags(self) -> Watermarks:
         """The same clocks, before anybody has spoken for a partition: after a restart or a rebalance."""
         return replace(self, lagging=np.ones(len(self.at), np.bool_))
 
 
-def observe(clocks: Clocks, source: Int64s, at: Int64s) -> tuple[Int64s, Clocks]:
+def stream_times(watermarks: Watermarks, source: Int64s, at: Int64s) -> tuple[Int64s, Watermarks]:
     """Observed time before each visit (source [n], at [n] ms), and the clocks after them all.
 
     While visits of a partition are applied it has a backlog by definition: what stands behind them
     in the same frame is still to come.
     """
-    stretches = np.flatnonzero(starts(source)).tolist()
+    stretches = np.flatnonzero(group_starts(source)).tolist()
     readers = source[stretches].tolist()
-    held = set(np.flatnonzero(clocks.lagging).tolist()) | set(readers)
-    ended = clocks.at.tolist()
-    observed = np.empty(len(at), np.int64)
+    held = set(np.flatnonzero(watermarks.lagging).tolist()) | set(readers)
+    ended = watermarks.at.tolist()
+    stream_time = np.empty(len(at), np.int64)
     # while one partition is read the others' clocks stand still
     for p, (begin, end) in zip(readers, pairwise([*stretches, len(at)]), strict=True):
         climbed = np.maximum(np.maximum.accumulate(at[begin:end]), ended[p])
         slowest = min((ended[other] for other in held if other != p), default=_NONE)
-        np.minimum(climbed, slowest, out=observed[begin:end])
+        np.minimum(climbed, slowest, out=stream_time[begin:end])
         ended[p] = int(climbed[-1])
-    after = np.maximum(observed, clocks.observed)
+    after = np.maximum(stream_time, watermarks.stream_time)
     before = np.empty(len(at), np.int64)
-    before[:1] = clocks.observed
+    before[:1] = watermarks.stream_time
     before[1:] = after[:-1]
     ends = np.array(ended, np.int64)
-    return before, Clocks(ends, clocks.lagging, int(after[-1]) if len(at) else clocks.observed)
+    return before, Watermarks(ends, watermarks.lagging, int(after[-1]) if len(at) else watermarks.stream_time)
 
 
-def announce(clocks: Clocks, source: Int64s, clock: Int64s, lagging: Bools) -> Clocks:
+def announce(watermarks: Watermarks, source: Int64s, watermark: Int64s, lagging: Bools) -> Watermarks:
     """The clocks after the owner of some source partitions [k] has told their clocks and backlogs."""
-    at, lags = clocks.at.copy(), clocks.lagging.copy()
-    at[source] = np.maximum(at[source], clock)
+    at, lags = watermarks.at.copy(), watermarks.lagging.copy()
+    at[source] = np.maximum(at[source], watermark)
     lags[source] = lagging
     seen = int(at[lags].min()) if lags.any() else int(at.max())
-    return Clocks(at, lags, max(clocks.observed, seen))
+    return Watermarks(at, lags, max(watermarks.stream_time, seen))

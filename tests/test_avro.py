@@ -17,7 +17,7 @@ from codec import avro_columns
 from codec.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
 from codec.avro_columns import Joined, flat, read_rows
 from codec.avro_schema import MOODLE, Declared, Json, plan
-from models.binary_column import Packed
+from models.binary_column import BinaryColumn
 
 RECORDED = json.loads((Path(__file__).parent / "golden" / "avro181.json").read_bytes())
 HEAD = b"\0\0\0\0\1"
@@ -60,7 +60,7 @@ def verdict(of: Plan, value: bytes) -> Verdict:
 def verdicts(of: Plan, values: list[bytes], rows: list[int] | None = None) -> list[Verdict]:
     """The same from `read_rows`."""
     picked = None if rows is None else np.array(rows, np.int64)
-    columns = read_rows(of, Joined.of(Packed.of(values)), picked)
+    columns = read_rows(of, Joined.of(BinaryColumn.of(values)), picked)
     found: list[Verdict] = []
     cells = zip(columns.student.tolist(), columns.null.tolist(), columns.at.tolist(), strict=True)
     for i, (student, null, at) in enumerate(cells):
@@ -245,7 +245,7 @@ def test_no_values() -> None:
 
 def test_heads_are_the_first_five_bytes() -> None:
     head = b"\0\1\2\3\4"
-    assert Joined.of(Packed.of([head + b"x", head])).heads().tolist() == [int.from_bytes(head, "little")] * 2
+    assert Joined.of(BinaryColumn.of([head + b"x", head])).heads().tolist() == [int.from_bytes(head, "little")] * 2
     assert len(head) == HEADER
 
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from agents.ports import Delivery
 from models import state
 from models.chunk import Chunk
-from models.visit_batch import Frame, Slice, decode, encode
+from models.visit_batch import SourceRange, VisitBatch, decode, encode
 from models.visits import Visits
 from tests.test_pipeline import NOW, SETTINGS, memory
-from tools.test_driver import Memory
+from tools.test_driver import TopologyTestDriver
 
 #: visits in a frame, as (student, ms since the one before); frames in a chunk
 FRAME = st.lists(st.tuples(st.integers(1, 4), st.integers(-400_000, 1_200_000)), max_size=4)
@@ -34,8 +34,8 @@ def chunks_of(log: list[list[list[tuple[int, int]]]]) -> list[Chunk]:
             at = int(ats[-1]) if n else at
             columns = (np.array([s for s, _ in visits], np.int64), np.zeros(n, np.bool_), ats)
             whole = Visits(*columns, np.arange(offset, offset + n))
-            clock = int(ats.max(initial=-1))
-            values.append(encode(Frame(1, [Slice(0, offset, offset + n, clock, False, whole)])))
+            watermark = int(ats.max(initial=-1))
+            values.append(encode(VisitBatch(1, [SourceRange(0, offset, offset + n, watermark, False, whole)])))
             offset += n
         # a transaction's marker stands behind each chunk
         end = place + len(values) + 1
@@ -46,17 +46,17 @@ def chunks_of(log: list[list[list[tuple[int, int]]]]) -> list[Chunk]:
 
 def reach(chunk: Chunk) -> int:
     """The source offset behind the chunk's last frame; -1 if it has none."""
-    return decode(chunk.values[-1] or b"").slices[-1].position if len(chunk) else -1
+    return decode(chunk.values[-1] or b"").ranges[-1].end if len(chunk) else -1
 
 
-async def given_to(m: Memory, deliveries: Sequence[Delivery]) -> list[tuple[str, Any]]:
+async def given_to(m: TopologyTestDriver, deliveries: Sequence[Delivery]) -> list[tuple[str, Any]]:
     """Run the streams over `deliveries`; what happened: a flush with its front's position, a chunk that counts."""
     steps: list[tuple[str, Any]] = []
     flushed = m.students(0).flush
 
-    async def flush(rows: Any, records: Any, front: Any, hot: Any) -> bool:
-        steps.append(("flush", int(front.position[0])))
-        return await flushed(rows, records, front, hot)
+    async def flush(rows: Any, records: Any, position: Any, hot: Any) -> bool:
+        steps.append(("flush", int(position.offsets[0])))
+        return await flushed(rows, records, position, hot)
 
     async def stream() -> AsyncIterator[Delivery]:
         for one in deliveries:
@@ -88,7 +88,7 @@ async def test_what_has_arrived_together_makes_the_same_of_every_visit(log, batc
     await given_to(together, deliveries(chunks, some_more(data, len(chunks))))
     assert together.topics == alone.topics
     assert together.students(0).records == alone.students(0).records
-    assert together.students(0).front.position.tolist() == alone.students(0).front.position.tolist()
+    assert together.students(0).position.offsets.tolist() == alone.students(0).position.offsets.tolist()
     assert together.pipeline.counts["visits"] == sum(len(f) for some in log for f in some)
     assert together.pipeline.counts["repeated"] == together.pipeline.counts["detached_slices"] == 0
 
@@ -129,7 +129,7 @@ async def test_what_an_older_generation_left_waiting_is_dropped(log, place, data
     assert m.pipeline.counts["repeated"] == 0
     counted = {key: int(state.unpack([record])[0].activities[0]) for key, record in m.students(0).records.items()}
     wanted: dict[bytes, int] = {}
-    for student, _ in (visit for some in log for frame in some for visit in frame):
+    for student, _ in (visit for some in log for visit_batch in some for visit in visit_batch):
         wanted[b"%d" % student] = wanted.get(b"%d" % student, 0) + 1
     assert counted == wanted
 

@@ -87,7 +87,7 @@ class Consumer:
         self.made.resume_partitions({LOG, CHANGELOG})
         self.made.resume_flow()
         await asyncio.wait_for(self.made._drain_messages(fetcher), 10)
-        return [(m.value.start, m.value.position) for m in self.handed if m.topic == LOG.topic]
+        return [(m.value.start, m.value.next_offset) for m in self.handed if m.topic == LOG.topic]
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ async def test_nobody_waits_for_a_chunk_that_is_not_handed_on(
     consumer.handed.clear()
     other = TP(LOG.topic, 1)
     await consumer.fetch(monkeypatch, [chunk(LOG, 10, 12, 10, 11), chunk(other, 3, 5, 3)])
-    assert [(m.partition, m.value.position, m.value.followed) for m in consumer.handed] == [(0, 12, False)]
+    assert [(m.partition, m.value.next_offset, m.value.followed) for m in consumer.handed] == [(0, 12, False)]
     monkeypatch.setitem(consumer.made._expected, other, 3)
     await consumer.fetch(monkeypatch, [chunk(LOG, 12, 13, 12), chunk(other, 3, 5, 3)])
     assert [(m.partition, m.value.followed) for m in consumer.handed[1:]] == [(0, True), (1, False)]
@@ -290,7 +290,7 @@ def test_a_batch_ends_where_the_broker_says_and_not_at_its_last_record(left: int
     chunk = reader._drain(fetched, LOG, 1000)
     assert chunk is not None
     assert list(chunk.offsets) == offsets[1:]  # 5 stands before what was asked for
-    assert (held.next_fetch_offset, chunk.start, chunk.position, chunk.end) == (end, 6, end, 90)
+    assert (held.next_fetch_offset, chunk.start, chunk.next_offset, chunk.end) == (end, 6, end, 90)
 
 
 def agents_queue(consumer: Consumer, patch: pytest.MonkeyPatch, *tps: TP) -> list[Any]:
@@ -319,7 +319,7 @@ async def test_small_chunks_wait_for_their_agent_as_one(consumer: Consumer, monk
         [chunk(LOG, 12, 14, 13), chunk(other, 1, 2, 1)],
         [chunk(LOG, 14, 16)],
     )
-    assert [(e.value.partition, e.value.start, e.value.position, e.value.offsets) for e in held] == [
+    assert [(e.value.partition, e.value.start, e.value.next_offset, e.value.offsets) for e in held] == [
         (0, 10, 16, [10, 11, 13]),
         (1, 0, 2, [0, 1]),
     ]
@@ -359,4 +359,4 @@ async def test_chunks_that_are_not_put_together(why: str, consumer: Consumer, mo
         monkeypatch.setattr(consumer.made, "earliest_offsets", consumer._answer({LOG: 13}))
     before = len(held)
     await consumer.fetch(monkeypatch, later)
-    assert [e.value.position for e in held][before:] == [later.position]
+    assert [e.value.next_offset for e in held][before:] == [later.next_offset]

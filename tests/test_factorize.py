@@ -10,16 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models import factorize as coding
-from models.binary_column import Packed
-from models.factorize import distinct, order_by, order_of
-from models.grouped import ends, occurrence, running_max, running_sum, starts
+from models.binary_column import BinaryColumn
+from models.factorize import argsort_codes, argsort_pairs, factorize
+from models.grouped import cumcount, group_ends, group_starts, grouped_cummax, grouped_cumsum
 from models.murmur2 import keys_of, partitions_of
 from models.routing import Router
 from models.rules import GAP_MS, NEVER
 from models.sessions import cut
 from models.varints import PAD
 from models.visits import Visits
-from models.watermarks import Clocks, announce, observe
+from models.watermarks import Watermarks, announce, stream_times
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 NEAR, FAR = st.integers(-50, 50), st.integers(LOWEST, HIGHEST)
@@ -37,7 +37,7 @@ def array(values: Sequence[int]) -> np.ndarray:
 @example([0, 8 * 2 + (1 << 16) - 1])
 def test_distinct_is_numpys_unique(values):
     """Counted where the values lie close together, sorted where not."""
-    found, code = distinct(array(values))
+    found, code = factorize(array(values))
     wanted, inverse = np.unique(array(values), return_inverse=True)
     assert found.tolist() == wanted.tolist()
     assert code.tolist() == inverse.tolist()
@@ -48,7 +48,7 @@ def test_distinct_is_numpys_unique(values):
 @example([65_536, 0, 65_535, 65_536], coding.RADIX + 1)
 def test_order_of_is_a_stable_sort(code, count):
     """Equal codes stay in their order; the largest code of each width is no other's."""
-    assert order_of(array(code), count).tolist() == sorted(range(len(code)), key=lambda row: code[row])
+    assert argsort_codes(array(code), count).tolist() == sorted(range(len(code)), key=lambda row: code[row])
 
 
 @given(
@@ -60,7 +60,7 @@ def test_order_of_is_a_stable_sort(code, count):
 def test_order_by_is_lexsort(rows):
     """By code, then value, then place; in one word where both fit."""
     code, value = array([c for c, _ in rows]), array([v for _, v in rows])
-    assert order_by(code, value).tolist() == sorted(range(len(rows)), key=lambda row: rows[row])
+    assert argsort_pairs(code, value).tolist() == sorted(range(len(rows)), key=lambda row: rows[row])
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.one_of(NEAR, FAR, EXTREME)), max_size=40), st.booleans())
@@ -73,12 +73,12 @@ def test_scans_begin_anew_with_every_group(rows, near):
     rows = sorted(rows, key=lambda row: row[0])
     group, values = [g for g, _ in rows], [v for _, v in rows]
     before = [[v for g, v in rows[: i + 1] if g == group[i]] for i in range(len(rows))]
-    assert running_max(array(group), array(values)).tolist() == [max(some) for some in before]
+    assert grouped_cummax(array(group), array(values)).tolist() == [max(some) for some in before]
     wrapped = [(sum(some) - LOWEST) % 2**64 + LOWEST for some in before]
-    assert running_sum(array(group), array(values)).tolist() == wrapped
-    assert starts(array(group)).tolist() == [i == 0 or group[i - 1] != g for i, g in enumerate(group)]
-    assert ends(array(group)).tolist() == [i == len(group) - 1 or group[i + 1] != g for i, g in enumerate(group)]
-    assert occurrence(shuffled).tolist() == [shuffled[:i].tolist().count(g) for i, g in enumerate(shuffled)]
+    assert grouped_cumsum(array(group), array(values)).tolist() == wrapped
+    assert group_starts(array(group)).tolist() == [i == 0 or group[i - 1] != g for i, g in enumerate(group)]
+    assert group_ends(array(group)).tolist() == [i == len(group) - 1 or group[i + 1] != g for i, g in enumerate(group)]
+    assert cumcount(shuffled).tolist() == [shuffled[:i].tolist().count(g) for i, g in enumerate(shuffled)]
 
 
 GAPS = st.sampled_from([0, 1, GAP_MS - 1, GAP_MS, GAP_MS + 1, -5, -GAP_MS, 3 * GAP_MS])
@@ -121,25 +121,29 @@ TIMES = st.one_of(st.integers(0, 60), st.sampled_from([HIGHEST - GAP_MS, 2**41])
 def test_visits_are_observed_as_one_after_another(case):
     """Each moves its partition's clock; the smallest of those with a backlog counts, the visits' own among them."""
     sources, told, visits = case
-    clocks = Clocks.unknown(sources)
-    for source, clock, lagging in told:
-        clocks = announce(clocks, array([source]), array([clock]), np.array([lagging]))
-    at, observed = clocks.at.tolist(), clocks.observed
-    held = [bool(lags) or any(p == source for p, _ in visits) for source, lags in enumerate(clocks.lagging)]
+    watermarks = Watermarks.unknown(sources)
+    for source, watermark, lagging in told:
+        watermarks = announce(watermarks, array([source]), array([watermark]), np.array([lagging]))
+    at, stream_time = watermarks.at.tolist(), watermarks.stream_time
+    held = [bool(lags) or any(p == source for p, _ in visits) for source, lags in enumerate(watermarks.lagging)]
     wanted = []
     for source, when in visits:
-        wanted.append(observed)
+        wanted.append(stream_time)
         at[source] = max(at[source], when)
-        observed = max(observed, min(clock for clock, holds in zip(at, held, strict=True) if holds))
-    before, after = observe(clocks, array([p for p, _ in visits]), array([when for _, when in visits]))
+        stream_time = max(stream_time, min(watermark for watermark, holds in zip(at, held, strict=True) if holds))
+    before, after = stream_times(watermarks, array([p for p, _ in visits]), array([when for _, when in visits]))
     assert before.tolist() == wanted
-    assert (after.at.tolist(), after.observed, after.lagging.tolist()) == (at, observed, clocks.lagging.tolist())
+    assert (after.at.tolist(), after.stream_time, after.lagging.tolist()) == (
+        at,
+        stream_time,
+        watermarks.lagging.tolist(),
+    )
 
 
 def test_no_visits_are_observed_as_nothing():
     """An empty frame moves no clock."""
-    before, after = observe(Clocks.unknown(2), array([]), array([]))
-    assert (before.tolist(), after.observed) == ([], NEVER)
+    before, after = stream_times(Watermarks.unknown(2), array([]), array([]))
+    assert (before.tolist(), after.stream_time) == ([], NEVER)
 
 
 STUDENTS = st.one_of(st.integers(0, 40), st.sampled_from([(1 << 22) - 1, 1 << 22]), EXTREME, st.none())
@@ -170,7 +174,7 @@ def test_packed_strings_are_those_that_were_packed(strings, data):
     for string in strings:
         places.append((len(raw), len(raw) + (-1 if string is None else len(string))))
         raw += (string or b"") + b"between"
-    packed = Packed(raw + PAD, array([a for a, _ in places]), array([b for _, b in places]))
+    packed = BinaryColumn(raw + PAD, array([a for a, _ in places]), array([b for _, b in places]))
     assert len(packed) == len(strings)
     assert list(packed) == [packed[i] for i in range(len(strings))] == strings
     assert packed.there().tolist() == [string is not None for string in strings]
@@ -183,7 +187,7 @@ def test_packed_strings_are_those_that_were_packed(strings, data):
 @given(st.lists(st.binary(max_size=4), max_size=12))
 def test_strings_are_packed_end_to_end(strings):
     """`of`: nothing between them, and behind them what the columns' readers need."""
-    packed = Packed.of(strings)
+    packed = BinaryColumn.of(strings)
     assert list(packed) == strings
     assert packed.buffer == b"".join(strings) + PAD
 
@@ -191,4 +195,4 @@ def test_strings_are_packed_end_to_end(strings):
 def test_none_cannot_be_packed_as_a_string():
     """It would be as long as the empty one."""
     with pytest.raises(TypeError):
-        Packed.of([b"a", None])  # type: ignore[list-item]
+        BinaryColumn.of([b"a", None])  # type: ignore[list-item]

@@ -24,24 +24,24 @@ import pytest
 
 from app.settings import Settings
 from codec.avro_schema import Unreadable, check, plan
-from codec.dead_letters import Letter
+from codec.dead_letters import DeadLetter
 from codec.moodle_log import LogDecoder
-from models import position as fronts
+from models import position as positions
 from models import state
 from models.chunk import Headers
 from models.decoded import Decoded
-from models.position import Front, Gap
+from models.position import Gap, Position
 from models.predictions import THRESHOLD, text_key
 from models.rules import MAX_AT
 from models.sessions import Sessions
 from models.totals import Totals
-from models.visit_batch import Frame, FrameError, Slice, decode, encode
+from models.visit_batch import CorruptVisitBatch, SourceRange, VisitBatch, decode, encode
 from models.visits import Visits
-from models.watermarks import Clocks
+from models.watermarks import Watermarks
 from tests.support.golden_cases import PUBLIC, load, predictions, source
 from tests.support.oracle import Ksql
 from tests.test_avro import varint
-from tools.test_driver import Memory
+from tools.test_driver import TopologyTestDriver
 
 #: damaged inputs of each kind: every test makes exactly as many
 MUTANTS = {
@@ -161,10 +161,10 @@ class Family:
         """What a registry would answer."""
         return self.schemas.get(schema_id)
 
-    def memory(self, settings: Settings = SETTINGS) -> Memory:
+    def memory(self, settings: Settings = SETTINGS) -> TopologyTestDriver:
         """A pipeline for this topic."""
         decoder = LogDecoder(self, check(self.latest, settings.source_topic), unit_ms=settings.unit_ms)
-        return Memory(settings, decoder)
+        return TopologyTestDriver(settings, decoder)
 
 
 def recorded(name: str) -> Family:
@@ -315,13 +315,13 @@ def agree(opinion: Opinion, values: Sequence[bytes], found: Decoded) -> Counter[
     return seen
 
 
-def last(memory: Memory, topic: str) -> dict[bytes | None, Any]:
+def last(memory: TopologyTestDriver, topic: str) -> dict[bytes | None, Any]:
     """The last value of each key of a topic; tombstones leave none."""
     rows = {w.key: w.value for w in memory.topics.get(topic, [])}
     return {key: json.loads(value) for key, value in rows.items() if value is not None}
 
 
-def recounted(memory: Memory, visits: Sequence[tuple[int | None, int]]) -> Ksql:
+def recounted(memory: TopologyTestDriver, visits: Sequence[tuple[int | None, int]]) -> Ksql:
     """Hold the sessions and totals that came out against the rules, over `visits` in order."""
     rules = Ksql()
     for student, at in visits:
@@ -343,20 +343,22 @@ def recounted(memory: Memory, visits: Sequence[tuple[int | None, int]]) -> Ksql:
     return rules
 
 
-def kept(letters: Sequence[Letter], inputs: Sequence[tuple[bytes | None, bytes, Headers]], bad: Sequence[int]) -> None:
+def kept(
+    dead_letters: Sequence[DeadLetter], inputs: Sequence[tuple[bytes | None, bytes, Headers]], bad: Sequence[int]
+) -> None:
     """Every bad record is a dead letter that says where it comes from and why, with all it had."""
-    assert [letter.offset for letter in letters] == list(bad)
-    for letter in letters:
-        key, value, headers = inputs[letter.offset]
-        at, its_key, its_value, its_headers = letter.row
+    assert [dead_letter.offset for dead_letter in dead_letters] == list(bad)
+    for dead_letter in dead_letters:
+        key, value, headers = inputs[dead_letter.offset]
+        at, its_key, its_value, its_headers = dead_letter.row
         assert (at, its_key, its_value or b"") == (None, key, value)
         assert its_headers[5:] == list(headers)
         said = dict(its_headers[:5])
         assert said["dead-letter.topic"] == SETTINGS.source_topic.encode()
-        assert (said["dead-letter.partition"], said["dead-letter.offset"]) == (b"0", b"%d" % letter.offset)
-        assert said["dead-letter.reason"] == letter.reason.encode() != b""
-        assert said["dead-letter.detail"] == letter.detail.encode() != b""
-        assert f"partition 0 offset {letter.offset}: {letter.reason}" in str(letter)
+        assert (said["dead-letter.partition"], said["dead-letter.offset"]) == (b"0", b"%d" % dead_letter.offset)
+        assert said["dead-letter.reason"] == dead_letter.reason.encode() != b""
+        assert said["dead-letter.detail"] == dead_letter.detail.encode() != b""
+        assert f"partition 0 offset {dead_letter.offset}: {dead_letter.reason}" in str(dead_letter)
 
 
 @pytest.mark.parametrize("number", range(len(FAMILIES)))
@@ -390,7 +392,7 @@ async def test_damaged_log_values_are_read_as_others_read_them_or_kept(number: i
                 inputs += zip(keys, values, headers, strict=True)
                 await memory.feed(memory.names.source, keys, values, headers if any(headers) else None)
         counted = {offset for offset, _ in found}
-        kept(memory.letters, inputs, [n for n in range(len(inputs)) if n not in counted])
+        kept(memory.dead_letters, inputs, [n for n in range(len(inputs)) if n not in counted])
         counts = memory.pipeline.counts
         assert counts["events"] == len(inputs)
         assert counts["visits"] + counts["rejected"] == len(inputs)
@@ -440,7 +442,7 @@ async def test_damage_elsewhere_in_a_record_changes_nothing() -> None:
                 damage.made += 1
             await memory.feed(memory.names.source, [None] * len(values), values)
     assert damage.made == MUTANTS["avro elsewhere"]
-    assert not memory.letters
+    assert not memory.dead_letters
     rules = recounted(memory, visits)
     assert rules.late == 0
     assert sum(n for n, *_ in rules.totals.values()) == len(visits)
@@ -458,16 +460,18 @@ def visits_of(rng: np.random.Generator, n: int, first: int, *, headers: bool = F
     return Visits(student, null, at, first + np.arange(n), some)
 
 
-def chain(rng: np.random.Generator, n: int) -> list[Frame]:
+def chain(rng: np.random.Generator, n: int) -> list[VisitBatch]:
     """The frames that one sender writes, each where the one before it ended."""
-    frames, at = [], 0
+    visit_batches, at = [], 0
     for i in range(n):
         visits = visits_of(rng, int(rng.integers(0, 12)), at, headers=i % 5 == 0)
         end = at + len(visits) + int(rng.integers(0, 3))
-        clock = int(visits.at[-1]) if len(visits) else -1
-        frames.append(Frame(1, [Slice(0, at if i else -1, end, clock, bool(rng.integers(0, 2)), visits)]))
+        watermark = int(visits.at[-1]) if len(visits) else -1
+        visit_batches.append(
+            VisitBatch(1, [SourceRange(0, at if i else -1, end, watermark, bool(rng.integers(0, 2)), visits)])
+        )
         at = end
-    return frames
+    return visit_batches
 
 
 def older(raw: bytes) -> bytes:
@@ -478,45 +482,45 @@ def older(raw: bytes) -> bytes:
 def test_every_damaged_frame_is_refused() -> None:
     """Whatever happens to a frame's bytes, it is not taken for another frame."""
     damage = Damage(1)
-    sound = [encode(frame) for frame in chain(np.random.default_rng(1), 60)]
+    sound = [encode(visit_batch) for visit_batch in chain(np.random.default_rng(1), 60)]
     while damage.made < MUTANTS["frames"]:
         a, b = (sound[damage.below(len(sound))] for _ in range(2))
         changed = damage.of(a, b)
         if changed not in sound:  # spliced at its ends
-            with pytest.raises(FrameError):
+            with pytest.raises(CorruptVisitBatch):
                 decode(changed)
 
 
 def test_damaged_frames_of_version_1_harm_nothing_else() -> None:
     """They have no checksum: one may be taken for another frame, and it may still not bring the worker down."""
     damage = Damage(2)
-    frames = chain(np.random.default_rng(2), 60)
-    sound = [older(encode(frame)) for frame in frames]
-    assert [len(decode(raw)) for raw in sound] == [len(frame) for frame in frames]
+    visit_batches = chain(np.random.default_rng(2), 60)
+    sound = [older(encode(visit_batch)) for visit_batch in visit_batches]
+    assert [len(decode(raw)) for raw in sound] == [len(visit_batch) for visit_batch in visit_batches]
     read = 0
     while damage.made < MUTANTS["frames of version 1"]:
         a, b = (sound[damage.below(len(sound))] for _ in range(2))
         try:
             found = decode(damage.of(a, b))
-        except FrameError:
+        except CorruptVisitBatch:
             continue
         read += 1
-        passed = fronts.admit(Front.start(1), [found])
+        passed = positions.drop_applied(Position.start(1), [found])
         assert len(passed.visits) == len(passed.before)
-        fronts.unpack(fronts.pack(passed.front), 1)
+        positions.unpack(positions.pack(passed.position), 1)
     assert read
 
 
-class Wire(Memory):
+class Wire(TopologyTestDriver):
     """A pipeline whose frames are damaged on their way."""
 
     damage = Damage(3)
 
-    async def send_visits(self, frames: Sequence[Sequence[bytes]]) -> None:
+    async def send_visits(self, visit_batches: Sequence[Sequence[bytes]]) -> None:
         """Before each frame something that is none, and instead of some a damaged one."""
-        for raw in frames[0]:
-            self._frames += [self.damage.of(raw, raw[::-1]) for _ in range(3)]
-            self._frames.append(self.damage.of(raw) if self.lose else raw)
+        for raw in visit_batches[0]:
+            self._visit_batches += [self.damage.of(raw, raw[::-1]) for _ in range(3)]
+            self._visit_batches.append(self.damage.of(raw) if self.lose else raw)
 
     lose = False
 
@@ -543,8 +547,8 @@ async def test_good_frames_around_damaged_ones_count() -> None:
                 visits += some
     assert memory.damage.made == MUTANTS["frames among good ones"]
     assert lost > 25
-    assert len(memory.letters) == memory.damage.made
-    assert {(letter.topic, letter.partition, letter.reason) for letter in memory.letters} == {
+    assert len(memory.dead_letters) == memory.damage.made
+    assert {(dead_letter.topic, dead_letter.partition, dead_letter.reason) for dead_letter in memory.dead_letters} == {
         (memory.names.visits, 0, "bad-frame")
     }
     rules = recounted(memory, visits)
@@ -558,19 +562,19 @@ async def test_good_frames_around_damaged_ones_count() -> None:
 def test_after_a_lost_frame_each_source_may_step_over_its_gap_once() -> None:
     """What follows a hole is a fenced sender's last words, unless a frame was lost; that survives a restart."""
 
-    def told(source: int, begin: int, end: int) -> Frame:
+    def told(source: int, begin: int, end: int) -> VisitBatch:
         visits = Visits(np.array([5]), np.array([False]), np.array([end * MINUTE]), np.array([end - 1]))
-        return Frame(2, [Slice(source, begin, end, end * MINUTE, True, visits)])
+        return VisitBatch(2, [SourceRange(source, begin, end, end * MINUTE, True, visits)])
 
-    lost = Frame(0, (), torn=True)
-    start = fronts.admit(Front.start(2), [told(0, -1, 10), told(1, -1, 20)]).front
-    assert fronts.admit(start, [told(0, 15, 18)]).detached == 1
-    after = fronts.unpack(fronts.pack(fronts.admit(start, [lost]).front), 2)
-    passed = fronts.admit(after, [told(0, 15, 18), told(0, 19, 21), told(1, 20, 22), told(1, 25, 26)])
+    lost = VisitBatch(0, (), corrupt=True)
+    start = positions.drop_applied(Position.start(2), [told(0, -1, 10), told(1, -1, 20)]).position
+    assert positions.drop_applied(start, [told(0, 15, 18)]).detached == 1
+    after = positions.unpack(positions.pack(positions.drop_applied(start, [lost]).position), 2)
+    passed = positions.drop_applied(after, [told(0, 15, 18), told(0, 19, 21), told(1, 20, 22), told(1, 25, 26)])
     assert passed.gaps == [Gap(0, 10, 15)]
     assert passed.detached == 2
-    assert passed.front.position.tolist() == [18, 22]
-    assert not passed.front.torn.any()
+    assert passed.position.offsets.tolist() == [18, 22]
+    assert not passed.position.after_corrupt.any()
 
 
 # -- state
@@ -599,16 +603,16 @@ def test_every_damaged_front_and_position_is_refused() -> None:
     wanted = MUTANTS["fronts and positions"]
     sound = []
     for s in range(1, 40):
-        clocks = Clocks(rng.integers(0, 2**41, s), np.ones(s, np.bool_), int(rng.integers(0, 2**41)))
-        sound.append(fronts.pack(Front(rng.integers(0, 2**35, s), clocks, rng.random(s) < 0.1, s)))
-    positions = [fronts.pack_position(int(n)) for n in rng.integers(0, 2**40, 40)]
+        watermarks = Watermarks(rng.integers(0, 2**41, s), np.ones(s, np.bool_), int(rng.integers(0, 2**41)))
+        sound.append(positions.pack(Position(rng.integers(0, 2**35, s), watermarks, rng.random(s) < 0.1, s)))
+    offsets = [positions.pack_next_offset(int(n)) for n in rng.integers(0, 2**40, 40)]
     while damage.made < wanted:
         of = damage.made % 2
-        a, b = ((sound, positions)[of][damage.below(39)] for _ in range(2))
+        a, b = ((sound, offsets)[of][damage.below(39)] for _ in range(2))
         changed = damage.of(a, b)
-        if changed not in (sound, positions)[of]:
+        if changed not in (sound, offsets)[of]:
             with pytest.raises(state.StateError, match=("a front", "a position")[of]):
-                fronts.unpack_position(changed) if of else fronts.unpack(changed, 3)
+                positions.unpack_next_offset(changed) if of else positions.unpack(changed, 3)
 
 
 # -- predictions
@@ -629,21 +633,21 @@ async def test_damaged_predictions_are_read_strictly_or_kept() -> None:
         values += [b'{"USERID":7,"PREDICTION":0.9,"CREATED_DATE":%d}' % len(values), damage.of(a, b)]
         keys += [b"good", b"%d" % len(values)]
     assert damage.made == MUTANTS["predictions"]
-    async with Memory(SETTINGS, LogDecoder(recorded("default"))) as memory:
+    async with TopologyTestDriver(SETTINGS, LogDecoder(recorded("default"))) as memory:
         for i in range(0, len(values), 700):
             await memory.feed(memory.names.prediction, keys[i : i + 700], values[i : i + 700])
-    async with Memory(SETTINGS, LogDecoder(recorded("default"))) as slow:
+    async with TopologyTestDriver(SETTINGS, LogDecoder(recorded("default"))) as slow:
         await slow.feed(slow.names.prediction, keys[1::2], [b" " + value for value in values[1::2]])
     rows = memory.topics[memory.names.in_risk]
     assert [r[:4] for r in slow.topics[memory.names.in_risk]] == [r[:4] for r in rows if r.key != b"good"]
-    letters = memory.topics[memory.names.dead_letters]
-    assert [(r.key, r.value) for r in letters] == [
+    dead_letters = memory.topics[memory.names.dead_letters]
+    assert [(r.key, r.value) for r in dead_letters] == [
         (r.key, (r.value or b"")[1:]) for r in slow.topics[memory.names.dead_letters]
     ]
     assert sum(row.key == b"good" for row in rows) == MUTANTS["predictions"]
     found = {row.key: row for row in rows if row.key != b"good"}
-    bad = {letter.key: letter for letter in letters}
-    assert memory.pipeline.counts["rejected"] == len(bad) == len(letters)
+    bad = {dead_letter.key: dead_letter for dead_letter in dead_letters}
+    assert memory.pipeline.counts["rejected"] == len(bad) == len(dead_letters)
     judged: Counter[str] = Counter()
     for i in range(1, len(values), 2):
         key, value = keys[i], values[i]
@@ -699,7 +703,7 @@ async def test_damaged_keys_are_forwarded_as_text() -> None:
     sound = ["1234", "Zoë", "naïve Straße", "日本語", "🎓 x", "\u07ff\u0800\uffff"]
     keys = [damage.of(sound[damage.below(6)].encode(), sound[damage.below(6)].encode()) for _ in range(MUTANTS["keys"])]
     value = b'{"USERID":7,"PREDICTION":0.9,"CREATED_DATE":5}'
-    async with Memory(SETTINGS, LogDecoder(recorded("default"))) as memory:
+    async with TopologyTestDriver(SETTINGS, LogDecoder(recorded("default"))) as memory:
         await memory.feed(memory.names.prediction, keys, [value] * len(keys))
     rows = memory.topics[memory.names.in_risk]
     assert [row.value for row in rows] == [value] * len(keys)

@@ -26,7 +26,7 @@ def test_the_processed_prefix_is_committed_whatever_the_order(sizes, random):
         ledger.processed(0, delivered[i])
         done.add(i)
         prefix = next((k for k in range(len(delivered)) if k not in done), len(delivered))
-        assert ledger.committable() == ({0: delivered[prefix - 1].position} if prefix else {})
+        assert ledger.committable() == ({0: delivered[prefix - 1].next_offset} if prefix else {})
         assert ledger.waiting(0) == len(delivered) - prefix
 
 
@@ -58,9 +58,9 @@ def test_a_chunk_that_has_grown_is_processed_as_a_whole():
     ledger.delivered(0, first)
     ledger.delivered(0, second)
     whole = second.and_then(third)
-    assert not ledger.grown(0, first, whole)
-    assert not ledger.grown(1, second, whole)
-    assert ledger.grown(0, second, whole)
+    assert not ledger.replace_last(0, first, whole)
+    assert not ledger.replace_last(1, second, whole)
+    assert ledger.replace_last(0, second, whole)
     ledger.processed(0, second)
     ledger.processed(0, first)
     assert ledger.committable() == {0: 5}

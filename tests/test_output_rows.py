@@ -17,13 +17,13 @@ from agents.sessionize import Arrived, sessionize
 from app.model_file import load_model
 from codec import output_rows as rows
 from codec.record import Row
-from codec.record_batch import Rows, Table
+from codec.record_batch import OutputColumns, Rows
 from models import state
 from models.chunk import Headers
 from models.murmur2 import keys_of
-from models.position import Front
-from models.visit_batch import Frame, Slice
-from models.visits import Roster, Visits
+from models.position import Position
+from models.visit_batch import SourceRange, VisitBatch
+from models.visits import StudentDictionary, Visits
 
 MODEL = load_model("")
 MODEL_HEADERS: Headers = [("model", MODEL.sha256.encode())]
@@ -35,18 +35,18 @@ class Students:
     """One partition's students, in a dict."""
 
     def __init__(self) -> None:
-        self.front = Front.start(1)
-        self.records: dict[bytes, bytes] = {}
+        self.position = Position.start(1)
+        self.changes: dict[bytes, bytes] = {}
 
-    def load(self, students: Roster) -> Sequence[bytes | None]:
-        return [self.records.get(key) for key in keys_of(students.student, students.null)]
+    def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
+        return [self.changes.get(key) for key in keys_of(students.student, students.null)]
 
     def keep(self, scored: Scored) -> list[bytes]:
         """What a flush does; the students' keys."""
         batch = scored.rolled.batch
         keys = keys_of(batch.students.student, batch.students.null)
-        self.records |= zip(keys, state.pack(scored.rolled.rollup.totals, batch.sessions), strict=True)
-        self.front = batch.front
+        self.changes |= zip(keys, state.pack(scored.rolled.rollup.totals, batch.sessions), strict=True)
+        self.position = batch.position
         return keys
 
 
@@ -77,8 +77,8 @@ async def scored_of(
                 np.arange(offset, offset + n),
                 [headers for _, _, headers in some] if headed else None,
             )
-            clock = int(ats.max(initial=-1))
-            yield Arrived([Frame(1, [Slice(0, offset, offset + n, clock, False, visits)])], [])
+            watermark = int(ats.max(initial=-1))
+            yield Arrived([VisitBatch(1, [SourceRange(0, offset, offset + n, watermark, False, visits)])], [])
             offset += n
 
     async for scored in score(rollup(sessionize(arrivals(), students, each=each), each=each), MODEL):
@@ -92,7 +92,7 @@ def both(make: Callable[[], Rows]) -> list[Row]:
         for few in (10**9, -1):
             patch.setattr(rows, "FEW", few)
             some = make()
-            assert isinstance(some, Table) == (few < 0)
+            assert isinstance(some, OutputColumns) == (few < 0)
             assert len(some) == len(list(some))
             written.append([(at, key, value, list(headers)) for at, key, value, headers in some])
     assert written[0] == written[1]
@@ -122,9 +122,9 @@ async def test_rows_are_the_same_one_by_one_and_in_columns(log, each, headed):
 
 def check_sessions(scored: Scored, written: list[Row]) -> None:
     """Key and value say the same window; what is taken away has no value."""
-    records = scored.rolled.batch.records
-    signs = records.sign[records.written].tolist()
-    assert [value is None for _, _, value, _ in written] == [sign < 0 for sign in signs]
+    changes = scored.rolled.batch.changes
+    signs = changes.delta[changes.written].tolist()
+    assert [value is None for _, _, value, _ in written] == [delta < 0 for delta in signs]
     for at, key, value, _ in written:
         assert key is not None
         assert int.from_bytes(key[-16:-8], "big") == at

@@ -14,8 +14,19 @@ from hypothesis import strategies as st
 
 from app.kafka.producer import PackedBatch
 from codec import record_batch as tables
-from codec.record_batch import Table, batches, of_records
-from models.padded_bytes import Cells, big_endian, chosen, close_up, decimals, literal, ragged, split, sum_of, varints
+from codec.record_batch import OutputColumns, batches, changelog_rows
+from models.padded_bytes import (
+    PaddedBytes,
+    big_endian,
+    compress,
+    decimals,
+    literal,
+    pad,
+    row_lengths,
+    split,
+    take,
+    varints,
+)
 from tests.support.kafka_batches import varint
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
@@ -33,11 +44,11 @@ def array(numbers: Sequence[int]) -> np.ndarray:
     return np.array(numbers, np.int64)
 
 
-def texts(*pieces: Cells) -> list[bytes]:
+def texts(*pieces: PaddedBytes) -> list[bytes]:
     """The rows of some pieces, and what they say of themselves."""
     rows = split(pieces)
-    assert b"".join(rows) == close_up(pieces)
-    assert sum_of(pieces).tolist() == list(map(len, rows))
+    assert b"".join(rows) == compress(pieces)
+    assert row_lengths(pieces).tolist() == list(map(len, rows))
     assert {len(piece) for piece in pieces} == {len(rows)}
     return rows
 
@@ -68,7 +79,7 @@ TEXTS = st.lists(st.binary(max_size=6), min_size=1, max_size=5)
 def test_chosen_is_the_text_that_is_pointed_to(some, data):
     """Of one length or of several, empty ones too."""
     index = data.draw(st.lists(st.integers(0, len(some) - 1), max_size=20))
-    assert texts(chosen(some, array(index))) == [some[i] for i in index]
+    assert texts(take(some, array(index))) == [some[i] for i in index]
 
 
 @pytest.mark.parametrize("text", [b"", b"x", b'{"A":'])
@@ -78,7 +89,7 @@ def test_literal_is_the_same_in_every_row(text, n):
     assert texts(literal(text, n)) == [text] * n
 
 
-def piece_of(kind: str, random: Any, n: int) -> tuple[Cells, list[bytes]]:
+def piece_of(kind: str, random: Any, n: int) -> tuple[PaddedBytes, list[bytes]]:
     """One piece of n rows, and what it says row by row."""
     numbers = [random.choice([0, 7, -3, 10 ** random.randrange(19), LOWEST, HIGHEST]) for _ in range(n)]
     if kind == "decimals":
@@ -90,14 +101,14 @@ def piece_of(kind: str, random: Any, n: int) -> tuple[Cells, list[bytes]]:
     if kind == "literal":
         return literal(b"-", n), [b"-"] * n
     some, index = [b"", b"a", b"null"], [random.randrange(3) for _ in range(n)]
-    return chosen(some, array(index)), [some[i] for i in index]
+    return take(some, array(index)), [some[i] for i in index]
 
 
 KINDS = st.lists(st.sampled_from(["decimals", "varints", "big", "chosen", "literal"]), min_size=1, max_size=4)
 
 
 @st.composite
-def columns(draw: st.DrawFn) -> tuple[list[Cells], list[bytes]]:
+def columns(draw: st.DrawFn) -> tuple[list[PaddedBytes], list[bytes]]:
     """Pieces of the same rows, and what they say row by row."""
     n = draw(st.sampled_from([0, 1, 2, 7, 1_024, 1_030]))
     pieces, rows = [], [b""] * n
@@ -116,7 +127,7 @@ def columns(draw: st.DrawFn) -> tuple[list[Cells], list[bytes]]:
 @given(st.lists(st.binary(max_size=9), max_size=30))
 def test_ragged_is_each_text(some):
     """Empty ones too."""
-    assert texts(ragged(some)) == some
+    assert texts(pad(some)) == some
 
 
 @given(st.dictionaries(st.binary(max_size=5), st.binary(min_size=1, max_size=40), min_size=1, max_size=30))
@@ -124,18 +135,18 @@ def test_records_are_the_same_rows_one_by_one_and_in_columns(records):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables, "SPARSE", 1000)
         patch.setattr(tables, "FEW", 0)
-        in_columns = of_records(records, 7)
-        assert isinstance(in_columns, Table)
+        in_columns = changelog_rows(records, 7)
+        assert isinstance(in_columns, OutputColumns)
         patch.setattr(tables, "FEW", 30)
-        one_by_one = of_records(records, 7)
+        one_by_one = changelog_rows(records, 7)
         assert isinstance(one_by_one, list)
     assert list(in_columns) == one_by_one == [(7, key, record, []) for key, record in records.items()]
 
 
 def test_one_long_record_does_not_make_every_row_as_long():
     records = {b"%d" % i: b"short" for i in range(tables.FEW + 1)}
-    assert isinstance(of_records(records, 7), Table)
-    assert isinstance(of_records({**records, b"long": bytes(10_000)}, 7), list)
+    assert isinstance(changelog_rows(records, 7), OutputColumns)
+    assert isinstance(changelog_rows({**records, b"long": bytes(10_000)}, 7), list)
 
 
 @given(columns(), st.data())
@@ -170,9 +181,11 @@ def test_a_table_is_written_as_its_rows_are(rows, tombstones, headers, most, tra
     """aiokafka reads back what `list` gives: times, keys, values, tombstones and the headers all rows share."""
     at, numbers = array([t for t, _, _, _ in rows]), array([x for _, x, _, _ in rows])
     n, some = len(rows), sorted({text for _, _, text, _ in rows})
-    risks = chosen(some, array([some.index(text) for _, _, text, _ in rows]))
+    risks = take(some, array([some.index(text) for _, _, text, _ in rows]))
     there = np.array([t for _, _, _, t in rows], np.bool_) if tombstones else None
-    table = Table(at, (decimals(numbers), big_endian(at)), (literal(b"[", n), decimals(numbers), risks), there, headers)
+    table = OutputColumns(
+        at, (decimals(numbers), big_endian(at)), (literal(b"[", n), decimals(numbers), risks), there, headers
+    )
     wanted = [
         (t, b"%d" % x + t.to_bytes(8, "big", signed=True), b"[%d%b" % (x, text) if here or not tombstones else None)
         for t, x, text, here in rows
@@ -203,6 +216,6 @@ def test_a_table_is_written_as_its_rows_are(rows, tombstones, headers, most, tra
 
 def test_a_row_that_fits_no_batch_is_refused():
     """With how large it is, and before anything is sent."""
-    table = Table(array([1]), (literal(b"k", 1),), (literal(b"v" * 100, 1),))
+    table = OutputColumns(array([1]), (literal(b"k", 1),), (literal(b"v" * 100, 1),))
     with pytest.raises(ValueError, match="does not fit a batch of 100"):
         list(batches(table, 100))

@@ -26,7 +26,7 @@ import stack
 from app.kafka import topics
 from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
-from app.topic_names import Names
+from app.topic_names import TopicNames
 from app.topology import build
 from codec.record import Row
 from tests.support import cluster as live
@@ -419,7 +419,7 @@ def test_the_lag_of_ksql_is_found_by_its_groups_and_explains(changes):
     """Queries are known by what they read; a group of a dropped query or another service is not taken for one."""
     prefix = changes.beside(lambda rows: rows[AGG].pop())
     service = f"_confluent-ksql-{prefix}"
-    names = Names.of(dataclasses.replace(changes.place.settings, topic_prefix=prefix))
+    names = TopicNames.of(dataclasses.replace(changes.place.settings, topic_prefix=prefix))
     n, m = len(changes.source), len(changes.ksql[SESSIONS])
     commit(changes.place, f"{service}query_CTAS_{SESSIONS}_1", {names.source: 1})
     commit(changes.place, f"{service}query_CTAS_{SESSIONS}_3", {names.source: n})

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 
-from app.state.partition import Owned, Partition
+from app.state.partition import OwnedPartitions, Partition
 from codec.record import NO_HEADERS
-from models import position as fronts
+from models import position as positions
 from models import state
-from models.position import Front
-from models.visits import Roster
+from models.position import Position
+from models.visits import StudentDictionary
 
-WHO = Roster(np.array([5, 0]), np.array([False, True]), np.array([0, 1]))
+WHO = StudentDictionary(np.array([5, 0]), np.array([False, True]), np.array([0, 1]))
 
 
 class Table:
@@ -93,7 +93,7 @@ def partition(fail: dict[str, Exception] | None = None) -> tuple[Partition, Tabl
 
 async def flush(p: Partition) -> bool:
     rows = {("out", 0): [(1, b"k", b"v", NO_HEADERS)]}
-    return await p.flush(rows, {b"5": b"five", b"null": b"none"}, Front.start(1), (WHO, [b"five", b"none"]))
+    return await p.flush(rows, {b"5": b"five", b"null": b"none"}, Position.start(1), (WHO, [b"five", b"none"]))
 
 
 async def test_the_store_is_written_after_the_commit_and_memory_after_the_store():
@@ -102,7 +102,7 @@ async def test_the_store_is_written_after_the_commit_and_memory_after_the_store(
     assert await flush(p)
     # three records went to the changelog from offset 100 on: two students and the front
     assert steps == ["begin", "send out", "send students-changelog", "commit", ("store", 102)]
-    assert fronts.KEY in table.records
+    assert positions.KEY in table.records
     assert list(p.load(WHO)) == [b"five", b"none"]
     assert steps[-1] == ("store", 102)
 
@@ -115,7 +115,7 @@ async def test_a_flush_that_fails_raises_and_leaves_store_and_memory_as_they_wer
         await flush(p)
     assert table.records == {}
     assert p.known == 0
-    assert p.seen_front is None
+    assert p.loaded_position is None
     assert steps[-1] == step
 
 
@@ -152,11 +152,11 @@ async def test_closing_waits_for_the_flush_under_way():
 async def test_looking_at_the_front_does_not_read_it():
     """/stats may ask during recovery, when the store does not have it yet."""
     p, table, steps = partition()
-    assert p.seen_front is None
+    assert p.loaded_position is None
     assert steps == []
-    table.records[fronts.KEY] = fronts.pack(replace(Front.start(1), position=np.array([7])))
-    assert p.front.position.tolist() == [7]
-    assert p.seen_front is p.front
+    table.records[positions.KEY] = positions.pack(replace(Position.start(1), offsets=np.array([7])))
+    assert p.position.offsets.tolist() == [7]
+    assert p.loaded_position is p.position
 
 
 async def test_a_released_partition_is_nobodys(monkeypatch):
@@ -164,7 +164,7 @@ async def test_a_released_partition_is_nobodys(monkeypatch):
     steps: list[Any] = []
     table: Any = Table(steps)
     monkeypatch.setattr("app.state.partition.new_producer", lambda *_, **__: Producer(steps))
-    owned = Owned(table, ["127.0.0.1:1"], "t", lambda: 1)
+    owned = OwnedPartitions(table, ["127.0.0.1:1"], "t", lambda: 1)
     await owned.renew({3}, 1)
     first = owned.get(3)
     assert first is not None
@@ -188,7 +188,7 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
     monkeypatch.setattr("app.state.partition.new_producer", producer)
     for _ in range(2):
         table: Any = Table([])
-        await Owned(table, ["127.0.0.1:1"], "app", lambda: 1).renew({3}, 1)
+        await OwnedPartitions(table, ["127.0.0.1:1"], "app", lambda: 1).renew({3}, 1)
     assert ids == ["app-3", "app-3"]
 
 
@@ -197,8 +197,8 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
     [
         (b"5", lambda p: p.load(WHO)),
         (b"null", lambda p: p.load(WHO)),
-        (fronts.KEY, lambda p: p.front),
-        (fronts.POSITION, lambda p: p.position),
+        (positions.KEY, lambda p: p.position),
+        (positions.NEXT_OFFSET_KEY, lambda p: p.next_offset),
     ],
 )
 def test_a_record_that_cannot_be_read_is_named_with_what_to_do(key, read):
@@ -210,7 +210,7 @@ def test_a_record_that_cannot_be_read_is_named_with_what_to_do(key, read):
     ):
         p, table, _ = partition()
         table.records = {b"5": state.pack_one_empty(), b"null": state.pack_one_empty(), key: raw}
-        if raw.isdigit() and key == fronts.POSITION:
+        if raw.isdigit() and key == positions.NEXT_OFFSET_KEY:
             assert read(p) == int(raw)  # version 1
             continue
         where = rf"table students \(topic students-changelog\) partition 3 key {key.decode()}: a "

@@ -17,10 +17,10 @@ from codec.avro_schema import Declared
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
 from models.risk import RiskModel
-from models.visit_batch import Frame, encode
+from models.visit_batch import VisitBatch, encode
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
-from tools.test_driver import Memory
+from tools.test_driver import TopologyTestDriver
 
 SETTINGS = Settings(app_id="test", model="none")
 NOW = 1_561_975_200_000
@@ -34,9 +34,9 @@ class Registry:
         return json.loads(debezium.schemas(SETTINGS.source_topic).value) if schema_id == 1 else None
 
 
-def memory(settings: Settings = SETTINGS, model: RiskModel | None = None) -> Memory:
+def memory(settings: Settings = SETTINGS, model: RiskModel | None = None) -> TopologyTestDriver:
     declared = Declared({"ID": "BIGINT", "EVENTNAME": "STRING", "USERID": "BIGINT", "TIMECREATED": "BIGINT"})
-    return Memory(settings, LogDecoder(Registry(), declared, unit_ms=settings.unit_ms), model)
+    return TopologyTestDriver(settings, LogDecoder(Registry(), declared, unit_ms=settings.unit_ms), model)
 
 
 def log(*visits: tuple[int, int]) -> list[bytes | None]:
@@ -48,11 +48,11 @@ def log(*visits: tuple[int, int]) -> list[bytes | None]:
     return list(debezium.values(rows, 1))
 
 
-async def feed(m: Memory, values: Sequence[bytes | None], topic: str | None = None) -> None:
+async def feed(m: TopologyTestDriver, values: Sequence[bytes | None], topic: str | None = None) -> None:
     await m.feed(topic or m.names.source, [None] * len(values), values)
 
 
-def rows(m: Memory, topic: str) -> list[Any]:
+def rows(m: TopologyTestDriver, topic: str) -> list[Any]:
     return [None if w.value is None else json.loads(w.value) for w in m.topics.get(topic, [])]
 
 
@@ -61,7 +61,7 @@ async def test_bad_records_are_kept_with_their_origin_and_disturb_nothing():
     good = log((1, NOW), (1, NOW + MINUTE))
     async with memory() as m:
         await feed(m, [b"\1garbage", good[0], b"\0\0\0\0\x63x", None, good[1][:9], good[1], *log((1, -5))])
-    assert [(x.offset, x.reason) for x in m.letters] == [
+    assert [(x.offset, x.reason) for x in m.dead_letters] == [
         (0, "bad-magic"),
         (2, "unknown-schema"),
         (4, "truncated"),
@@ -72,7 +72,7 @@ async def test_bad_records_are_kept_with_their_origin_and_disturb_nothing():
     }  # fmt: skip
     assert m.pipeline.counts["source_tombstones"] == 1
     assert [r["ACTIVITIES"] for r in rows(m, m.names.agg)] == [2]
-    at, key, value, headers = m.letters[0].row
+    at, key, value, headers = m.dead_letters[0].row
     assert (at, key, value) == (None, None, b"\1garbage")
     assert dict(headers)["dead-letter.topic"] == m.names.source.encode()
     assert dict(headers)["dead-letter.offset"] == b"0"
@@ -84,8 +84,8 @@ async def test_predictions_that_are_not_strict_json_are_kept():
         await feed(m, [b'{"USERID":1,"PREDICTION":0.9,"CREATED_DATE":5}', b"{nonsense", b'{"prediction":0.8}'],
                    m.names.prediction)  # fmt: skip
     assert [r["PREDICTION"] for r in rows(m, m.names.in_risk)] == [0.9, 0.8]
-    (letter,) = m.topics["test-dead-letters"]
-    assert letter.value == b"{nonsense"
+    (dead_letter,) = m.topics["test-dead-letters"]
+    assert dead_letter.value == b"{nonsense"
     assert m.pipeline.counts["rejected"] == 1
 
 
@@ -157,7 +157,7 @@ async def test_a_frame_that_is_none_is_a_dead_letter():
         await feed(m, log((1, NOW)))
         await m.feed(m.names.visits, [None], [b"rubbish"])
         await feed(m, log((1, NOW + MINUTE)))
-    assert [x.reason for x in m.letters] == ["bad-frame"]
+    assert [x.reason for x in m.dead_letters] == ["bad-frame"]
     assert rows(m, m.names.agg)[-1]["ACTIVITIES"] == 2
 
 
@@ -168,9 +168,9 @@ async def test_what_is_delivered_again_is_not_applied_again():
         sent: list[bytes] = []
         original = m.send_visits
 
-        async def spy(frames: Sequence[Sequence[bytes]]) -> None:
-            sent.extend(frames[0])
-            await original(frames)
+        async def spy(visit_batches: Sequence[Sequence[bytes]]) -> None:
+            sent.extend(visit_batches[0])
+            await original(visit_batches)
 
         m.send_visits = spy  # type: ignore[method-assign]
         await feed(m, log((1, NOW + MINUTE)))
@@ -201,9 +201,9 @@ async def test_a_fetch_counts_as_processed_only_when_its_frames_are_acknowledged
     async with memory() as m:
         sent, done, flushed = m.send_visits, m.processed, m.students(0).flush
 
-        async def send_visits(frames: Sequence[Sequence[bytes]]) -> None:
+        async def send_visits(visit_batches: Sequence[Sequence[bytes]]) -> None:
             steps.append("frames")
-            await sent(frames)
+            await sent(visit_batches)
 
         async def flush(*args: Any) -> bool:
             steps.append("flush")
@@ -227,7 +227,7 @@ async def test_what_was_not_flushed_does_not_count_as_processed():
         return False
 
     m.students(0).flush, m.processed = lost, done.append  # type: ignore[method-assign]
-    chunk = Chunk(m.names.visits, 0, [0], [None], [encode(Frame(1, ()))], 0, 1, 1)
+    chunk = Chunk(m.names.visits, 0, [0], [None], [encode(VisitBatch(1, ()))], 0, 1, 1)
     await m.pipeline.run_process(delivered(m, chunk))
     assert done == []
 
@@ -274,7 +274,7 @@ async def test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_p
     assert [r["USERID"] for r in rows(m, m.names.in_risk)] == [1, 2, 3, 4]
 
 
-async def delivered(m: Memory, *chunks: Chunk) -> AsyncIterator[Delivery]:
+async def delivered(m: TopologyTestDriver, *chunks: Chunk) -> AsyncIterator[Delivery]:
     """Chunks as the worker's agents get them."""
     for chunk in chunks:
         yield Delivery(chunk, 1, frozenset({0}))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.binary_column import Packed
-from models.own_predictions import ROW, judge
+from models.binary_column import BinaryColumn
+from models.own_predictions import ROW, match
 from models.predictions import THRESHOLD, InRisk, Prediction, Skip, Skipped, in_risk, parse, text_key
 from tests.support.golden_cases import PUBLIC, exempt, expected, load, predictions
 
@@ -204,7 +204,7 @@ def test_what_the_app_itself_writes_is_read_as_anything_else_is(userid, text, da
 
 
 texts = st.integers(0, 1_000_000).map(lambda n: f"0.{n:06}".rstrip("0") if 0 < n < 1_000_000 else f"{n // 1_000_000}.0")
-canonical = st.builds(
+own_predictions = st.builds(
     lambda userid, text, date: f'{{"USERID":{userid},"PREDICTION":{text},"CREATED_DATE":{date}}}'.encode(),
     st.integers(0, 10**18 - 1) | st.integers(0, 12),
     texts | st.sampled_from(["0.0", "1.0", "0.7", "0.700001", "0.699999"]),
@@ -219,7 +219,7 @@ def spoilt(value: bytes, place: int, put: bytes, cut: int) -> bytes:
 
 @settings(deadline=None, max_examples=250)
 @given(
-    st.lists(canonical, min_size=1, max_size=6),
+    st.lists(own_predictions, min_size=1, max_size=6),
     st.integers(0, 5),
     st.integers(0, 100),
     st.sampled_from([b"", b"0", b"9", b"-", b".", b",", b"}", b" ", b"\0", b"\xff", b"00", b'"'])
@@ -230,17 +230,17 @@ def test_columns_and_rows_agree_on_every_spoilt_byte(values, which, place, put, 
     """The short way for a whole column, and the same records one by one."""
     values = [*values, spoilt(values[which % len(values)], place, put, cut)]
     keys = [b"%d" % i for i in range(len(values))]
-    columns, rows = in_risk(Packed.of(keys), Packed.of(values)), in_risk(keys, values)
+    columns, rows = in_risk(BinaryColumn.of(keys), BinaryColumn.of(values)), in_risk(keys, values)
     assert rows_of(columns) == rows_of(rows)
     assert list(columns.skips) == list(rows.skips)
-    for value, taken in zip(values, judge(Packed.of(values)).usual.tolist(), strict=True):
+    for value, taken in zip(values, match(BinaryColumn.of(values)).matched.tolist(), strict=True):
         assert taken == (ROW.fullmatch(value) is not None and value[10:11] != b"-")
 
 
 def test_keys_of_a_column_are_text_too():
     value = Prediction(1, 0.9, 2).row
     keys = [b"plain", b"\xff", "\u00e9".encode()]
-    found = in_risk(Packed.of(keys), Packed.of([value] * 3))
+    found = in_risk(BinaryColumn.of(keys), BinaryColumn.of([value] * 3))
     assert found.keys == [text_key(key) for key in keys]
-    none = Packed(Packed.of(keys).buffer, np.array([0, 5]), np.array([-1, 6]))
-    assert in_risk(none, Packed.of([value] * 2)).keys == [None, "\ufffd".encode()]
+    none = BinaryColumn(BinaryColumn.of(keys).buffer, np.array([0, 5]), np.array([-1, 6]))
+    assert in_risk(none, BinaryColumn.of([value] * 2)).keys == [None, "\ufffd".encode()]

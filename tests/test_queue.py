@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.kafka.queue import PARTS, WHOLE, ChunkQueue, together
+from app.kafka.queue import PARTS, WHOLE, ChunkQueue, merge_small
 from app.settings import Settings
 from app.topology import build
 from models.chunk import Chunk
@@ -69,19 +69,19 @@ async def test_what_is_forgotten_makes_room(queue: ChunkQueue) -> None:
 
 
 def records(start: int, *offsets: int, headers: Any = None, octets: int = 0) -> Chunk:
-    position = (offsets[-1] if offsets else start) + 1
+    next_offset = (offsets[-1] if offsets else start) + 1
     keys = [b"k%d" % o for o in offsets]
     values = [None if o % 2 else b"v%d" % o for o in offsets]
-    return Chunk("log", 3, list(offsets), keys, values, start, position, position + 9, headers, octets=octets)
+    return Chunk("log", 3, list(offsets), keys, values, start, next_offset, next_offset + 9, headers, octets=octets)
 
 
 def test_together_is_what_one_fetch_would_have_brought() -> None:
     first, later = records(4, 4, 6, octets=30), records(7, 9, headers=[[("h", b"1")]], octets=12)
-    both = together(first, later)
+    both = merge_small(first, later)
     assert both == records(4, 4, 6, 9, headers=[(), (), [("h", b"1")]], octets=42)
 
 
 def test_large_chunks_and_those_apart_stay_apart() -> None:
-    assert together(records(4, 4), records(6, 6)) is None
-    assert together(records(4, 4), records(5, 5, octets=WHOLE)) is None
-    assert together(records(0, *range(200)), records(200, *range(200, 300))) is None
+    assert merge_small(records(4, 4), records(6, 6)) is None
+    assert merge_small(records(4, 4), records(5, 5, octets=WHOLE)) is None
+    assert merge_small(records(0, *range(200)), records(200, *range(200, 300))) is None

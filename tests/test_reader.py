@@ -100,11 +100,11 @@ async def test_every_record_is_the_public_consumers(cluster, topic):
         for max_rows in (1, 64, 10_000):
             chunks, position = await ours(cluster.broker, topic, isolation, max_rows)
             assert flat(chunks) == wanted
-            assert position == end == chunks[-1].position
-            assert [c.start for c in chunks[1:]] == [c.position for c in chunks[:-1]]
+            assert position == end == chunks[-1].next_offset
+            assert [c.start for c in chunks[1:]] == [c.next_offset for c in chunks[:-1]]
             assert chunks[0].start == 0
             assert not chunks[-1].lagging
-            assert all(c.end >= c.position for c in chunks)
+            assert all(c.end >= c.next_offset for c in chunks)
 
 
 async def test_what_was_read_is_free_at_once(cluster, topic):

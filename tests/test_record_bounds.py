@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.kafka.record_bounds import seen, walked
+from app.kafka.record_bounds import guess_bounds, scan_bounds
 from app.kafka.record_columns import Batch, Kept, columns
 from models.varints import PAD
 from tests.support.kafka_batches import Record, as_aiokafka, packed, record
@@ -38,8 +38,8 @@ def test_records_of_one_schema_are_seen_at_once(n):
     some = [record(Record(i, key, value)) for i, key in enumerate([b"", b"k", None] * 3)]
     buffer, bodies, counts, true = laid([some[:4], some[4:]])
     length = max(len(one) - (1 if len(one) <= 64 else 2 if len(one) <= 8_193 else 3) for one in some)
-    assert found(walked(buffer, bodies, counts)) == true
-    assert found(seen(buffer, bodies, counts)) == (true if length <= 8_191 else None)
+    assert found(scan_bounds(buffer, bodies, counts)) == true
+    assert found(guess_bounds(buffer, bodies, counts)) == (true if length <= 8_191 else None)
 
 
 tails = st.sampled_from([b"", SCHEMA, b"\xff" + SCHEMA, b"\x7f\xff" + SCHEMA, b"\x0a" + SCHEMA + b"\0", b"\xff\xff"])
@@ -57,8 +57,8 @@ records = st.builds(Record, st.integers(0, 9), st.sampled_from([None, b"", SCHEM
 def test_what_is_seen_at_once_is_what_is_walked(log):
     """Values of one schema, others, none, headers, and everything that repeats the schema's bytes."""
     buffer, bodies, counts, true = laid([[record(r) for r in body] for body in log])
-    assert found(walked(buffer, bodies, counts)) == true
-    assert found(seen(buffer, bodies, counts)) in (None, true)
+    assert found(scan_bounds(buffer, bodies, counts)) == true
+    assert found(guess_bounds(buffer, bodies, counts)) in (None, true)
 
 
 @given(st.lists(st.lists(records, min_size=1, max_size=4), min_size=1, max_size=3), st.data())
@@ -73,7 +73,7 @@ def test_what_is_damaged_is_seen_as_it_is_walked(log, data):
     inner = bodies.copy()
     inner[which] = max(0, inner[which] + (data.draw(st.sampled_from([0, 0, -1, 2])) if which else 0))
     for raw, places in ((bytes(damaged), bodies), (buffer, inner)):
-        assert found(seen(raw, places, counts)) in (None, found(walked(raw, places, counts)))
+        assert found(guess_bounds(raw, places, counts)) in (None, found(scan_bounds(raw, places, counts)))
 
 
 def misleading(*inside: bytes) -> list[Record]:
@@ -100,8 +100,8 @@ def test_bytes_that_mislead_the_guess_are_found_out(some):
     """There are as many places as records, so only the proof tells; the records are read all the same."""
     buffer, bodies, counts, true = laid([[record(r) for r in some]])
     assert buffer.count(SCHEMA) == len(some)
-    assert seen(buffer, bodies, counts) is None
-    assert found(walked(buffer, bodies, counts)) == true
+    assert guess_bounds(buffer, bodies, counts) is None
+    assert found(scan_bounds(buffer, bodies, counts)) == true
     raw = packed(some)
     kept = Kept(raw)
     read = columns([Batch(kept.raw_batch(), one) for one in [kept.next_batch()]])
@@ -114,4 +114,4 @@ def test_bytes_that_mislead_the_guess_are_found_out(some):
 @pytest.mark.parametrize("buffer", [b"", b"\0", b"\2\0", b"\x80" * 30, b"\x0c\0\0\0\1\1"])
 def test_bytes_that_are_no_records_are_not_seen(buffer):
     """Not even the first value's place can be told."""
-    assert seen(buffer + PAD, np.array([0, len(buffer)]), [1]) is None
+    assert guess_bounds(buffer + PAD, np.array([0, len(buffer)]), [1]) is None

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
 from app.errors import ConfigError
-from app.kafka.registry import RETRY_S, UNKNOWN_FOR_S, Schemas
+from app.kafka.registry import RETRY_S, UNKNOWN_FOR_S, SchemaRegistry
 
 SCHEMA = {"type": "record", "name": "V", "fields": [{"name": "t", "type": {"type": "long", "logicalType": "x"}}]}
 FOUND = json.dumps({"schema": json.dumps(SCHEMA)})
@@ -61,8 +61,8 @@ class Clock:
         if self.then is not None:
             await self.then()
 
-    def schemas(self, url: str, chance: float = 1.0) -> Schemas:
-        return Schemas(url, clock=lambda: self.now, sleep=self.sleep, chance=lambda: chance)
+    def schemas(self, url: str, chance: float = 1.0) -> SchemaRegistry:
+        return SchemaRegistry(url, clock=lambda: self.now, sleep=self.sleep, chance=lambda: chance)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ async def test_latest_waits_for_the_registry(clock: Clock) -> None:
 async def test_what_is_known_is_not_asked_for(clock: Clock) -> None:
     """The look before the start has seen the subject's latest schema: the registry may go away after it."""
     async with Registry((404, UNKNOWN)).running() as url:
-        schemas = Schemas(url, known={7: SCHEMA}, clock=lambda: clock.now, sleep=clock.sleep)
+        schemas = SchemaRegistry(url, known={7: SCHEMA}, clock=lambda: clock.now, sleep=clock.sleep)
         assert await schemas.schema(7) == SCHEMA
         assert await schemas.schema(8) is None
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from agents.repartition import Fetched, repartition
 from models.murmur2 import keys_of, partitions_of
-from models.position import Front, admit
-from models.routing import Router, frames
-from models.visit_batch import FRESH, Frame, Slice, decode, encode
+from models.position import Position, drop_applied
+from models.routing import Router, visit_batches
+from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch, decode, encode
 from models.visits import Visits
 
 PARTITIONS = 3
@@ -54,13 +54,15 @@ def sources(draw: st.DrawFn) -> list[Source]:
     return out
 
 
-async def run(fetches: list[Fetched], max_rows: int = 1000) -> tuple[list[list[Frame]], list[object]]:
+async def run(fetches: list[Fetched], max_rows: int = 1000) -> tuple[list[list[VisitBatch]], list[object]]:
     async def stream():
         for fetch in fetches:
             yield fetch
 
     rounds = [r async for r in repartition(stream(), PARTITIONS, max_rows)]
-    sent = [[decode(encode(f)) for r in rounds if r.frames for f in r.frames[p]] for p in range(PARTITIONS)]
+    sent = [
+        [decode(encode(f)) for r in rounds if r.visit_batches for f in r.visit_batches[p]] for p in range(PARTITIONS)
+    ]
     return sent, [token for r in rounds for token in r.done]
 
 
@@ -82,8 +84,8 @@ async def test_every_visit_is_sent_once_and_every_fetch_is_done(log, random, max
     got = {
         (piece.source, int(offset), int(student), int(at))
         for partition in sent
-        for frame in partition
-        for piece in frame.slices
+        for visit_batch in partition
+        for piece in visit_batch.ranges
         for offset, student, at in zip(piece.visits.offset, piece.visits.student, piece.visits.at, strict=True)
     }
     wanted = {(p, i, s, t) for p, source in enumerate(log) for i, (s, t) in enumerate(source.events)}
@@ -100,10 +102,10 @@ async def test_a_student_belongs_to_one_partition_and_the_front_passes_everythin
     sent, _ = await run(interleave(log, random), max_rows)
     homes: dict[int, set[int]] = {}
     for p, partition in enumerate(sent):
-        passed = admit(Front.start(PARTITIONS), partition)
+        passed = drop_applied(Position.start(PARTITIONS), partition)
         assert passed.repeated == passed.detached == 0
         assert len(passed.visits) == sum(map(len, partition))
-        again = admit(passed.front, partition)
+        again = drop_applied(passed.position, partition)
         assert len(again.visits) == 0
         for student in passed.visits.student.tolist():
             homes.setdefault(student, set()).add(p)
@@ -118,11 +120,11 @@ async def test_nothing_of_a_time_ordered_backlog_is_late(log, random):
         source.events.sort(key=lambda event: event[1])
     sent, _ = await run(interleave(log, random))
     for partition in sent:
-        passed = admit(Front.start(PARTITIONS), partition)
+        passed = drop_applied(Position.start(PARTITIONS), partition)
         # each partition may be ahead of the slowest by what is in one frame, never by a whole backlog
         assert (passed.before <= max([0, *(t for s in log for _, t in s.events)])).all()
         for source in range(PARTITIONS):
-            mine = [s.visits.at for f in partition for s in f.slices if s.source == source]
+            mine = [s.visits.at for f in partition for s in f.ranges if s.source == source]
             assert np.all(np.diff(np.concatenate([*mine, np.empty(0, np.int64)])) >= 0)
 
 
@@ -136,19 +138,19 @@ async def test_what_has_arrived_together_is_sent_as_if_it_had_come_alone(log, ra
     assert by_source(sent) == by_source(wanted)
     assert sorted(map(repr, done)) == sorted(map(repr, all_done))
     for some, others in zip(sent, wanted, strict=True):
-        passed, other = admit(Front.start(PARTITIONS), some), admit(Front.start(PARTITIONS), others)
+        passed, other = drop_applied(Position.start(PARTITIONS), some), drop_applied(Position.start(PARTITIONS), others)
         assert passed.repeated == passed.detached == 0
-        assert passed.front.clocks.lagging.tolist() == other.front.clocks.lagging.tolist()
+        assert passed.position.watermarks.lagging.tolist() == other.position.watermarks.lagging.tolist()
 
 
-def by_source(sent: list[list[Frame]]) -> list[list[list[tuple[int, int, int]]]]:
+def by_source(sent: list[list[VisitBatch]]) -> list[list[list[tuple[int, int, int]]]]:
     """Of each visits partition and each source partition: offset, student and time of its visits, in order."""
     return [
         [
             [
                 row
-                for frame in partition
-                for s in frame.slices
+                for visit_batch in partition
+                for s in visit_batch.ranges
                 if s.source == source
                 for row in zip(s.visits.offset.tolist(), s.visits.student.tolist(), s.visits.at.tolist(), strict=True)
             ]
@@ -171,8 +173,8 @@ async def test_a_fetch_is_done_with_the_round_that_sends_its_last_visit(log, ran
             yield fetch
 
     async for round_ in repartition(stream(), PARTITIONS, max_rows):
-        slices = [piece for some in round_.frames for frame in some for piece in frame.slices]
-        gone |= {(piece.source, offset) for piece in slices for offset in piece.visits.offset.tolist()}
+        ranges = [piece for some in round_.visit_batches for visit_batch in some for piece in visit_batch.ranges]
+        gone |= {(piece.source, offset) for piece in ranges for offset in piece.visits.offset.tolist()}
         for partition, position in round_.done:
             assert {(partition, offset) for offset in range(position)} <= gone
             done.append((partition, position))
@@ -195,28 +197,32 @@ async def test_what_has_arrived_goes_in_one_round(max_rows, rounds_of):
         for one in [*begin, *again]:
             yield one
 
-    rounds = [r async for r in repartition(stream(), PARTITIONS, max_rows) if any(map(len, r.frames))]
+    rounds = [r async for r in repartition(stream(), PARTITIONS, max_rows) if any(map(len, r.visit_batches))]
     done = [sorted((p, first) for first in firsts for p in range(PARTITIONS)) for firsts in rounds_of]
     assert [sorted(r.done) for r in rounds] == [["began"] * 3, *done]
-    assert [sum(len(f) for some in r.frames for f in some) for r in rounds] == [0, *map(len, done)]
+    assert [sum(len(f) for some in r.visit_batches for f in some) for r in rounds] == [0, *map(len, done)]
 
 
 def test_a_slice_that_leaves_a_hole_does_not_pass():
     """What a fenced worker still had in flight is refused; its new owner sends it again."""
-    front = Front.start(1)
-    ahead = Frame(1, [Slice(0, 5, 9, 90, True, visits([1], [90], 8))])
-    passed = admit(front, [ahead])
+    position = Position.start(1)
+    ahead = VisitBatch(1, [SourceRange(0, 5, 9, 90, True, visits([1], [90], 8))])
+    passed = drop_applied(position, [ahead])
     assert (len(passed.visits), passed.detached) == (0, 1)
-    assert passed.front.position.tolist() == [0]
-    joined = admit(passed.front, [Frame(1, [Slice(0, 0, 5, 50, True, visits([1], [50], 4))]), ahead])
+    assert passed.position.offsets.tolist() == [0]
+    joined = drop_applied(
+        passed.position, [VisitBatch(1, [SourceRange(0, 0, 5, 50, True, visits([1], [50], 4))]), ahead]
+    )
     assert joined.visits.offset.tolist() == [4, 8]
 
 
 def test_the_first_slice_of_a_new_owner_may_begin_anywhere():
     """Its sender begins at what is committed, and says so."""
-    passed = admit(Front.start(1), [Frame(1, [Slice(0, FRESH, 9, 90, True, visits([1], [90], 8))])])
+    passed = drop_applied(
+        Position.start(1), [VisitBatch(1, [SourceRange(0, UNKNOWN_BEGIN, 9, 90, True, visits([1], [90], 8))])]
+    )
     assert passed.visits.offset.tolist() == [8]
-    assert passed.front.position.tolist() == [9]
+    assert passed.position.offsets.tolist() == [9]
 
 
 def test_a_new_assignment_forgets_what_was_held():
@@ -253,8 +259,8 @@ def test_the_student_that_is_none_hashes_by_its_text():
 
 def test_a_frame_that_is_too_large_is_cut_into_pieces_that_join():
     """Many visits at one instant cannot be told apart by time: frames are cut by rows too."""
-    burst = Slice(0, FRESH, 100, 7, False, visits([1] * 100, [7] * 100, 0))
-    pieces = frames([burst], Router(1), 30)[0]
+    burst = SourceRange(0, UNKNOWN_BEGIN, 100, 7, False, visits([1] * 100, [7] * 100, 0))
+    pieces = visit_batches([burst], Router(1), 30)[0]
     assert [len(f) for f in pieces] == [30, 30, 30, 10]
-    assert [s.lagging for f in pieces for s in f.slices] == [True, True, True, False]
-    assert len(admit(Front.start(1), pieces).visits) == 100
+    assert [s.lagging for f in pieces for s in f.ranges] == [True, True, True, False]
+    assert len(drop_applied(Position.start(1), pieces).visits) == 100

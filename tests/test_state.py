@@ -10,14 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import position as fronts
+from models import position as positions
 from models import state
-from models.position import Front
+from models.position import Position
 from models.sessions import Sessions
 from models.totals import Totals
-from models.visit_batch import FRESH, Frame, FrameError, NewerFrame, Slice, decode, encode
+from models.visit_batch import (
+    UNKNOWN_BEGIN,
+    CorruptVisitBatch,
+    NewerVisitBatch,
+    SourceRange,
+    VisitBatch,
+    decode,
+    encode,
+)
 from models.visits import Visits
-from models.watermarks import Clocks
+from models.watermarks import Watermarks
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 headers = st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=3)
@@ -103,113 +111,115 @@ def test_every_single_bit_of_a_long_record_counts():
 
 
 @st.composite
-def frames(draw: st.DrawFn) -> Frame:
+def visit_batches(draw: st.DrawFn) -> VisitBatch:
     sources = draw(st.integers(1, 5))
     with_headers = draw(st.booleans())
-    slices = []
+    ranges = []
     for source in draw(st.lists(st.integers(0, sources - 1), max_size=4)):
         n = draw(st.integers(0, 5))
         columns = [np.array(draw(st.lists(int64, min_size=n, max_size=n)), np.int64) for _ in range(3)]
         null = np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_)
         some = [tuple(draw(headers)) for _ in range(n)] if with_headers else None
         visits = Visits(columns[0], null, columns[1], columns[2], some)
-        begin = draw(st.sampled_from([FRESH, 0, 7]))
-        slices.append(Slice(source, begin, draw(st.integers(0, 99)), draw(int64), draw(st.booleans()), visits))
-    return Frame(sources, slices)
+        begin = draw(st.sampled_from([UNKNOWN_BEGIN, 0, 7]))
+        ranges.append(SourceRange(source, begin, draw(st.integers(0, 99)), draw(int64), draw(st.booleans()), visits))
+    return VisitBatch(sources, ranges)
 
 
-def seen(frame: Frame) -> list[object]:
-    out: list[object] = [frame.sources]
-    for s in frame.slices:
+def seen(visit_batch: VisitBatch) -> list[object]:
+    out: list[object] = [visit_batch.sources]
+    for s in visit_batch.ranges:
         v = s.visits
-        out.append((s.source, s.begin, s.position, s.clock, s.lagging))
+        out.append((s.source, s.begin, s.end, s.watermark, s.lagging))
         out.append([c.tolist() for c in (v.student, v.null, v.at, v.offset)])
         # no headers and no headers anywhere are the same
         out.append([list(h) for h in v.headers] if v.headers is not None else [[] for _ in range(len(v))])
     return out
 
 
-@given(frames())
-def test_a_frame_survives_the_wire(frame):
+@given(visit_batches())
+def test_a_frame_survives_the_wire(visit_batch):
     """encode, then decode: the same slices and visits."""
-    assert seen(decode(encode(frame))) == seen(frame)
+    assert seen(decode(encode(visit_batch))) == seen(visit_batch)
 
 
-@given(frames(), st.data())
-def test_a_damaged_frame_is_refused(frame, data):
+@given(visit_batches(), st.data())
+def test_a_damaged_frame_is_refused(visit_batch, data):
     """A changed or cut frame raises FrameError; it never raises anything else."""
-    raw = bytearray(encode(frame))
+    raw = bytearray(encode(visit_batch))
     if raw and data.draw(st.booleans()):
         raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
     else:
         raw = raw[: data.draw(st.integers(0, len(raw) - 1))]
     if raw[3:4] == b"\1":  # passes for version 1, which has no checksum
-        with contextlib.suppress(FrameError):
+        with contextlib.suppress(CorruptVisitBatch):
             decode(bytes(raw))
         return
-    with pytest.raises(FrameError):
+    with pytest.raises(CorruptVisitBatch):
         decode(bytes(raw))
 
 
 def test_a_newer_frame_says_what_to_do():
     """A frame of a newer version is no damaged one: it is refused with a message, never skipped."""
-    raw = bytearray(encode(Frame(1, []))[:-4])
+    raw = bytearray(encode(VisitBatch(1, []))[:-4])
     raw[3] += 1
-    with pytest.raises(NewerFrame, match="upgrade"):
+    with pytest.raises(NewerVisitBatch, match="upgrade"):
         decode(bytes(raw) + zlib.crc32(raw).to_bytes(4, "little"))
-    with pytest.raises(FrameError, match="checksum"):
+    with pytest.raises(CorruptVisitBatch, match="checksum"):
         decode(bytes(raw) + bytes(4))
 
 
-@given(frames())
-def test_a_frame_of_version_1_is_read(frame):
+@given(visit_batches())
+def test_a_frame_of_version_1_is_read(visit_batch):
     """Before there was a checksum: the same bytes without it."""
-    raw = bytearray(encode(frame)[:-4])
+    raw = bytearray(encode(visit_batch)[:-4])
     raw[3] = 1
-    assert seen(decode(bytes(raw))) == seen(frame)
+    assert seen(decode(bytes(raw))) == seen(visit_batch)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**62), int64), min_size=1, max_size=5), int64)
-def test_a_front_survives_packing(sources, observed):
+def test_a_front_survives_packing(sources, stream_time):
     """Positions, clocks and observed time survive; what was known of backlogs does not."""
-    position, clock = (np.array(c, np.int64) for c in zip(*sources, strict=True))
-    torn = position % 2 == 0
-    front = Front(position, Clocks(clock, np.zeros(len(sources), np.bool_), observed), torn, students=12)
-    got = fronts.unpack(fronts.pack(front), len(sources))
-    assert got.position.tolist() == position.tolist()
-    assert got.clocks.at.tolist() == clock.tolist()
-    assert got.clocks.observed == observed
+    offsets, watermark = (np.array(c, np.int64) for c in zip(*sources, strict=True))
+    after_corrupt = offsets % 2 == 0
+    position = Position(
+        offsets, Watermarks(watermark, np.zeros(len(sources), np.bool_), stream_time), after_corrupt, students=12
+    )
+    got = positions.unpack(positions.pack(position), len(sources))
+    assert got.offsets.tolist() == offsets.tolist()
+    assert got.watermarks.at.tolist() == watermark.tolist()
+    assert got.watermarks.stream_time == stream_time
     assert got.students == 12
-    assert got.torn.tolist() == torn.tolist()
-    assert got.clocks.lagging.all()
+    assert got.after_corrupt.tolist() == after_corrupt.tolist()
+    assert got.watermarks.lagging.all()
 
 
 def test_a_front_of_a_newer_version_or_a_damaged_one_is_refused():
     """A front is never guessed at."""
     with pytest.raises(state.StateError, match="damaged"):
-        fronts.unpack(b"12345", 1)
+        positions.unpack(b"12345", 1)
     with pytest.raises(state.NewerState, match="a front has layout version 9"):
-        fronts.unpack(state.seal(9, np.zeros(7, np.int64)), 1)
-    sound = fronts.pack(Front.start(2))
+        positions.unpack(state.seal(9, np.zeros(7, np.int64)), 1)
+    sound = positions.pack(Position.start(2))
     for at in range(len(sound)):
         with pytest.raises(state.StateError, match=r"a front .*damaged"):
-            fronts.unpack(sound[:at] + bytes([sound[at] ^ 64]) + sound[at + 1 :], 2)
+            positions.unpack(sound[:at] + bytes([sound[at] ^ 64]) + sound[at + 1 :], 2)
 
 
 def test_a_front_of_version_1_is_read():
     """Before there was a checksum, and before a lost frame was remembered."""
-    got = fronts.unpack(np.array([1, 500, 12, 0, 7, 8, 400, 600], "<i8").tobytes(), 3)
-    assert (got.position.tolist(), got.clocks.at.tolist()) == ([7, 8, 0], [400, 600, -1])
-    assert (got.clocks.observed, got.students, got.torn.tolist()) == (500, 12, [False] * 3)
+    got = positions.unpack(np.array([1, 500, 12, 0, 7, 8, 400, 600], "<i8").tobytes(), 3)
+    assert (got.offsets.tolist(), got.watermarks.at.tolist()) == ([7, 8, 0], [400, 600, -1])
+    assert (got.watermarks.stream_time, got.students, got.after_corrupt.tolist()) == (500, 12, [False] * 3)
 
 
 def test_the_position_of_alert_is_read_in_both_versions():
     """Version 1 was the number as text; a damaged or newer one is refused."""
-    assert [fronts.unpack_position(raw) for raw in (None, b"0", b"123", fronts.pack_position(2**40))] == [
+    assert [positions.unpack_next_offset(raw) for raw in (None, b"0", b"123", positions.pack_next_offset(2**40))] == [
         0, 0, 123, 2**40,
     ]  # fmt: skip
-    for damaged in (b"", b"12x", b"-1", b"9" * 40, fronts.pack_position(5)[:-1], bytes(16)):
+    for damaged in (b"", b"12x", b"-1", b"9" * 40, positions.pack_next_offset(5)[:-1], bytes(16)):
         with pytest.raises(state.StateError, match=r"a position .*damaged"):
-            fronts.unpack_position(damaged)
+            positions.unpack_next_offset(damaged)
     with pytest.raises(state.NewerState, match="a position has layout version 3"):
-        fronts.unpack_position(state.seal(3, np.zeros(2, np.int64)))
+        positions.unpack_next_offset(state.seal(3, np.zeros(2, np.int64)))

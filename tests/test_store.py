@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from faust.types import TP
 
-from app.errors import Damaged
+from app.errors import DamagedDatabase
 from app.settings import Settings
 from app.state.store import Store
 from app.state.table import StateTable
@@ -140,7 +140,7 @@ def test_damage_found_while_reading_ends_the_worker_and_the_next_start_rebuilds(
     sst.write_bytes(raw)
     table = opened(tmp_path)
     assert offset(table) == 7
-    with pytest.raises(Damaged, match=r"will be rebuilt from the changelog at the next start: Corruption"):
+    with pytest.raises(DamagedDatabase, match=r"will be rebuilt from the changelog at the next start: Corruption"):
         table.read(0, list(RECORDS))
     table.data._dbs.clear()
     gc.collect()
@@ -172,7 +172,7 @@ def test_whatever_is_spoilt_records_are_right_or_refused(tmp_path: Path, seed: i
     try:
         told = offset(table)
         found = table.read(0, list(RECORDS))
-    except Damaged:
+    except DamagedDatabase:
         return
     whole = 0 if told is None else 1_000 * (told - 4)
     assert found[:whole] == list(RECORDS.values())[:whole]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.kafka.topics import wanted
 from app.settings import Settings
-from app.topic_names import Names
+from app.topic_names import TopicNames
 from app.topology import build
 
 SETTINGS = Settings(app_id="site", topic_prefix="new.", store="memory://")
@@ -23,7 +23,7 @@ def test_the_agents_and_tables_are_these():
 def test_the_topics_are_these():
     """Every topic the app declares, with its partitions for a source of four, and what it keeps."""
     declared = {t.name: (t.partitions, t.configs.get("cleanup.policy"), t.configs.get("retention.ms")) for t in
-                wanted(Names.of(SETTINGS), 4)}  # fmt: skip
+                wanted(TopicNames.of(SETTINGS), 4)}  # fmt: skip
     assert declared == {
         "site-visits": (4, "delete", "2592000000"),
         "site-students-changelog": (4, "compact", None),

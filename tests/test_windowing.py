@@ -12,8 +12,8 @@ from models import state, windowing
 from models.rules import GAP_MS, GRACE_MS, SEGMENT_MS
 from models.sessions import Sessions, absorb, cut
 from models.totals import roll_up
-from models.visits import Visits, roster
-from models.watermarks import Clocks, observe
+from models.visits import Visits, dictionary_encode
+from models.watermarks import Watermarks, stream_times
 from tests.support.oracle import Ksql
 
 #: distances at which the rules change their mind, and one to either side
@@ -47,8 +47,8 @@ def logs(draw: st.DrawFn) -> list[tuple[int, int]]:
 class Store:
     """The app's models over a store of packed records, batch by batch."""
 
-    each: bool
-    clocks: Clocks = field(default_factory=lambda: Clocks.unknown(1))
+    emit_every_change: bool
+    watermarks: Watermarks = field(default_factory=lambda: Watermarks.unknown(1))
     records: dict[int, bytes] = field(default_factory=dict)
     late: int = 0
     emitted: list[tuple[int, int, int, int, int]] = field(default_factory=list)
@@ -57,17 +57,19 @@ class Store:
         """Apply one batch."""
         student, at = (np.array(column, np.int64) for column in zip(*log, strict=True))
         visits = Visits(student, np.zeros(len(log), np.bool_), at, np.arange(len(log)))
-        before, self.clocks = observe(self.clocks, np.zeros(len(log), np.int64), at)
-        who = roster(visits)
+        before, self.watermarks = stream_times(self.watermarks, np.zeros(len(log), np.int64), at)
+        who = dictionary_encode(visits)
         keys = who.student.tolist()
         totals, sessions = state.unpack([self.records.get(k) for k in keys])
-        done = windowing.apply(sessions, who.code, at, before, self.clocks.observed, each=self.each)
-        rolled = roll_up(totals, done.records, each=self.each)
+        done = windowing.apply(
+            sessions, who.indices, at, before, self.watermarks.stream_time, emit_every_change=self.emit_every_change
+        )
+        rolled = roll_up(totals, done.changes, emit_every_change=self.emit_every_change)
         self.records.update(zip(keys, state.pack(rolled.totals, done.sessions), strict=True))
         self.late += int(done.late.sum())
-        written = done.records.take(done.records.written)
+        written = done.changes.take(done.changes.written)
         s = written.sessions
-        columns = (s.owner, written.sign, s.start, s.end, s.count)
+        columns = (s.owner, written.delta, s.start, s.end, s.count)
         self.emitted += [(keys[o], *rest) for o, *rest in zip(*(c.tolist() for c in columns), strict=True)]
 
     def totals(self) -> dict[int, list[int]]:
@@ -81,9 +83,9 @@ class Store:
     def table(self) -> dict[tuple[int, int, int], int]:
         """The compacted topic: (student, start, end) → count."""
         rows: dict[tuple[int, int, int], int] = {}
-        for student, sign, start, end, n in self.emitted:
+        for student, delta, start, end, n in self.emitted:
             rows.pop((student, start, end), None)
-            if sign > 0:
+            if delta > 0:
                 rows[student, start, end] = n
         return rows
 
@@ -96,7 +98,7 @@ def oracle(log: list[tuple[int, int]]) -> Ksql:
 
 
 def compacted(ksql: Ksql) -> dict[tuple[int, int, int], int]:
-    reference = Store(each=True)
+    reference = Store(emit_every_change=True)
     reference.emitted = ksql.emitted
     return reference.table()
 
@@ -105,7 +107,7 @@ def compacted(ksql: Ksql) -> dict[tuple[int, int, int], int]:
 @settings(deadline=None, max_examples=180)
 def test_every_change_is_ksqls_sequence_however_the_log_is_cut(log, sizes):
     """Any way of cutting a log into batches emits the same revisions, in the same order, as event by event."""
-    ksql, store = oracle(log), Store(each=True)
+    ksql, store = oracle(log), Store(emit_every_change=True)
     for batch in cut_up(log, sizes):
         store.apply(batch)
     assert store.emitted == ksql.emitted
@@ -117,7 +119,7 @@ def test_every_change_is_ksqls_sequence_however_the_log_is_cut(log, sizes):
 @settings(deadline=None, max_examples=180)
 def test_one_change_a_batch_leaves_the_same_tables(log, sizes):
     """Any way of cutting a log into batches gives the same final state as event by event."""
-    ksql, store = oracle(log), Store(each=False)
+    ksql, store = oracle(log), Store(emit_every_change=False)
     for batch in cut_up(log, sizes):
         store.apply(batch)
     assert store.table() == compacted(ksql)
@@ -135,7 +137,7 @@ def test_order_does_not_matter_inside_the_grace(log, random):
     random.shuffle(shuffled)
     tables = []
     for order in (log, shuffled):
-        store = Store(each=False)
+        store = Store(emit_every_change=False)
         store.apply(order)
         assert store.late == 0
         tables.append((store.table(), {k: v[:3] for k, v in store.totals().items()}))
@@ -146,7 +148,7 @@ def test_order_does_not_matter_inside_the_grace(log, random):
 @settings(deadline=None, max_examples=100)
 def test_totals_are_a_recount_of_the_sessions(log, sizes):
     """Adding and subtracting ends where counting the sessions topic anew does."""
-    store = Store(each=False)
+    store = Store(emit_every_change=False)
     for batch in cut_up(log, sizes):
         store.apply(batch)
     counted: dict[int, list[int]] = {}
@@ -172,7 +174,7 @@ def visits(*ats: int, student: int = 1) -> list[tuple[int, int]]:
 
 
 def sessions_of(log: list[tuple[int, int]]) -> dict[tuple[int, int, int], int]:
-    store = Store(each=False)
+    store = Store(emit_every_change=False)
     store.apply(log)
     return store.table()
 
@@ -219,6 +221,6 @@ def test_absorbing_nothing_changes_nothing():
 def test_a_long_burst_of_one_student_stays_one_session():
     """A hundred thousand visits of one student are one run."""
     at = np.arange(100_000, dtype=np.int64) * 1000
-    store = Store(each=False)
+    store = Store(emit_every_change=False)
     store.apply([(1, t) for t in at.tolist()])
     assert store.table() == {(1, 0, 99_999_000): 100_000}

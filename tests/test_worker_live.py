@@ -70,12 +70,12 @@ def test_bad_records_are_kept_and_counted_and_the_good_ones_around_them_count(pl
         assert {reason: rejected[reason] for reason in bad} == dict.fromkeys(bad, 1)
         assert sum(rejected.values()) == len(bad) + 1
     assert last_total(place)["ACTIVITIES"] == len(bad) + 1
-    letters = place.read(place.names.dead_letters)
-    source = [r for r in letters if dict(r.headers)["dead-letter.topic"] == place.names.source.encode()]
+    dead_letters = place.read(place.names.dead_letters)
+    source = [r for r in dead_letters if dict(r.headers)["dead-letter.topic"] == place.names.source.encode()]
     assert [dict(r.headers)["dead-letter.reason"].decode() for r in source] == list(bad)
     assert [dict(r.headers)["dead-letter.offset"] for r in source] == [b"1", b"3", b"5", b"7"]
     assert [r.value for r in source] == list(bad.values())
-    (prediction,) = [r for r in letters if r not in source]
+    (prediction,) = [r for r in dead_letters if r not in source]
     assert prediction.value == b"{'USERID': 1}"
     in_risk = [r.value for r in place.read(place.names.in_risk)]
     assert b'{"USERID":null,"PREDICTION":0.9,"CREATED_DATE":null}' in in_risk

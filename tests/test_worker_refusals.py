@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import rocksdict
 
-from models import position as fronts
+from models import position as positions
 from models import state
-from models.visit_batch import Frame, encode
+from models.visit_batch import VisitBatch, encode
 from tests.support import cluster as live
 from tests.support.cluster import PATIENCE_S, Place, row, visit
 from tools.e2e.workers import Worker
@@ -63,7 +63,7 @@ def test_a_frame_of_a_newer_version_ends_the_worker(place):
     schema = place.make_source()
     place.send(place.names.source, [visit(schema, 7, NOW)])
     run_until(place, 1)
-    raw = encode(Frame(1, ()))[:-4]
+    raw = encode(VisitBatch(1, ()))[:-4]
     raw = raw[:3] + bytes([raw[3] + 1]) + raw[4:]
     place.send(place.names.visits, [row(raw + zlib.crc32(raw).to_bytes(4, "little"), None)])
     for _ in range(2):
@@ -94,7 +94,7 @@ def test_a_damaged_changelog_ends_the_worker(place):
     schema = place.make_source()
     place.send(place.names.source, [visit(schema, 7, NOW)])
     run_until(place, 1)
-    place.send(place.names.students_changelog, [row(b"\2" + bytes(39), fronts.KEY)])
+    place.send(place.names.students_changelog, [row(b"\2" + bytes(39), positions.KEY)])
     shutil.rmtree(place.state())
     place.send(place.names.source, [visit(schema, 7, NOW + MINUTE)])
     gives_up(place.worker(), "table students", "key front", "damaged", "another RISK_APP_ID")
@@ -106,12 +106,12 @@ def test_what_an_older_version_left_is_read_on(place):
     place.send(place.names.source, [visit(schema, 7, NOW)])
     run_until(place, 1)
     older = np.array([1, 41, 60, 1, NOW, NOW - MINUTE, NOW, 41], "<i8").tobytes()
-    front = [r.value for r in place.read(place.names.students_changelog) if r.key == fronts.KEY][-1]
-    words = np.frombuffer(front or b"", "<i8")
+    position = [r.value for r in place.read(place.names.students_changelog) if r.key == positions.KEY][-1]
+    words = np.frombuffer(position or b"", "<i8")
     n = (len(words) - 4) // 3
     front_1 = np.concatenate(([1], words[1 : 4 + 2 * n])).astype("<i8").tobytes()
-    place.send(place.names.students_changelog, [row(older, b"7"), row(front_1, fronts.KEY)])
-    place.send(place.names.alerts_changelog, [row(b"1", fronts.POSITION)])
+    place.send(place.names.students_changelog, [row(older, b"7"), row(front_1, positions.KEY)])
+    place.send(place.names.alerts_changelog, [row(b"1", positions.NEXT_OFFSET_KEY)])
     shutil.rmtree(place.state())
     place.send(place.names.source, [visit(schema, 7, NOW + MINUTE)])
     run_until(place, 42)

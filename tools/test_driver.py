@@ -15,16 +15,16 @@ from agents.ports import Delivery
 from agents.process import Pipeline
 from app.settings import Settings
 from app.state.partition import Target
-from app.topic_names import Names
-from codec.dead_letters import Letter
+from app.topic_names import TopicNames
+from codec.dead_letters import DeadLetter
 from codec.moodle_log import LogDecoder
 from codec.record_batch import Rows
-from models import position as fronts
+from models import position as positions
 from models.chunk import Chunk, Headers
 from models.murmur2 import keys_of
-from models.position import Front
+from models.position import Position
 from models.risk import RiskModel
-from models.visits import Roster
+from models.visits import StudentDictionary
 
 
 class Written(NamedTuple):
@@ -41,21 +41,21 @@ class Written(NamedTuple):
 class MemoryState:
     """One partition of a state table, in a dict. Implements agents.ports.State."""
 
-    def __init__(self, sink: Memory) -> None:
+    def __init__(self, sink: TopologyTestDriver) -> None:
         self._sink = sink
         self.records: dict[bytes, bytes] = {}
-        self.front = Front.start(1)
+        self.position = Position.start(1)
 
     def read(self, key: bytes) -> bytes | None:
         """One record."""
         return self.records.get(key)
 
     @property
-    def position(self) -> int:
+    def next_offset(self) -> int:
         """The offset of the first prediction that has not been read."""
-        return fronts.unpack_position(self.read(fronts.POSITION))
+        return positions.unpack_next_offset(self.read(positions.NEXT_OFFSET_KEY))
 
-    def load(self, students: Roster) -> Sequence[bytes | None]:
+    def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
         """The state record of each student [u]."""
         return [self.records.get(key) for key in keys_of(students.student, students.null)]
 
@@ -63,22 +63,22 @@ class MemoryState:
         self,
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
-        front: Front | None = None,
-        hot: tuple[Roster, Sequence[bytes]] | None = None,
+        position: Position | None = None,
+        hot: tuple[StudentDictionary, Sequence[bytes]] | None = None,
     ) -> bool:
         """Keep rows and records; goes through the stored form of the front, as a restart would."""
         for (topic, _), some in rows.items():
             self._sink.write(topic, some)
         self.records.update(records)
-        if front is not None:
-            lagging = front.clocks.lagging
-            self.front = fronts.unpack(fronts.pack(front), 1)
-            self.front.clocks.lagging[:] = lagging
+        if position is not None:
+            lagging = position.watermarks.lagging
+            self.position = positions.unpack(positions.pack(position), 1)
+            self.position.watermarks.lagging[:] = lagging
         return True
 
 
 @dataclass
-class Memory:
+class TopologyTestDriver:
     """A log of one partition per topic, and the pipeline running over it. Implements agents.ports.Log.
 
     Use as an async context manager, and `feed` it.
@@ -89,19 +89,19 @@ class Memory:
     model: RiskModel | None = None
     #: what came out, by topic
     topics: dict[str, list[Written]] = field(default_factory=dict)
-    letters: list[Letter] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.names = Names.of(self.settings)
+        self.names = TopicNames.of(self.settings)
         self.pipeline = Pipeline(self.settings, self.names, self, self.decoder, self.model)
         self._students, self._alerts = MemoryState(self), MemoryState(self)
         self._queues: dict[str, asyncio.Queue[Delivery | None]] = {}
         self._offsets: dict[str, int] = {}
         self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._frames: list[bytes] = []
+        self._visit_batches: list[bytes] = []
         self._source = -1
 
-    async def __aenter__(self) -> Memory:
+    async def __aenter__(self) -> TopologyTestDriver:
         streams = {
             self.names.source: self.pipeline.run_repartition,
             self.names.visits: self.pipeline.run_process,
@@ -132,9 +132,9 @@ class Memory:
         """Give one fetch of `topic` to the pipeline; returns when everything that follows is written."""
         self._source = source
         await self._deliver(topic, keys, values, headers)
-        if self._frames:
-            frames, self._frames = self._frames, []
-            await self._deliver(self.names.visits, [None] * len(frames), frames, None)
+        if self._visit_batches:
+            visit_batches, self._visit_batches = self._visit_batches, []
+            await self._deliver(self.names.visits, [None] * len(visit_batches), visit_batches, None)
 
     async def _deliver(
         self,
@@ -158,13 +158,13 @@ class Memory:
         kept = self.topics.setdefault(topic, [])
         kept += [Written(*row, self._source) for row in rows]
 
-    async def send_visits(self, frames: Sequence[Sequence[bytes]]) -> None:
+    async def send_visits(self, visit_batches: Sequence[Sequence[bytes]]) -> None:
         """Frames for the one visits partition; `feed` delivers them next."""
-        self._frames += frames[0]
+        self._visit_batches += visit_batches[0]
 
-    async def send_letters(self, letters: Sequence[Letter]) -> None:
+    async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Keep records that could not be used."""
-        self.letters += letters
+        self.dead_letters += dead_letters
 
     def processed(self, chunk: Chunk) -> None:
         """What `feed` waits for."""

@@ -17,7 +17,7 @@ from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
 from app.kafka.topics import REFUSED
-from app.topic_names import Names
+from app.topic_names import TopicNames
 
 #: what the broker answers where it does not say which operations are allowed
 _UNTOLD = -(1 << 31)
@@ -35,7 +35,7 @@ class Right(IntEnum):
         return self.name.capitalize()
 
 
-def needed(names: Names, *, scoring: bool) -> dict[str, tuple[Right, ...]]:
+def needed(names: TopicNames, *, scoring: bool) -> dict[str, tuple[Right, ...]]:
     """Which rights on which topics a worker needs; `scoring`: whether it writes predictions itself."""
     both, write = (Right.READ, Right.WRITE), (Right.WRITE,)
     return {

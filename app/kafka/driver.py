@@ -23,9 +23,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from app.errors import Hole
+from app.errors import MissingRecords
 from app.kafka.ledger import Ledger
-from app.kafka.queue import ChunkQueue, together
+from app.kafka.queue import ChunkQueue, merge_small
 from app.kafka.thread import Thread
 from models.chunk import Chunk
 
@@ -158,10 +158,10 @@ class Consumer(driver.Consumer):
         first = await self.earliest_offsets(*streams) if streams else {}
         ends = await self.highwaters(*streams) if streams else {}
         positions = {tp: committed.get(tp) or first[tp] for tp in streams}
-        for tp, position in positions.items():
-            if position > ends[tp]:
-                raise Hole(
-                    f"topic {tp.topic} partition {tp.partition} ends at offset {ends[tp]}, but {position} was "
+        for tp, next_offset in positions.items():
+            if next_offset > ends[tp]:
+                raise MissingRecords(
+                    f"topic {tp.topic} partition {tp.partition} ends at offset {ends[tp]}, but {next_offset} was "
                     "committed: it was deleted and made anew; set another RISK_APP_ID to begin anew"
                 )
         if positions:
@@ -181,7 +181,7 @@ class Consumer(driver.Consumer):
         built: ConsumerMessage = message(
             record.topic,
             record.partition,
-            record.position - 1,
+            record.next_offset - 1,
             None,
             0,
             (),
@@ -256,11 +256,11 @@ class Consumer(driver.Consumer):
         event = queues[0].last_of(tp)
         if event is None or not event.message.generation_id == generation == self.app.consumer_generation_id:
             return False
-        whole = together(event.value, chunk)
-        if whole is None or not self._ledger.grown(tp, event.value, whole):
+        whole = merge_small(event.value, chunk)
+        if whole is None or not self._ledger.replace_last(tp, event.value, whole):
             return False
         event.value = event.message.value = whole
-        self._expected[tp] = whole.position
+        self._expected[tp] = whole.next_offset
         self.app.monitor.track_tp_end_offset(tp, whole.end)
         return True
 
@@ -285,7 +285,7 @@ class Consumer(driver.Consumer):
                 return
             tp = TP(chunk.topic, chunk.partition)
             if not self._is_changelog_tp(tp):
-                self._expected[tp] = chunk.position
+                self._expected[tp] = chunk.next_offset
                 self._ledger.delivered(tp, chunk)
             self.app.monitor.track_tp_end_offset(tp, chunk.end)
             await self.callback(self._to_message(tp, chunk))
@@ -318,9 +318,9 @@ def _followed(chunks: list[Chunk]) -> list[Chunk]:
     ]
 
 
-def _status(tp: TP, position: int, end: int) -> Chunk:
+def _status(tp: TP, next_offset: int, end: int) -> Chunk:
     """A chunk without records that tells where a partition stands."""
-    return Chunk(tp.topic, tp.partition, (), (), (), position, position, max(position, end))
+    return Chunk(tp.topic, tp.partition, (), (), (), next_offset, next_offset, max(next_offset, end))
 
 
 class Transport(driver.Transport):

@@ -26,7 +26,7 @@ class Ledger(Generic[P]):
         """Write down that `chunk` is about to be handed to an agent."""
         self._open.setdefault(partition, deque()).append([chunk, False])
 
-    def grown(self, partition: P, chunk: Chunk, whole: Chunk) -> bool:
+    def replace_last(self, partition: P, chunk: Chunk, whole: Chunk) -> bool:
         """Hand on `whole` instead of `chunk`, which is its beginning. False if that is not the last one delivered."""
         waiting = self._open.get(partition)
         if not waiting or waiting[-1][0] is not chunk:
@@ -46,7 +46,7 @@ class Ledger(Generic[P]):
         while waiting and waiting[0][1]:
             first = waiting.popleft()[0]
             assert isinstance(first, Chunk)
-            self._done[partition] = first.position
+            self._done[partition] = first.next_offset
 
     def committable(self) -> dict[P, int]:
         """The next offset of each partition that may be committed."""

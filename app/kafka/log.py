@@ -9,8 +9,8 @@ from aiokafka import AIOKafkaProducer
 
 from app.kafka.driver import Consumer
 from app.kafka.producer import last_offset, new_producer, send_rows
-from app.state.partition import Owned, Partition
-from codec.dead_letters import Letter
+from app.state.partition import OwnedPartitions, Partition
+from codec.dead_letters import DeadLetter
 from codec.record import NO_HEADERS
 from models.chunk import Chunk
 
@@ -18,7 +18,9 @@ from models.chunk import Chunk
 class KafkaLog:
     """Implements agents.ports.Log. Mutable: holds the producer of frames while the worker runs."""
 
-    def __init__(self, brokers: Sequence[str], visits: str, dead_letters: str, students: Owned, alerts: Owned) -> None:
+    def __init__(
+        self, brokers: Sequence[str], visits: str, dead_letters: str, students: OwnedPartitions, alerts: OwnedPartitions
+    ) -> None:
         self._brokers = brokers
         self._visits, self._dead_letters = visits, dead_letters
         self.owned_students, self.owned_alerts = students, alerts
@@ -31,29 +33,29 @@ class KafkaLog:
         self._producer = new_producer(self._brokers)
         await self._producer.start()
 
-    async def settle(self) -> None:
+    async def release(self) -> None:
         """Let flushes under way finish, and own no state partition."""
         await asyncio.gather(self.owned_students.release(), self.owned_alerts.release())
 
     async def stop(self) -> None:
         """Settle, and disconnect."""
-        await self.settle()
+        await self.release()
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
 
-    async def send_visits(self, frames: Sequence[Sequence[bytes]]) -> None:
+    async def send_visits(self, visit_batches: Sequence[Sequence[bytes]]) -> None:
         """Write frames to each of the visits partitions; returns when all are acknowledged."""
         sent = []
-        for partition, some in enumerate(frames):
+        for partition, some in enumerate(visit_batches):
             # one batch a frame: two of the largest would not fit the broker's limit
-            for frame in some:
-                sent += await send_rows(self._running, self._visits, partition, [(None, None, frame, NO_HEADERS)])
+            for visit_batch in some:
+                sent += await send_rows(self._running, self._visits, partition, [(None, None, visit_batch, NO_HEADERS)])
         await last_offset(sent)
 
-    async def send_letters(self, letters: Sequence[Letter]) -> None:
+    async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Keep records that could not be used."""
-        rows = [letter.row for letter in letters]
+        rows = [letter.row for letter in dead_letters]
         await last_offset(await send_rows(self._running, self._dead_letters, 0, rows))
 
     @property

@@ -14,7 +14,7 @@ from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatc
 from crc32c import crc32c
 
 from codec.record import Row
-from codec.record_batch import Batch, Rows, Table, batches
+from codec.record_batch import Batch, OutputColumns, Rows, batches
 
 #: bytes in one record batch; the broker refuses batches above 1 MiB
 _BATCH_BYTES = 960_000
@@ -98,7 +98,11 @@ async def send_rows(
     Raises ValueError for a row that does not fit any batch.
     """
     made: Iterator[BatchBuilder]
-    made = _packed(producer, rows) if isinstance(rows, Table) and rows.each is None else _filled(producer, topic, rows)
+    made = (
+        _packed(producer, rows)
+        if isinstance(rows, OutputColumns) and rows.each is None
+        else _filled(producer, topic, rows)
+    )
     return [(await producer.send_batch(batch, topic, partition=partition), batch.record_count()) for batch in made]
 
 
@@ -129,7 +133,7 @@ def _filled(producer: AIOKafkaProducer, topic: str, rows: Iterable[Row]) -> Iter
         yield FilledBatch(builder, count)
 
 
-def _packed(producer: AIOKafkaProducer, rows: Table) -> Iterator[PackedBatch]:
+def _packed(producer: AIOKafkaProducer, rows: OutputColumns) -> Iterator[PackedBatch]:
     for batch in batches(rows, _BATCH_BYTES):
         yield PackedBatch(batch, transactional=_is_transactional(producer))
 

@@ -25,15 +25,15 @@ _MOST_ROWS = 256
 class ChunkQueue(ThrowableQueue[Any]):
     """Room for `maxsize` large chunks, or six times as many small ones. Mutable, as queues are."""
 
-    _parts = 0
+    _weight = 0
 
     def _put(self, item: Any) -> None:
-        self._parts += parts(item)
+        self._weight += weight(item)
         super()._put(item)
 
     def _get(self) -> Any:
         item = super()._get()
-        self._parts -= parts(item)
+        self._weight -= weight(item)
         return item
 
     def last_of(self, tp: TP) -> Any:
@@ -44,21 +44,21 @@ class ChunkQueue(ThrowableQueue[Any]):
     def clear(self) -> None:
         """Forget everything in it."""
         super().clear()
-        self._parts = 0
+        self._weight = 0
 
     def qsize(self) -> int:
         """What is in it, in whole chunks, rounded up: 0 only if it is empty."""
-        return -(-self._parts // PARTS)
+        return -(-self._weight // PARTS)
 
 
-def together(waiting: Chunk, later: Chunk) -> Chunk | None:
+def merge_small(waiting: Chunk, later: Chunk) -> Chunk | None:
     """Both as one, where that takes no more room than one; None where it would, or they do not join."""
     octets = waiting.octets + later.octets
     small = octets < WHOLE // PARTS and len(waiting) + len(later) <= _MOST_ROWS
-    return waiting.and_then(later) if small and waiting.position == later.start else None
+    return waiting.and_then(later) if small and waiting.next_offset == later.start else None
 
 
-def parts(item: Any) -> int:
+def weight(item: Any) -> int:
     """How much room an event of a chunk takes, 1…PARTS; what is no event takes the least."""
     octets = getattr(getattr(item, "value", None), "octets", 0)
     return max(1, min(PARTS, octets * PARTS // WHOLE))

@@ -98,21 +98,21 @@ def _drain(fetched: FetchResult, tp: TopicPartition, max_rows: int) -> Chunk | N
         if batch is not None:
             batches.append(batch)
             rows += batch.count
-    position, end = held.next_fetch_offset, _end(fetched._assignment.state_value(tp), held)
-    chunk = None if position == start else _chunk(tp, batches, rows, start, position, end)
+    next_offset, end = held.next_fetch_offset, _end(fetched._assignment.state_value(tp), held)
+    chunk = None if next_offset == start else _chunk(tp, batches, rows, start, next_offset, end)
     fetched._update_position()
     if not memory.has_next():
         fetched._partition_records = None
     return chunk
 
 
-def _chunk(tp: TopicPartition, batches: list[Batch], rows: int, start: int, position: int, end: int) -> Chunk:
+def _chunk(tp: TopicPartition, batches: list[Batch], rows: int, start: int, next_offset: int, end: int) -> Chunk:
     octets = sum(len(batch.raw) for batch in batches)
     found = columns(batches) if rows > _FEW else None
     if found is not None:
         read = found.since(start)
         return Chunk(
-            tp.topic, tp.partition, read.offset, read.keys, read.values, start, position, end, read.headers,
+            tp.topic, tp.partition, read.offset, read.keys, read.values, start, next_offset, end, read.headers,
             octets=octets,
         )  # fmt: skip
     records = [r for batch in batches for r in batch.iterator if r.offset >= start]
@@ -124,7 +124,7 @@ def _chunk(tp: TopicPartition, batches: list[Batch], rows: int, start: int, posi
         keys=[r.key for r in records],
         values=[r.value for r in records],
         start=start,
-        position=position,
+        next_offset=next_offset,
         end=end,
         headers=headers if any(headers) else None,
         octets=octets,

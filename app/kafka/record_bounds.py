@@ -16,7 +16,7 @@ _WIDEST = 5
 _ALIKE = 5
 
 
-def seen(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
+def guess_bounds(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
     """Where each record begins, and the last one ends [n + 1]: guessed all at once, then proven; None if it fails.
 
     The guess: all values begin with the same few bytes, as they do where each begins with a schema's id, and nothing
@@ -57,21 +57,21 @@ def _first_value(buffer: bytes) -> int | None:
     return at if size >= _ALIKE and at + size < len(buffer) - len(PAD) else None
 
 
-def walked(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
+def scan_bounds(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
     """The same, a record at a time: where one begins is known only when the one before has been looked at.
 
     None if the records of a batch are not as many as it says, end to end.
     """
     bounds: list[int] = []
     for (begin, end), count in zip(pairwise(bodies.tolist()), counts, strict=True):
-        some = _one_bynumber_at(buffer, begin, end)
+        some = _record_starts(buffer, begin, end)
         if some is None or len(some) != count:
             return None
         bounds += some
     return np.array([*bounds, bodies[-1]], np.int64)
 
 
-def _one_bynumber_at(buffer: bytes, at: int, end: int) -> list[int] | None:
+def _record_starts(buffer: bytes, at: int, end: int) -> list[int] | None:
     """Where each record between `at` and `end` begins; the one loop over records in Python."""
     starts: list[int] = []
     add = starts.append

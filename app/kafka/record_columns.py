@@ -17,8 +17,8 @@ from aiokafka import codec
 from aiokafka.record.memory_records import MemoryRecords
 from crc32c import crc32c
 
-from app.kafka.record_bounds import number_at, seen, walked
-from models.binary_column import Packed
+from app.kafka.record_bounds import guess_bounds, number_at, scan_bounds
+from models.binary_column import BinaryColumn
 from models.chunk import Headers
 from models.rules import Int64s
 from models.varints import MORE, PAD, Octets, Words, end_of, length_of, signed, squeeze, words_of
@@ -111,8 +111,8 @@ class Columns:
 
     #: [n]
     offset: Int64s
-    keys: Packed
-    values: Packed
+    keys: BinaryColumn
+    values: BinaryColumn
     #: [n], or None where no record has any
     headers: Sequence[Headers] | None
 
@@ -135,9 +135,9 @@ def columns(batches: Sequence[Batch]) -> Columns | None:
     buffer = b"".join([*known, PAD])
     places = np.cumsum([0, *map(len, known)])
     counts = [batch.count for batch in batches]
-    bounds = seen(buffer, places, counts)
+    bounds = guess_bounds(buffer, places, counts)
     if bounds is None:
-        bounds = walked(buffer, places, counts)
+        bounds = scan_bounds(buffer, places, counts)
     if bounds is None:  # so a count may be anything: nothing that large may be made
         return None
     first = np.array([int.from_bytes(batch.raw[:8], "big", signed=True) for batch in batches], np.int64)
@@ -163,7 +163,9 @@ def _read(buffer: bytes, bounds: Int64s, base: Int64s) -> Columns | None:
     elif (tail + 1 != bounds[1:]).any():
         return None
     offset += base
-    return Columns(offset, Packed(buffer, strings[0], strings[1]), Packed(buffer, strings[2], strings[3]), headers)
+    return Columns(
+        offset, BinaryColumn(buffer, strings[0], strings[1]), BinaryColumn(buffer, strings[2], strings[3]), headers
+    )
 
 
 def _walk(octets: Octets, words: Words, bounds: Int64s, offset: Int64s, strings: Int64s, tail: Int64s) -> bool:

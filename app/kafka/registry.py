@@ -40,7 +40,7 @@ class _Trouble(Exception):
     """An answer that says nothing about the schema: ask again."""
 
 
-class Schemas:
+class SchemaRegistry:
     """A registry's schemas. Never fails for a registry that is down: waits until it is back."""
 
     def __init__(

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
 from app.errors import ConfigError
-from app.topic_names import Names
+from app.topic_names import TopicNames
 
 #: rows carry event time as their timestamp: any retention would delete a backlog's rows at once
 _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
@@ -33,7 +33,7 @@ class Topic:
     configs: dict[str, str] = field(default_factory=dict)
 
 
-def wanted(names: Names, sources: int) -> list[Topic]:
+def wanted(names: TopicNames, sources: int) -> list[Topic]:
     """All topics the app writes, for a source topic of `sources` partitions."""
     return [
         Topic(names.visits, sources, _A_MONTH),

@@ -31,7 +31,7 @@ POINTS: Mapping[str, str] = {
 ACTIONS = ("kill", "stop", "hang", "block", "fail")
 
 
-class Faults:
+class Failpoints:
     """What was asked for, and how often its place was passed. Mutable."""
 
     def __init__(self) -> None:
@@ -68,4 +68,4 @@ class Faults:
 
 
 #: this process's; app/worker.py arms them
-faults = Faults()
+failpoints = Failpoints()

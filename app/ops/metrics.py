@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 
-class Counts:
+class Metrics:
     """Counters since the start of this process, by name and by (name, reason). Mutable."""
 
     def __init__(self) -> None:

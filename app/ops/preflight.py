@@ -21,7 +21,7 @@ from agents.process import Pipeline
 from app.errors import ConfigError
 from app.kafka import acls as rights
 from app.kafka import topics
-from app.kafka.registry import Schemas
+from app.kafka.registry import SchemaRegistry
 from app.model_file import load_model
 from app.settings import Settings
 from codec.avro_schema import Json, check
@@ -68,7 +68,7 @@ async def preflight(pipeline: Pipeline) -> None:
         await admin.close()
     schema_id, schema = await _latest(settings)
     # the one that most records have is known from now on, should the registry go away
-    schemas = Schemas(settings.schema_registry, known={schema_id: schema})
+    schemas = SchemaRegistry(settings.schema_registry, known={schema_id: schema})
     pipeline.decoder = LogDecoder(schemas, check(schema, settings.source_topic), unit_ms=settings.unit_ms)
 
 
@@ -86,7 +86,7 @@ async def _require_rights(admin: AIOKafkaAdminClient, pipeline: Pipeline) -> Non
 
 async def _latest(settings: Settings) -> tuple[int, Json]:
     """Id and schema of the source topic's latest version, the one that KSQL's CREATE STREAM judges by."""
-    subject, schemas = f"{settings.source_topic}-value", Schemas(settings.schema_registry)
+    subject, schemas = f"{settings.source_topic}-value", SchemaRegistry(settings.schema_registry)
     try:
         with silent("app.kafka.registry"):
             latest = await asyncio.wait_for(schemas.latest(subject), PATIENCE_S)

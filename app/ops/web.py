@@ -8,7 +8,7 @@ from typing import Any
 
 from app.faust_app import RiskApp
 from app.kafka.driver import Consumer
-from app.ops.metrics import Counts
+from app.ops.metrics import Metrics
 
 #: how far back rates look [s]
 RATE_S = 10
@@ -51,7 +51,7 @@ class Rates:
 
     _COUNTED = ("events", "visits", "rows", "rejected")
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Metrics) -> None:
         self._counts = counts
         self._looks: deque[tuple[float, list[int]]] = deque(maxlen=RATE_S + 1)
 
@@ -70,7 +70,7 @@ class Rates:
 
 def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
     pipeline, kafka = app.pipeline, app.kafka
-    fronts = {p.number: p.seen_front for p in kafka.owned_students.all() if p.seen_front is not None}
+    positions = {p.number: p.loaded_position for p in kafka.owned_students.all() if p.loaded_position is not None}
     lags = app.consumer.lags() if app.started and isinstance(app.consumer, Consumer) else {}
     return {
         "app": app.settings.app_id,
@@ -80,9 +80,9 @@ def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
         "lag_looks": app.consumer.looks if isinstance(app.consumer, Consumer) else 0,
         "lag": {f"{topic}-{partition}": lag for (topic, partition), lag in sorted(lags.items())},
         "state_partitions": sorted(p.number for p in kafka.owned_students.all()),
-        "students": sum(front.students for front in fronts.values()),
+        "students": sum(position.students for position in positions.values()),
         "students_in_memory": sum(p.known for p in kafka.owned_students.all()),
         "rates_per_s": rates.per_s(),
-        "observed_ms": {number: front.clocks.observed for number, front in fronts.items()},
+        "observed_ms": {number: position.watermarks.stream_time for number, position in positions.items()},
         "counts": pipeline.counts.as_dict(),
     }

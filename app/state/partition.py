@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from aiokafka import AIOKafkaProducer
 
 from app.kafka.producer import is_fenced, last_offset, new_producer, send_rows
-from app.ops.failpoints import faults
+from app.ops.failpoints import failpoints
 from app.state.table import StateTable
-from codec.record_batch import Rows, of_records
-from models import position as fronts
+from codec.record_batch import Rows, changelog_rows
+from models import position as positions
 from models import state
 from models.murmur2 import keys_of
-from models.position import Front
+from models.position import Position
 from models.state import NewerState, StateError
-from models.visits import Roster
+from models.visits import StudentDictionary
 
 log = logging.getLogger(__name__)
 
@@ -46,31 +46,31 @@ class Partition:
         self._table = table
         self._producer = producer
         self._sources = sources
-        self._front: Front | None = None
+        self._position: Position | None = None
         self._hot: dict[int | None, bytes] = {}
         self._busy = asyncio.Lock()
         self.closed = False
 
     @property
-    def front(self) -> Front:
+    def position(self) -> Position:
         """How far the log has been applied. Read from the store at the first batch, which is after recovery."""
-        if self._front is None:
-            raw = self.read(fronts.KEY)
-            with self._naming(fronts.KEY):
-                self._front = fronts.unpack(raw, self._sources)
-        return self._front
+        if self._position is None:
+            raw = self.read(positions.KEY)
+            with self._naming(positions.KEY):
+                self._position = positions.unpack(raw, self._sources)
+        return self._position
 
     @property
-    def position(self) -> int:
+    def next_offset(self) -> int:
         """`alert`: the offset of the first prediction that has not been read."""
-        raw = self.read(fronts.POSITION)
-        with self._naming(fronts.POSITION):
-            return fronts.unpack_position(raw)
+        raw = self.read(positions.NEXT_OFFSET_KEY)
+        with self._naming(positions.NEXT_OFFSET_KEY):
+            return positions.unpack_next_offset(raw)
 
     @property
-    def seen_front(self) -> Front | None:
+    def loaded_position(self) -> Position | None:
         """The front if it has been needed yet: asking must not read it before recovery has brought it."""
-        return self._front
+        return self._position
 
     @property
     def known(self) -> int:
@@ -81,7 +81,7 @@ class Partition:
         """One record from the store."""
         return self._table.read(self.number, [key])[0]
 
-    def load(self, students: Roster) -> Sequence[bytes | None]:
+    def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
         """The state record of each student [u]. Raises StateError for one that is damaged or too new."""
         codes = _codes(students)
         records = [self._hot.get(code) for code in codes]
@@ -111,8 +111,8 @@ class Partition:
         self,
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
-        front: Front | None = None,
-        hot: tuple[Roster, Sequence[bytes]] | None = None,
+        position: Position | None = None,
+        hot: tuple[StudentDictionary, Sequence[bytes]] | None = None,
     ) -> bool:
         """Write output `rows` and state `records` (with the `front`) in one transaction.
 
@@ -124,8 +124,8 @@ class Partition:
             if self.closed:
                 return False
             state = dict(records)
-            if front is not None:
-                state[fronts.KEY] = fronts.pack(front)
+            if position is not None:
+                state[positions.KEY] = positions.pack(position)
             try:
                 offset = await self._commit(rows, state)
             except Exception as error:
@@ -135,27 +135,27 @@ class Partition:
                 log.warning("%s-%d: another worker has taken over", self._table.changelog, self.number)
                 return False
             self._table.write(self.number, state, offset)
-            await faults.at("written")
+            await failpoints.at("written")
             if hot is not None:
                 self._remember(*hot)
-            self._front = front or self._front
+            self._position = position or self._position
             return True
 
     async def _commit(self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes]) -> int:
         await self._producer.begin_transaction()
-        await faults.at("begun")
+        await failpoints.at("begun")
         sent = []
         for (topic, partition), some in rows.items():
             sent += await send_rows(self._producer, topic, partition, some)
-        changes = of_records(state, time.time_ns() // 1_000_000)
+        changes = changelog_rows(state, time.time_ns() // 1_000_000)
         logged = await send_rows(self._producer, self._table.changelog, self.number, changes)
         offset = await last_offset(sent + logged)
-        await faults.at("sent")
+        await failpoints.at("sent")
         await self._producer.commit_transaction()
-        await faults.at("committed")
+        await failpoints.at("committed")
         return offset
 
-    def _remember(self, students: Roster, records: Sequence[bytes]) -> None:
+    def _remember(self, students: StudentDictionary, records: Sequence[bytes]) -> None:
         if len(self._hot) + len(records) > HOT_RECORDS:
             self._hot.clear()
         self._hot.update(zip(_codes(students), records, strict=True))
@@ -167,14 +167,14 @@ class Partition:
         await self._producer.stop()
 
 
-def _codes(students: Roster) -> list[int | None]:
+def _codes(students: StudentDictionary) -> list[int | None]:
     codes: list[int | None] = students.student.tolist()
     if len(codes) and students.null[-1]:
         codes[-1] = None
     return codes
 
 
-class Owned:
+class OwnedPartitions:
     """The partitions of one table that this worker owns now."""
 
     def __init__(
@@ -205,7 +205,7 @@ class Owned:
         log.info("%s: taking over partitions %s (generation %d)", self._table.changelog, sorted(numbers), generation)
         opened = await asyncio.gather(*(self._open(n) for n in sorted(numbers)))
         self._partitions = {p.number: p for p in opened}
-        await faults.at("owned")
+        await failpoints.at("owned")
 
     async def release(self) -> None:
         """Let flushes under way finish, and own nothing."""

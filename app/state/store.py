@@ -11,7 +11,7 @@ import rocksdict
 from faust.stores import STORES, rocksdb
 from faust.types import TP
 
-from app.errors import Damaged
+from app.errors import DamagedDatabase
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,9 @@ class Store(rocksdb.Store):
             raise error
         self._mark(partition).touch()
         path = self.partition_path(partition)
-        raise Damaged(f"{path} is damaged and will be rebuilt from the changelog at the next start: {error}") from error
+        raise DamagedDatabase(
+            f"{path} is damaged and will be rebuilt from the changelog at the next start: {error}"
+        ) from error
 
     def _remove(self, partition: int, why: str) -> None:
         path = self.partition_path(partition)

@@ -44,7 +44,7 @@ class StateTable(faust.Table[bytes, bytes]):
         for event in batch:
             chunk: Chunk = event.message.value
             records = dict(zip(chunk.keys, chunk.values, strict=True))
-            self.write(chunk.partition, records, chunk.position - 1)
+            self.write(chunk.partition, records, chunk.next_offset - 1)
 
     async def on_changelog_event(self, event: Any) -> None:
         """Nothing to do for single events: whole chunks are applied above."""

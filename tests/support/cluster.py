@@ -20,7 +20,7 @@ import stack
 from app.kafka import topics
 from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
-from app.topic_names import Names
+from app.topic_names import TopicNames
 from codec.record import NO_HEADERS, Row
 from tests.support.forked_worker import ForkedWorker
 from tools.e2e.oracle import Truth, differences, recount, row_by_row
@@ -102,8 +102,8 @@ class Place:
         return Settings.from_env(self.variables)
 
     @property
-    def names(self) -> Names:
-        return Names.of(self.settings)
+    def names(self) -> TopicNames:
+        return TopicNames.of(self.settings)
 
     def worker(self, number: int = 1, *, forked: bool = True, **variables: str) -> Worker:
         """A worker, not started; each number has its own state and log, which the next one of that number finds.

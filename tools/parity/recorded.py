@@ -17,7 +17,7 @@ from app.settings import Emit, Settings
 from codec.avro_schema import Json
 from codec.moodle_log import LogDecoder
 from tools.parity.cases import Case, Expected, Input
-from tools.test_driver import Memory
+from tools.test_driver import TopologyTestDriver
 
 #: how each case is run: what is emitted, and how many inputs are fetched at once (0: all)
 WAYS: tuple[tuple[Emit, int], ...] = (("changes", 1), ("changes", 0), ("batch", 7), ("batch", 0))
@@ -80,7 +80,7 @@ async def run(case: Case, emit: Emit, at_once: int, exceptions: Exceptions = fro
     """
     settings = Settings(source_topic=case.topic, emit=emit, model="none", app_id="parity")
     decoder = LogDecoder(_Registry(case.schemas), case.declared())
-    async with Memory(settings, decoder) as memory:
+    async with TopologyTestDriver(settings, decoder) as memory:
         names = memory.names
         for topic, inputs, into in (
             (case.topic, case.source, (names.sessions, names.agg)),

@@ -15,7 +15,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from models.grouped import ends, occurrence, running_sum
+from models.grouped import cumcount, group_ends, grouped_cumsum
 from models.rules import GAP_MS, Bools, Int64s
 
 Words = npt.NDArray[np.uint64]
@@ -97,13 +97,13 @@ def draw(days: Words, clicks: Int64s) -> Clicks:
     word = after(days[day], nth)
     chance = np.minimum(NEW_SESSION, MORE_SESSIONS / np.maximum(clicks, 1)) * _QUANTILES
     opens = (bits(word, 52) < chance.astype(np.int64)[day]) | (nth == 0)
-    opens &= running_sum(day, opens.astype(np.int64)) <= MOST_SESSIONS
+    opens &= grouped_cumsum(day, opens.astype(np.int64)) <= MOST_SESSIONS
     step = np.where(opens, 0, _gap_table()[bits(word, 40)])
     session = np.cumsum(opens) - 1
-    into = running_sum(session, step)
+    into = grouped_cumsum(session, step)
     busy = np.bincount(day, step, len(clicks)).astype(np.int64)
     into = into * np.minimum(busy, MOST_ACTIVE_S)[day] // np.maximum(busy, 1)[day]
-    begin = _begin(days, day[opens], into[ends(session)])
+    begin = _begin(days, day[opens], into[group_ends(session)])
     return Clicks(day, begin[session] + into, opens, word)
 
 
@@ -113,9 +113,9 @@ def _begin(days: Words, day: Int64s, lasts: Int64s) -> Int64s:
     The day's free time is cut at drawn hours, in order, and the sessions are put into the cuts: they
     stay inside the day and too far apart to join.
     """
-    nth = occurrence(day)
+    nth = cumcount(day)
     taken = lasts + APART_S
     used = np.bincount(day, taken, len(days)).astype(np.int64)[day] - APART_S
     hour = _hour_table()[(after(days[day], -1 - nth) >> np.uint64(48)).astype(np.int64)]
     hour = np.sort(day * DAY_S + hour) - day * DAY_S
-    return hour * (DAY_S - used) // DAY_S + running_sum(day, taken) - taken
+    return hour * (DAY_S - used) // DAY_S + grouped_cumsum(day, taken) - taken

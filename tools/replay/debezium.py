@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codec.avro import Kind, Plan, Undecodable, Wire, read_one
-from models.padded_bytes import Cells, chosen, literal, split, varints
+from models.padded_bytes import PaddedBytes, literal, split, take, varints
 from models.rules import Bools, Int64s
 from tools.replay.log_rows import COLUMNS, LogRows
 
@@ -89,18 +89,18 @@ def _keys(ids: Int64s, schema_id: int) -> list[bytes]:
     return split([_header(schema_id, len(ids)), varints(ids)])
 
 
-def _header(schema_id: int, n: int) -> Cells:
+def _header(schema_id: int, n: int) -> PaddedBytes:
     return literal(b"\0" + schema_id.to_bytes(4, "big"), n)
 
 
-def _strings(texts: Sequence[str], index: Int64s) -> Cells:
+def _strings(texts: Sequence[str], index: Int64s) -> PaddedBytes:
     """Avro strings: their length in bytes as a long, then UTF-8. `index` [n] points into `texts`."""
     utf8 = [text.encode() for text in texts]
     sizes = split([varints(np.array([len(octets) for octets in utf8], np.int64))])
-    return chosen([size + octets for size, octets in zip(sizes, utf8, strict=True)], index)
+    return take([size + octets for size, octets in zip(sizes, utf8, strict=True)], index)
 
 
-def _field(cells: Cells, null: Bools | None) -> list[Cells]:
+def _field(cells: PaddedBytes, null: Bools | None) -> list[PaddedBytes]:
     """A column; where nulls occur a union with null: branch 0 is null and has no bytes, branch 1 the cell."""
     if null is None:
         return [cells]

@@ -78,8 +78,10 @@ def _looks(presentation: oulad.Presentation, seed: int, days: range) -> list[Lan
         part = slice(start, stop)
         # whoever comes not within this week has no session by its end that a visit could still reach
         mine = sessions.take(np.isin(sessions.owner, code[part]))
-        step = apply(mine, code[part], rows.at[part], before[part], int(rows.written[stop - 1]), each=False)
-        totals, sessions, start = roll_up(totals, step.records, each=False).totals, step.sessions, stop
+        step = apply(
+            mine, code[part], rows.at[part], before[part], int(rows.written[stop - 1]), emit_every_change=False
+        )
+        totals, sessions, start = roll_up(totals, step.changes, emit_every_change=False).totals, step.sessions, stop
         enrolled = known.enrolled(presentation, day)
         row = np.minimum(np.searchsorted(student, known.student[enrolled]), len(student) - 1)
         seen = student[row] == known.student[enrolled]

@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 import stack
 from app.kafka import topics
 from app.settings import Settings
-from app.topic_names import Names
+from app.topic_names import TopicNames
 from tools.e2e.chaos import verdict
 from tools.e2e.chaos.actions import DEEDS, TAKEOVER_S, Deed, Trial
 from tools.e2e.chaos.feeder import Feeding
@@ -128,7 +128,7 @@ def _tried(
     say: Callable[[str], object],
     only: str,
 ) -> Result:
-    names = Names.of(settings)
+    names = TopicNames.of(settings)
     asyncio.run(_declare(settings, names))
     feeding = Feeding(settings, rows, seconds, PARTITIONS)
     watch = Watch(settings.broker, names.agg)
@@ -177,7 +177,7 @@ def _do(deed: Deed, trial: Trial) -> None:
 
 def _judge(
     settings: Settings,
-    names: Names,
+    names: TopicNames,
     rows: LogRows,
     trial: Trial,
     faults: Counter[str],
@@ -214,7 +214,7 @@ def _judge(
     )
 
 
-async def _declare(settings: Settings, names: Names) -> None:
+async def _declare(settings: Settings, names: TopicNames) -> None:
     """Make the changelog before the app does, so that it is compacted all the while."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
     await admin.start()

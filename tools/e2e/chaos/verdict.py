@@ -9,14 +9,14 @@ from pathlib import Path
 import rocksdict
 
 from app.state.store import Store
-from app.topic_names import Names
-from models import position as front
+from app.topic_names import TopicNames
+from models import position as positions
 from models import state
 from tools.e2e.oracle import Truth, compacted, differences, row_by_row
 from tools.e2e.read_topic import Record, read_topic
 
 
-async def outputs(broker: str, names: Names, prefix: str) -> dict[str, list[Record]]:
+async def outputs(broker: str, names: TopicNames, prefix: str) -> dict[str, list[Record]]:
     """The committed records of the four output topics, by their names without prefix."""
     four = (names.sessions, names.agg, names.prediction, names.in_risk)
     return {topic.removeprefix(prefix): await read_topic(broker, topic) for topic in four}
@@ -50,7 +50,7 @@ async def changelog(broker: str, topic: str, partitions: int) -> tuple[list[dict
 
 def wrong_state(truth: Truth, tables: Iterable[Mapping[bytes, bytes]]) -> list[str]:
     """Where the students' records differ from the truth's totals."""
-    records = [(key, value) for table in tables for key, value in table.items() if key != front.KEY]
+    records = [(key, value) for table in tables for key, value in table.items() if key != positions.KEY]
     totals, _ = state.unpack([value for _, value in records])
     columns = zip(totals.activities.tolist(), totals.sessions.tolist(), totals.at.tolist(), strict=True)
     got = dict(zip((key for key, _ in records), columns, strict=True))

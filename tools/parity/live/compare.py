@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 from app.errors import ConfigError
 from app.kafka import topics
 from app.settings import Settings
-from app.topic_names import Names
+from app.topic_names import TopicNames
 from tools.parity.live import report, tables
 from tools.parity.live import verdict as judging
 from tools.parity.live.cluster import Cluster, Reading, every
@@ -68,8 +68,8 @@ class _Watch:
         """outputs: partitions by topic, of all topics that are compared."""
         self._say = say
         self._cluster, self._asked, self._outputs, self._group = cluster, asked, outputs, settings.app_id
-        self._names = Names.of(settings)
-        self._theirs = Names.of(replace(settings, topic_prefix=asked.against))
+        self._names = TopicNames.of(settings)
+        self._theirs = TopicNames.of(replace(settings, topic_prefix=asked.against))
 
     async def look(self) -> _Moment:
         """How things are now."""
@@ -110,7 +110,7 @@ async def compare(settings: Settings, asked: Asked, say: Say) -> Report:
             f"both sides are the topics with prefix {asked.against!r}: set RISK_TOPIC_PREFIX to the app's prefix, "
             "or --against to the other side's"
         )
-    names, theirs = Names.of(settings), Names.of(replace(settings, topic_prefix=asked.against))
+    names, theirs = TopicNames.of(settings), TopicNames.of(replace(settings, topic_prefix=asked.against))
     async with Cluster.of(settings) as cluster:
         there = await cluster.partitions({names.source, *_four(names), *_four(theirs)})
         _check_there(settings, asked, names, theirs, there)
@@ -167,7 +167,9 @@ async def _report(
     )
 
 
-def _check_there(settings: Settings, asked: Asked, names: Names, theirs: Names, there: Mapping[str, int]) -> None:
+def _check_there(
+    settings: Settings, asked: Asked, names: TopicNames, theirs: TopicNames, there: Mapping[str, int]
+) -> None:
     """Raises ConfigError if a side has neither of the topics that count."""
     for side, prefix, variable in (
         (names, settings.topic_prefix, "RISK_TOPIC_PREFIX"),
@@ -204,14 +206,14 @@ async def _follow(
             return moment, found
 
 
-def _four(names: Names) -> tuple[str, str, str, str]:
+def _four(names: TopicNames) -> tuple[str, str, str, str]:
     return names.sessions, names.agg, names.prediction, names.in_risk
 
 
 def _pairs(
     settings: Settings,
-    names: Names,
-    theirs: Names,
+    names: TopicNames,
+    theirs: TopicNames,
     readings: Mapping[str, Reading],
     configs: Mapping[str, Mapping[str, str]],
 ) -> list[Pair]:

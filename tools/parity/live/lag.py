@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from app.topic_names import Names
+from app.topic_names import TopicNames
 from tools.parity.live.cluster import Cluster, every
 
 #: what KSQL calls a query's consumer group: its service's id, the query's name and number
@@ -69,7 +69,7 @@ async def commits(cluster: Cluster, groups: Sequence[str], reads: Collection[str
     return Commits(groups, found, reads, deserted)
 
 
-async def ksql_commits(cluster: Cluster, source: str, there: Names, *, plain: bool) -> Commits:
+async def ksql_commits(cluster: Cluster, source: str, there: TopicNames, *, plain: bool) -> Commits:
     """What KSQL's queries have committed that write the topics `there`, found by their names and what they read.
 
     plain: whether the topics have the names KSQL gives them; otherwise a query's name does not tell which
