@@ -1,4 +1,4 @@
-"""The names of the topics, as a value: which topic is what is said in app/topology.py."""
+"""The names of all topics the pipeline reads or writes; app/topology.py says what each is for."""
 
 from __future__ import annotations
 
