@@ -38,7 +38,7 @@ class Chunk:
     #: whether the same fetch has brought another chunk of this topic, which is delivered behind this one
     followed: bool = False
     #: bytes of the record batches it was read from
-    octets: int = 0
+    nbytes: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -56,7 +56,7 @@ class Chunk:
             headers=headers,
             next_offset=later.next_offset,
             end=later.end,
-            octets=self.octets + later.octets,
+            nbytes=self.nbytes + later.nbytes,
         )
 
     @property

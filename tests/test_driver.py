@@ -349,7 +349,7 @@ async def test_chunks_that_are_not_put_together(why: str, consumer: Consumer, mo
     await consumer.fetch(monkeypatch, chunk(LOG, 10, 12, 10, 11))
     later = chunk(LOG, 12, 13, 12)
     if why == "large":
-        later = dataclasses.replace(later, octets=WHOLE)
+        later = dataclasses.replace(later, nbytes=WHOLE)
     elif why == "taken":
         held.clear()
     elif why == "other generation":

@@ -16,9 +16,9 @@ from models.chunk import Chunk
 MOST = 4
 
 
-def event(octets: int) -> Any:
+def event(nbytes: int) -> Any:
     """What an agent's queue holds: an event of a chunk."""
-    return SimpleNamespace(value=Chunk("log", 0, (), (), (), 0, 0, 0, octets=octets))
+    return SimpleNamespace(value=Chunk("log", 0, (), (), (), 0, 0, 0, nbytes=nbytes))
 
 
 @pytest.fixture
@@ -30,11 +30,11 @@ async def queue() -> ChunkQueue:
     return made
 
 
-@pytest.mark.parametrize(("octets", "fit"), [(WHOLE, 4), (9 * WHOLE, 4), (WHOLE // 2, 7), (0, 25)])
-async def test_there_is_room_for_few_large_chunks_or_many_small_ones(queue: ChunkQueue, octets: int, fit: int) -> None:
+@pytest.mark.parametrize(("nbytes", "fit"), [(WHOLE, 4), (9 * WHOLE, 4), (WHOLE // 2, 7), (0, 25)])
+async def test_there_is_room_for_few_large_chunks_or_many_small_ones(queue: ChunkQueue, nbytes: int, fit: int) -> None:
     held = 0
     while not queue.full():
-        queue.put_nowait(event(octets))
+        queue.put_nowait(event(nbytes))
         held += 1
     assert held == fit
     for _ in range(held):
@@ -68,20 +68,20 @@ async def test_what_is_forgotten_makes_room(queue: ChunkQueue) -> None:
     await asyncio.gather(waiting, return_exceptions=True)
 
 
-def records(start: int, *offsets: int, headers: Any = None, octets: int = 0) -> Chunk:
+def records(start: int, *offsets: int, headers: Any = None, nbytes: int = 0) -> Chunk:
     next_offset = (offsets[-1] if offsets else start) + 1
     keys = [b"k%d" % o for o in offsets]
     values = [None if o % 2 else b"v%d" % o for o in offsets]
-    return Chunk("log", 3, list(offsets), keys, values, start, next_offset, next_offset + 9, headers, octets=octets)
+    return Chunk("log", 3, list(offsets), keys, values, start, next_offset, next_offset + 9, headers, nbytes=nbytes)
 
 
 def test_together_is_what_one_fetch_would_have_brought() -> None:
-    first, later = records(4, 4, 6, octets=30), records(7, 9, headers=[[("h", b"1")]], octets=12)
+    first, later = records(4, 4, 6, nbytes=30), records(7, 9, headers=[[("h", b"1")]], nbytes=12)
     both = merge_small(first, later)
-    assert both == records(4, 4, 6, 9, headers=[(), (), [("h", b"1")]], octets=42)
+    assert both == records(4, 4, 6, 9, headers=[(), (), [("h", b"1")]], nbytes=42)
 
 
 def test_large_chunks_and_those_apart_stay_apart() -> None:
     assert merge_small(records(4, 4), records(6, 6)) is None
-    assert merge_small(records(4, 4), records(5, 5, octets=WHOLE)) is None
+    assert merge_small(records(4, 4), records(5, 5, nbytes=WHOLE)) is None
     assert merge_small(records(0, *range(200)), records(200, *range(200, 300))) is None

@@ -53,12 +53,12 @@ class ChunkQueue(ThrowableQueue[Any]):
 
 def merge_small(waiting: Chunk, later: Chunk) -> Chunk | None:
     """Both as one, where that takes no more room than one; None where it would, or they do not join."""
-    octets = waiting.octets + later.octets
-    small = octets < WHOLE // PARTS and len(waiting) + len(later) <= _MOST_ROWS
+    nbytes = waiting.nbytes + later.nbytes
+    small = nbytes < WHOLE // PARTS and len(waiting) + len(later) <= _MOST_ROWS
     return waiting.and_then(later) if small and waiting.next_offset == later.start else None
 
 
 def weight(item: Any) -> int:
     """How much room an event of a chunk takes, 1…PARTS; what is no event takes the least."""
-    octets = getattr(getattr(item, "value", None), "octets", 0)
-    return max(1, min(PARTS, octets * PARTS // WHOLE))
+    nbytes = getattr(getattr(item, "value", None), "nbytes", 0)
+    return max(1, min(PARTS, nbytes * PARTS // WHOLE))

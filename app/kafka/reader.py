@@ -107,13 +107,13 @@ def _drain(fetched: FetchResult, tp: TopicPartition, max_rows: int) -> Chunk | N
 
 
 def _chunk(tp: TopicPartition, batches: list[Batch], rows: int, start: int, next_offset: int, end: int) -> Chunk:
-    octets = sum(len(batch.raw) for batch in batches)
+    nbytes = sum(len(batch.raw) for batch in batches)
     found = columns(batches) if rows > _FEW else None
     if found is not None:
         read = found.since(start)
         return Chunk(
             tp.topic, tp.partition, read.offset, read.keys, read.values, start, next_offset, end, read.headers,
-            octets=octets,
+            nbytes=nbytes,
         )  # fmt: skip
     records = [r for batch in batches for r in batch.iterator if r.offset >= start]
     headers = [r.headers for r in records]
@@ -127,7 +127,7 @@ def _chunk(tp: TopicPartition, batches: list[Batch], rows: int, start: int, next
         next_offset=next_offset,
         end=end,
         headers=headers if any(headers) else None,
-        octets=octets,
+        nbytes=nbytes,
     )
 
 
