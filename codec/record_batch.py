@@ -49,7 +49,7 @@ class OutputColumns:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class EncodedBatch:
     """Records of one batch, without its head."""
 
     records: bytes
@@ -89,7 +89,7 @@ def _even(texts: Sequence[bytes]) -> bool:
     return max(size) * len(size) <= SPARSE * sum(size)
 
 
-def batches(table: OutputColumns, most: int) -> Iterator[Batch]:
+def batches(table: OutputColumns, most: int) -> Iterator[EncodedBatch]:
     """A table without headers of `each` row as record batches of at most `most` bytes. Raises ValueError for less."""
     shared = _headers(table.headers)
     # numbers around key and value: length, time, place, two sizes; and the attributes
@@ -101,7 +101,7 @@ def batches(table: OutputColumns, most: int) -> Iterator[Batch]:
         yield _batch(table, slice(low, low + step), shared)
 
 
-def _batch(table: OutputColumns, rows: slice, shared: bytes) -> Batch:
+def _batch(table: OutputColumns, rows: slice, shared: bytes) -> EncodedBatch:
     at = table.at[rows]
     n = len(at)
     key, value = [piece.take(rows) for piece in table.key], [piece.take(rows) for piece in table.value]
@@ -116,7 +116,7 @@ def _batch(table: OutputColumns, rows: slice, shared: bytes) -> Batch:
     time, key_said, value_said = varints(at - at[0]), varints(key_size), varints(said)
     size = 1 + time.length + place.length + key_said.length + key_size + value_said.length + value_size + len(shared)
     pieces = [varints(size), literal(b"\0", n), time, place, key_said, *key, value_said, *value, literal(shared, n)]
-    return Batch(compress(pieces), n, int(at[0]), int(at.max()))
+    return EncodedBatch(compress(pieces), n, int(at[0]), int(at.max()))
 
 
 def _headers(headers: Headers) -> bytes:

@@ -14,7 +14,7 @@ from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatc
 from crc32c import crc32c
 
 from codec.record import Row
-from codec.record_batch import Batch, OutputColumns, Rows, batches
+from codec.record_batch import EncodedBatch, OutputColumns, Rows, batches
 
 #: bytes in one record batch; the broker refuses batches above 1 MiB
 _BATCH_BYTES = 960_000
@@ -50,7 +50,7 @@ def is_fenced(producer: AIOKafkaProducer, error: BaseException) -> bool:
 class PackedBatch(BatchBuilder):  # type: ignore[misc]
     """Records that are put together already, as aiokafka sends batches."""
 
-    def __init__(self, batch: Batch, *, transactional: bool) -> None:
+    def __init__(self, batch: EncodedBatch, *, transactional: bool) -> None:
         """aiokafka's own constructor makes a builder of single records, which is not wanted."""
         self._batch = batch
         self._attributes = DefaultRecordBase.TRANSACTIONAL_MASK if transactional else 0
