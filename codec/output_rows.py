@@ -68,7 +68,7 @@ def sessions(
         at=s.end,
         key=(student, big_endian(s.end, s.start)),
         value=_fill(_SESSION, (student, *(decimals(c) for c in columns))),
-        there=None if added.all() else added,
+        has_value=None if added.all() else added,
         each=headers,
     )
 

@@ -29,7 +29,7 @@ class OutputColumns:
     key: Sequence[PaddedBytes]
     value: Sequence[PaddedBytes]
     #: which rows have a value, the others are tombstones [n]; None: all
-    there: Bools | None = None
+    has_value: Bools | None = None
     #: what every row has
     headers: Headers = ()
     #: what each row has instead [n]
@@ -41,8 +41,10 @@ class OutputColumns:
     def __iter__(self) -> Iterator[Row]:
         """The rows one by one."""
         values: Sequence[bytes | None] = split(self.value)
-        if self.there is not None:
-            values = [value if there else None for value, there in zip(values, self.there.tolist(), strict=True)]
+        if self.has_value is not None:
+            values = [
+                value if present else None for value, present in zip(values, self.has_value.tolist(), strict=True)
+            ]
         shared = list(self.headers) or NO_HEADERS
         headers = [shared] * len(self) if self.each is None else self.each
         return iter(list(zip(self.at.tolist(), split(self.key), values, headers, strict=True)))
@@ -107,8 +109,8 @@ def _batch(table: OutputColumns, rows: slice, shared: bytes) -> EncodedBatch:
     key, value = [piece.take(rows) for piece in table.key], [piece.take(rows) for piece in table.value]
     key_size, value_size = row_lengths(key), row_lengths(value)
     said = value_size
-    if table.there is not None:
-        there = table.there[rows]
+    if table.has_value is not None:
+        there = table.has_value[rows]
         said = np.where(there, value_size, -1)
         value_size = value_size * there
         value = [piece.where(there) for piece in value]
