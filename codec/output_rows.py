@@ -69,7 +69,7 @@ def sessions(
         key=(student, big_endian(s.end, s.start)),
         value=_fill(_SESSION, (student, *(decimals(c) for c in columns))),
         has_value=None if added.all() else added,
-        each=headers,
+        row_headers=headers,
     )
 
 
@@ -88,7 +88,7 @@ def totals(
     if empty.any():
         duration = [duration[0].where(~empty), literal(b"null", len(r)).where(empty)]
     value = _fill(_AGG, (student, decimals(r.activities), duration, decimals(r.sessions)))
-    return OutputColumns(at=r.at, key=(student,), value=value, each=headers)
+    return OutputColumns(at=r.at, key=(student,), value=value, row_headers=headers)
 
 
 def predictions(

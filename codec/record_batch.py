@@ -33,7 +33,7 @@ class OutputColumns:
     #: what every row has
     headers: Headers = ()
     #: what each row has instead [n]
-    each: Sequence[Headers] | None = None
+    row_headers: Sequence[Headers] | None = None
 
     def __len__(self) -> int:
         return len(self.at)
@@ -46,7 +46,7 @@ class OutputColumns:
                 value if present else None for value, present in zip(values, self.has_value.tolist(), strict=True)
             ]
         shared = list(self.headers) or NO_HEADERS
-        headers = [shared] * len(self) if self.each is None else self.each
+        headers = [shared] * len(self) if self.row_headers is None else self.row_headers
         return iter(list(zip(self.at.tolist(), split(self.key), values, headers, strict=True)))
 
 

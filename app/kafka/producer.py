@@ -100,7 +100,7 @@ async def send_rows(
     made: Iterator[BatchBuilder]
     made = (
         _packed(producer, rows)
-        if isinstance(rows, OutputColumns) and rows.each is None
+        if isinstance(rows, OutputColumns) and rows.row_headers is None
         else _filled(producer, topic, rows)
     )
     return [(await producer.send_batch(batch, topic, partition=partition), batch.record_count()) for batch in made]
