@@ -156,7 +156,9 @@ def pack(position: Position) -> bytes:
     """The front as little-endian int64 words: version and checksum (see models/state.py), observed, students, 0,
     then positions, clocks and whether torn [s]. Version 1 had no checksum and ended with the clocks."""
     head = np.array([0, position.watermarks.stream_time, position.students, 0], np.int64)
-    return state.seal(VERSION, np.concatenate((head, position.offsets, position.watermarks.at, position.after_corrupt)))
+    return state.pack_words(
+        VERSION, np.concatenate((head, position.offsets, position.watermarks.at, position.after_corrupt))
+    )
 
 
 def unpack(raw: bytes | None, sources: int) -> Position:
@@ -179,7 +181,7 @@ def unpack(raw: bytes | None, sources: int) -> Position:
 
 def pack_next_offset(offset: int) -> bytes:
     """Where the next prediction stands, as a record of the table of alerts: version and checksum, offset."""
-    return state.seal(VERSION, np.array([0, offset], np.int64))
+    return state.pack_words(VERSION, np.array([0, offset], np.int64))
 
 
 def unpack_next_offset(raw: bytes | None) -> int:

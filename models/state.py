@@ -84,10 +84,10 @@ def pack(totals: Totals, sessions: Sessions) -> list[bytes]:
 
 def pack_one_empty() -> bytes:
     """The record of a student never seen."""
-    return seal(VERSION, np.array([0, 0, 0, 0, -1], np.int64))
+    return pack_words(VERSION, np.array([0, 0, 0, 0, -1], np.int64))
 
 
-def seal(version: int, words: Int64s) -> bytes:
+def pack_words(version: int, words: Int64s) -> bytes:
     """`words` [w] as a record: version and checksum take the place of the first."""
     sealed = words.astype("<i8")
     sealed[:1] = version | checksum(sealed, np.zeros(1, np.int64), version) << 32
@@ -95,7 +95,7 @@ def seal(version: int, words: Int64s) -> bytes:
 
 
 def check(records: Sequence[bytes], newest: int, what: str) -> Int64s:
-    """The layout versions of records [u], made by `pack` or `seal`, that come from a store.
+    """The layout versions of records [u], made by `pack` or `pack_words`, that come from a store.
 
     newest: the version this program writes; what: how to call such a record. Raises StateError for the first
     that is damaged or newer. From version 2 on the first word is as it is now, whatever the rest will be:

@@ -206,7 +206,7 @@ def test_a_record_that_cannot_be_read_is_named_with_what_to_do(key, read):
     for raw, words in (
         (b"123456789", "damaged.*; delete RISK_DATADIR and start again.*another RISK_APP_ID"),
         (state.pack_one_empty()[:-1] + b"\0", "damaged.*; delete RISK_DATADIR"),
-        (state.seal(9, np.zeros(8, np.int64)), "layout version 9, .*: run the version that wrote it$"),
+        (state.pack_words(9, np.zeros(8, np.int64)), "layout version 9, .*: run the version that wrote it$"),
     ):
         p, table, _ = partition()
         table.records = {b"5": state.pack_one_empty(), b"null": state.pack_one_empty(), key: raw}

@@ -65,7 +65,7 @@ def test_bytes_that_are_no_state_are_refused(raw):
 
 def test_a_newer_state_says_what_to_do():
     """A record of a newer layout is refused with a message, also where the store is read."""
-    newer = state.seal(state.VERSION + 1, np.zeros(5, np.int64))
+    newer = state.pack_words(state.VERSION + 1, np.zeros(5, np.int64))
     for read in (lambda: state.unpack([newer]), lambda: state.check([newer], state.VERSION, "a state record")):
         with pytest.raises(state.NewerState, match="layout version 3, this program reads up to 2: run the version"):
             read()
@@ -101,7 +101,7 @@ def test_every_single_bit_of_a_long_record_counts():
     """200 sessions: none of 38,720 bits can change unseen."""
     rng = np.random.default_rng(3)
     words = rng.integers(0, 2**45, 605)
-    raw = state.seal(2, words)
+    raw = state.pack_words(2, words)
     flips = np.frombuffer(raw * (8 * len(raw)), np.uint8).reshape(-1, len(raw)).copy()
     bit = np.arange(len(flips))
     flips[bit, bit // 8] ^= (1 << bit % 8).astype(np.uint8)
@@ -199,7 +199,7 @@ def test_a_front_of_a_newer_version_or_a_damaged_one_is_refused():
     with pytest.raises(state.StateError, match="damaged"):
         positions.unpack(b"12345", 1)
     with pytest.raises(state.NewerState, match="a front has layout version 9"):
-        positions.unpack(state.seal(9, np.zeros(7, np.int64)), 1)
+        positions.unpack(state.pack_words(9, np.zeros(7, np.int64)), 1)
     sound = positions.pack(Position.start(2))
     for at in range(len(sound)):
         with pytest.raises(state.StateError, match=r"a front .*damaged"):
@@ -222,4 +222,4 @@ def test_the_position_of_alert_is_read_in_both_versions():
         with pytest.raises(state.StateError, match=r"a position .*damaged"):
             positions.unpack_next_offset(damaged)
     with pytest.raises(state.NewerState, match="a position has layout version 3"):
-        positions.unpack_next_offset(state.seal(3, np.zeros(2, np.int64)))
+        positions.unpack_next_offset(state.pack_words(3, np.zeros(2, np.int64)))
