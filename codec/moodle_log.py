@@ -145,10 +145,10 @@ def _values_of(chunk: Chunk) -> tuple[BinaryColumn, Int64s | None]:
             return BinaryColumn.of(cast("Sequence[bytes]", values)), None
         place = np.array([i for i, value in enumerate(values) if value is not None], np.int64)
         return BinaryColumn.of([value for value in values if value is not None]), place
-    there = values.there()
-    if there.all():
+    valid = values.is_valid()
+    if valid.all():
         return values, None
-    place = np.flatnonzero(there)  # deletions
+    place = np.flatnonzero(valid)  # deletions
     return values.take(place), place
 
 

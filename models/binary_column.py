@@ -42,7 +42,7 @@ class BinaryColumn(Sequence[bytes | None]):
         for start, stop in zip(self.start.tolist(), self.stop.tolist(), strict=True):
             yield None if stop < start else buffer[start:stop]
 
-    def there(self) -> Bools:
+    def is_valid(self) -> Bools:
         """Which strings are not none [n]."""
         return self.stop >= self.start
 
