@@ -36,14 +36,14 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class AvroType:
     """How one value stands in the bytes."""
 
     kind: Kind
     #: FIXED: its bytes; ENUM: the number of its symbols
     size: int = 0
     #: ARRAY: its items; MAP: its values; UNION: its branches; RECORD: its fields
-    parts: tuple[Wire, ...] = ()
+    parts: tuple[AvroType, ...] = ()
 
     @property
     def optional(self) -> bool:
@@ -52,7 +52,7 @@ class Wire:
         return self.kind is Kind.UNION and len(kinds) == 2 and Kind.NULL in kinds
 
     @property
-    def present(self) -> Wire:
+    def present(self) -> AvroType:
         """The type of a value that is not null: an optional type's other branch, else the type itself."""
         if not self.optional:
             return self
@@ -63,7 +63,7 @@ class Wire:
 class Plan:
     """A writer's record, and where in it our two columns are."""
 
-    fields: tuple[Wire, ...]
+    fields: tuple[AvroType, ...]
     #: which field is userid, an int or long or an optional one; None: there is none, it is null
     student: int | None
     #: which field is timecreated, of the same types
@@ -93,7 +93,7 @@ def read_one(plan: Plan, value: bytes) -> tuple[int | None, int | None]:
     return student, at
 
 
-def _number(wire: Wire, value: bytes, pos: int) -> tuple[int | None, int]:
+def _number(wire: AvroType, value: bytes, pos: int) -> tuple[int | None, int]:
     if wire.kind is Kind.UNION:
         wire, pos = _branch(wire, value, pos)
     if wire.kind is Kind.NULL:
@@ -132,47 +132,47 @@ def _forward(value: bytes, pos: int, size: int) -> int:
     return pos + size
 
 
-def _skip_int(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_int(wire: AvroType, value: bytes, pos: int) -> int:
     return _int(value, pos)[1]
 
 
-def _skip_long(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_long(wire: AvroType, value: bytes, pos: int) -> int:
     return _varint(value, pos, 10)[1]
 
 
-def _skip_sized(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_sized(wire: AvroType, value: bytes, pos: int) -> int:
     size, pos = _int(value, pos)
     if size < 0:
         raise Undecodable("malformed", f"a length at byte {pos} is {size}")
     return _forward(value, pos, size)
 
 
-def _skip_enum(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_enum(wire: AvroType, value: bytes, pos: int) -> int:
     symbol, end = _int(value, pos)
     if not 0 <= symbol < wire.size:
         raise Undecodable("malformed", f"symbol {symbol} at byte {pos}, of {wire.size}")
     return end
 
 
-def _branch(wire: Wire, value: bytes, pos: int) -> tuple[Wire, int]:
+def _branch(wire: AvroType, value: bytes, pos: int) -> tuple[AvroType, int]:
     branch, end = _int(value, pos)
     if not 0 <= branch < len(wire.parts):
         raise Undecodable("malformed", f"branch {branch} at byte {pos}, of {len(wire.parts)}")
     return wire.parts[branch], end
 
 
-def _skip_union(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_union(wire: AvroType, value: bytes, pos: int) -> int:
     part, pos = _branch(wire, value, pos)
     return _SKIP[part.kind](part, value, pos)
 
 
-def _skip_record(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_record(wire: AvroType, value: bytes, pos: int) -> int:
     for part in wire.parts:
         pos = _SKIP[part.kind](part, value, pos)
     return pos
 
 
-def _skip_blocks(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_blocks(wire: AvroType, value: bytes, pos: int) -> int:
     """Arrays and maps: blocks of items after their number, up to an empty one; a negative number has
     the block's size after it."""
     item = wire.parts[0]
@@ -191,7 +191,7 @@ def _skip_blocks(wire: Wire, value: bytes, pos: int) -> int:
 
 
 #: by kind
-_SKIP: tuple[Callable[[Wire, bytes, int], int], ...] = (
+_SKIP: tuple[Callable[[AvroType, bytes, int], int], ...] = (
     lambda wire, value, pos: pos,
     lambda wire, value, pos: _forward(value, pos, 1),
     _skip_int,

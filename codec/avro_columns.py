@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codec.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
+from codec.avro import HEADER, Kind, Plan, Undecodable, AvroType, read_one
 from models.binary_column import BinaryColumn
 from models.rules import Bools, Int64s
 from models.varints import LONGEST, ONE, Octets, Words, end_of, length_of, signed, squeeze, words_of
@@ -132,7 +132,7 @@ class _Field:
     number: Int64s | None = None
 
 
-def _cells(wire: Wire, joined: Joined, pos: Int64s, *, wanted: bool) -> _Field:
+def _cells(wire: AvroType, joined: Joined, pos: Int64s, *, wanted: bool) -> _Field:
     """The field at the cursors `pos` [n]; where a cursor is astray it says nothing, but does no harm."""
     if wire.kind in _WIDTH:
         return _Field(_WIDTH[wire.kind])

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from app.errors import ConfigError
-from codec.avro import Kind, Plan, Wire
+from codec.avro import Kind, Plan, AvroType
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 _PRIMITIVES = {
-    kind.name.lower(): Wire(kind)
+    kind.name.lower(): AvroType(kind)
     for kind in (
         Kind.NULL, Kind.BOOLEAN, Kind.INT, Kind.LONG, Kind.FLOAT, Kind.DOUBLE, Kind.STRING, Kind.BYTES
     )
@@ -130,9 +130,9 @@ def plan(schema: Json, declared: Declared) -> Plan:
     return Plan(wires, place.get("USERID"), place.get("TIMECREATED"))
 
 
-def columns(schema: Json) -> list[tuple[str, Wire]]:
+def columns(schema: Json) -> list[tuple[str, AvroType]]:
     """Name and type of each column, in the order of the bytes; raises Unreadable."""
-    names: dict[str, Wire | None] = {}
+    names: dict[str, AvroType | None] = {}
     if not isinstance(schema, dict) or schema.get("type") not in ("record", "error"):
         raise Unreadable("type-mismatch", "it is not a record")
     wire = _wire(schema, "", names)
@@ -142,7 +142,7 @@ def columns(schema: Json) -> list[tuple[str, Wire]]:
     return list(zip(found, wire.parts, strict=True))
 
 
-def sql_type(wire: Wire) -> str | None:
+def sql_type(wire: AvroType) -> str | None:
     """KSQL's type for a column; None where it leaves the column out (bytes, also inside arrays and maps)."""
     inner = wire.present
     if inner.kind in (Kind.ARRAY, Kind.MAP) and sql_type(inner.parts[0]) is None:
@@ -150,24 +150,24 @@ def sql_type(wire: Wire) -> str | None:
     return _SQL.get(inner.kind)
 
 
-def _wire(schema: Json, space: str, names: dict[str, Wire | None]) -> Wire:
+def _wire(schema: Json, space: str, names: dict[str, AvroType | None]) -> AvroType:
     """The bytes of a schema inside namespace `space`; `names` are the types named so far."""
     if isinstance(schema, str):
         return _PRIMITIVES[schema] if schema in _PRIMITIVES else _named(schema, space, names)
     if isinstance(schema, list):
-        return Wire(Kind.UNION, parts=tuple(_wire(branch, space, names) for branch in schema))
+        return AvroType(Kind.UNION, parts=tuple(_wire(branch, space, names) for branch in schema))
     if not isinstance(schema, dict):
         raise Unreadable("unreadable-schema", f"{schema!r} is no type")
     kind = schema.get("type")
     if kind == "array" or kind == "map":
         item = _wire(schema.get("items" if kind == "array" else "values"), space, names)
-        return Wire(Kind.ARRAY if kind == "array" else Kind.MAP, parts=(item,))
+        return AvroType(Kind.ARRAY if kind == "array" else Kind.MAP, parts=(item,))
     if kind in ("record", "error", "enum", "fixed"):
         return _definition(schema, space, names)
     return _wire(kind, space, names)  # a primitive or a name with attributes, as a logical type
 
 
-def _named(name: str, space: str, names: dict[str, Wire | None]) -> Wire:
+def _named(name: str, space: str, names: dict[str, AvroType | None]) -> AvroType:
     full = name if "." in name or not space else f"{space}.{name}"
     if full not in names:
         raise Unreadable("unreadable-schema", f"type {name} is not defined")
@@ -177,7 +177,7 @@ def _named(name: str, space: str, names: dict[str, Wire | None]) -> Wire:
     return wire
 
 
-def _definition(schema: dict[str, Json], space: str, names: dict[str, Wire | None]) -> Wire:
+def _definition(schema: dict[str, Json], space: str, names: dict[str, AvroType | None]) -> AvroType:
     """A record, enum or fixed, which gets a name."""
     name, own = schema.get("name"), schema.get("namespace")
     if not isinstance(name, str):
@@ -192,26 +192,26 @@ def _definition(schema: dict[str, Json], space: str, names: dict[str, Wire | Non
     return wire
 
 
-def _body(schema: dict[str, Json], full: str, space: str, names: dict[str, Wire | None]) -> Wire:
+def _body(schema: dict[str, Json], full: str, space: str, names: dict[str, AvroType | None]) -> AvroType:
     if schema["type"] == "fixed":
         size = schema.get("size")
         if not isinstance(size, int) or size < 0:
             raise Unreadable("unreadable-schema", f"fixed {full} has no size")
-        return Wire(Kind.FIXED, size)
+        return AvroType(Kind.FIXED, size)
     items = schema.get("symbols" if schema["type"] == "enum" else "fields")
     if not isinstance(items, list):
         raise Unreadable("unreadable-schema", f"{schema['type']} {full} has no list of what is in it")
     if schema["type"] == "enum":
-        return Wire(Kind.ENUM, len(items))
+        return AvroType(Kind.ENUM, len(items))
     parts = []
     for field in items:
         if not isinstance(field, dict) or not isinstance(field.get("name"), str):
             raise Unreadable("unreadable-schema", f"a field of {full} has no name")
         parts.append(_field(_wire(field.get("type"), space, names), str(field["name"])))
-    return Wire(Kind.RECORD, parts=tuple(parts))
+    return AvroType(Kind.RECORD, parts=tuple(parts))
 
 
-def _field(wire: Wire, name: str) -> Wire:
+def _field(wire: AvroType, name: str) -> AvroType:
     if wire.kind is Kind.NULL:
         # Connect: "Standalone null schemas are not supported by this converter"
         raise Unreadable("unreadable-schema", f"field {name} can only be null")

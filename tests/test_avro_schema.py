@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
-from codec.avro import Kind, Wire
+from codec.avro import Kind, AvroType
 from codec.avro_schema import MOODLE, Declared, Unreadable, check, columns, plan, sql_type
 from tests.support.golden_cases import ERRORS, PUBLIC, load
 
@@ -158,7 +158,7 @@ def test_of_names_that_differ_in_case_the_last_counts() -> None:
 def test_userid_may_be_an_int_from_the_start() -> None:
     """err_userid_int: then a writer's long no longer fits."""
     declared = check(moodle(userid="int"), TOPIC)
-    assert plan(moodle(userid="int"), declared).fields[2] == Wire(Kind.INT)
+    assert plan(moodle(userid="int"), declared).fields[2] == AvroType(Kind.INT)
     with pytest.raises(Unreadable):
         plan(moodle(), declared)
 
@@ -168,7 +168,7 @@ def test_named_types_are_found_in_their_namespace() -> None:
     fields = dict(columns(latest_at_create("err_envelope")))
     assert fields["after"] == fields["before"]
     twice = record(("a", {"type": "fixed", "name": "F", "size": 2}), ("b", "F"), ("c", "n.F"), namespace="n")
-    assert {wire for _, wire in columns(twice)} == {Wire(Kind.FIXED, 2)}
+    assert {wire for _, wire in columns(twice)} == {AvroType(Kind.FIXED, 2)}
 
 
 @pytest.mark.parametrize(
