@@ -51,14 +51,14 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredColumns:
     """The columns KSQL declares: upper-case name → KSQL type."""
 
     columns: Mapping[str, str]
 
 
 #: the log table as Debezium sends it when nothing else is known
-MOODLE = Declared({"ID": "BIGINT", "EVENTNAME": "STRING", "USERID": "BIGINT", "TIMECREATED": "BIGINT"})
+MOODLE = DeclaredColumns({"ID": "BIGINT", "EVENTNAME": "STRING", "USERID": "BIGINT", "TIMECREATED": "BIGINT"})
 
 
 #: columns the stream needs: name, KSQL types it may have (None: any), what it is for
@@ -69,7 +69,7 @@ _NEEDED: tuple[tuple[str, tuple[str, ...] | None, str], ...] = (
 )
 
 
-def check(schema: Json, topic: str) -> Declared:
+def check(schema: Json, topic: str) -> DeclaredColumns:
     """What KSQL would declare for `topic` with `schema` as its latest value schema.
 
     Raises ConfigError where KSQL 5.3 refuses it, and where it groups by a userid that is no number.
@@ -83,7 +83,7 @@ def check(schema: Json, topic: str) -> Declared:
         problem = _problem([name.upper() for name, _ in fields], declared)
     if problem is not None:
         raise ConfigError(f"topic {topic}, subject {topic}-value: {problem}")
-    return Declared(declared)
+    return DeclaredColumns(declared)
 
 
 def _problem(names: list[str], declared: Mapping[str, str]) -> str | None:
@@ -109,7 +109,7 @@ def _problem(names: list[str], declared: Mapping[str, str]) -> str | None:
     return None
 
 
-def plan(schema: Json, declared: Declared) -> Plan:
+def plan(schema: Json, declared: DeclaredColumns) -> Plan:
     """How to read records of a writer's `schema` as the declared columns.
 
     Raises Unreadable where it cannot be, or where a declared column has a type that KSQL does not take

@@ -9,7 +9,7 @@ import numpy as np
 
 from codec.avro import HEADER, Plan, Undecodable, read_one
 from codec.avro_columns import Joined, read_rows
-from codec.avro_schema import MOODLE, Declared, Json, Unreadable, plan
+from codec.avro_schema import MOODLE, DeclaredColumns, Json, Unreadable, plan
 from models.binary_column import BinaryColumn
 from models.chunk import Chunk
 from models.decoded import Decoded, Part, Reject, decoded
@@ -34,7 +34,7 @@ class SchemaSource(Protocol):
 class LogDecoder:
     """Decodes one topic's chunks."""
 
-    def __init__(self, schemas: SchemaSource, declared: Declared = MOODLE, *, unit_ms: int = 1) -> None:
+    def __init__(self, schemas: SchemaSource, declared: DeclaredColumns = MOODLE, *, unit_ms: int = 1) -> None:
         """timecreated counts `unit_ms`, 1 or 1000; for `declared` see `declare`."""
         self._schemas = schemas
         self._declared = declared
@@ -42,7 +42,7 @@ class LogDecoder:
         #: by schema id, for ever: an id never changes its schema
         self._plans: dict[int, Plan | Unreadable] = {}
 
-    def declare(self, declared: Declared) -> None:
+    def declare(self, declared: DeclaredColumns) -> None:
         """Read what comes from now on as these columns: what `codec.avro_schema.check` found at start."""
         self._declared = declared
         self._plans.clear()

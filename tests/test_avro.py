@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from codec import avro_columns
 from codec.avro import HEADER, Kind, Plan, Undecodable, AvroType, read_one
 from codec.avro_columns import Joined, flat, read_rows
-from codec.avro_schema import MOODLE, Declared, Json, plan
+from codec.avro_schema import MOODLE, DeclaredColumns, Json, plan
 from models.binary_column import BinaryColumn
 
 RECORDED = json.loads((Path(__file__).parent / "golden" / "avro181.json").read_bytes())
@@ -24,7 +24,7 @@ HEAD = b"\0\0\0\0\1"
 LONG, INT, STRING, NULL = AvroType(Kind.LONG), AvroType(Kind.INT), AvroType(Kind.STRING), AvroType(Kind.NULL)
 PLAIN = Plan((LONG, STRING, LONG, LONG), 2, 3)
 #: only what our two columns need: the rest may have any type
-OURS = Declared({"USERID": "BIGINT", "TIMECREATED": "BIGINT"})
+OURS = DeclaredColumns({"USERID": "BIGINT", "TIMECREATED": "BIGINT"})
 
 Verdict = tuple[int | None, int | None] | str
 

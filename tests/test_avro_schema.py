@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import ConfigError
 from codec.avro import Kind, AvroType
-from codec.avro_schema import MOODLE, Declared, Unreadable, check, columns, plan, sql_type
+from codec.avro_schema import MOODLE, DeclaredColumns, Unreadable, check, columns, plan, sql_type
 from tests.support.golden_cases import ERRORS, PUBLIC, load
 
 TOPIC = "demo.demo.mdl_logstore_standard_log"
@@ -194,5 +194,5 @@ def test_unreadable_schemas(schema: Any) -> None:
 
 
 def test_a_plan_keeps_the_writers_order() -> None:
-    of = plan(record(("timecreated", "long"), ("Id", "int"), ("USERID", ["long", "null"])), Declared({}))
+    of = plan(record(("timecreated", "long"), ("Id", "int"), ("USERID", ["long", "null"])), DeclaredColumns({}))
     assert (of.at, of.student, len(of.fields)) == (0, 2, 3)
