@@ -43,7 +43,7 @@ class Chunk:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def and_then(self, later: Chunk) -> Chunk:
+    def concat(self, later: Chunk) -> Chunk:
         """What both hold, one after the other, of which `later` begins where this one ends. For few records."""
         headers: list[Headers] | None = None
         if self.headers is not None or later.headers is not None:

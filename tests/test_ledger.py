@@ -57,7 +57,7 @@ def test_a_chunk_that_has_grown_is_processed_as_a_whole():
     first, second, third = chunks([5, 7, 9])
     ledger.delivered(0, first)
     ledger.delivered(0, second)
-    whole = second.and_then(third)
+    whole = second.concat(third)
     assert not ledger.replace_last(0, first, whole)
     assert not ledger.replace_last(1, second, whole)
     assert ledger.replace_last(0, second, whole)

@@ -55,7 +55,7 @@ def merge_small(waiting: Chunk, later: Chunk) -> Chunk | None:
     """Both as one, where that takes no more room than one; None where it would, or they do not join."""
     nbytes = waiting.nbytes + later.nbytes
     small = nbytes < WHOLE // PARTS and len(waiting) + len(later) <= _MOST_ROWS
-    return waiting.and_then(later) if small and waiting.next_offset == later.start else None
+    return waiting.concat(later) if small and waiting.next_offset == later.start else None
 
 
 def weight(item: Any) -> int:
