@@ -112,21 +112,21 @@ def predictions(
 def in_risk(alerts: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
     """Make the rows of MOODLE_LOGS_PREDICTION_IN_RISK, with the headers of the predictions they come from.
 
-    alerts: of each chunk of predictions those in risk, and the number of the first record that is new.
+    alerts: of each chunk of predictions those in risk, and the index of the first record that is new.
     """
     at: list[int] = []
     keys: list[bytes | None] = []
     values: list[bytes] = []
     headers: list[Headers] = []
     for chunk, result, first in alerts:
-        new = slice(bisect_left(result.number, first), None)
+        new = slice(bisect_left(result.index, first), None)
         at += result.at[new]
         keys += result.keys[new]
         values += result.values[new]
         if chunk.headers is None:
             headers += [NO_HEADERS] * (len(values) - len(headers))
         else:
-            headers += [chunk.headers[i] for i in result.number[new]]
+            headers += [chunk.headers[i] for i in result.index[new]]
     return make_rows(at, keys, values, headers)
 
 

@@ -88,7 +88,7 @@ class InRisk:
     """The records for MOODLE_LOGS_PREDICTION_IN_RISK that predictions give; the others are not in risk, or null."""
 
     #: which prediction each comes from [k]
-    number: Sequence[int]
+    index: Sequence[int]
     #: key, value and time of each [k], epoch ms
     keys: Sequence[bytes | None]
     values: Sequence[bytes]

@@ -23,7 +23,7 @@ longs = st.none() | st.integers(-(2**63), 2**63 - 1)
 
 
 def rows_of(found: InRisk) -> list[tuple[int, bytes | None, bytes, int]]:
-    return list(zip(found.number, found.keys, found.values, found.at, strict=True))
+    return list(zip(found.index, found.keys, found.values, found.at, strict=True))
 
 
 def reason(value: bytes) -> str:
