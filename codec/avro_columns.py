@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codec.avro import HEADER, Kind, Plan, Undecodable, AvroType, read_one
+from codec.avro import HEADER, AvroType, Kind, Plan, Undecodable, read_one
 from models.binary_column import BinaryColumn
 from models.rules import Bools, Int64s
 from models.varints import LONGEST, ONE, Octets, Words, end_of, length_of, signed, squeeze, words_of

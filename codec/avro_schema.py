@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from app.errors import ConfigError
-from codec.avro import Kind, Plan, AvroType
+from codec.avro import AvroType, Kind, Plan
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 

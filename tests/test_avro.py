@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec import avro_columns
-from codec.avro import HEADER, Kind, Plan, Undecodable, AvroType, read_one
+from codec.avro import HEADER, AvroType, Kind, Plan, Undecodable, read_one
 from codec.avro_columns import Joined, flat, read_rows
 from codec.avro_schema import MOODLE, DeclaredColumns, Json, plan
 from models.binary_column import BinaryColumn

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
-from codec.avro import Kind, AvroType
+from codec.avro import AvroType, Kind
 from codec.avro_schema import MOODLE, DeclaredColumns, Unreadable, check, columns, plan, sql_type
 from tests.support.golden_cases import ERRORS, PUBLIC, load
 

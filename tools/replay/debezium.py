@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codec.avro import Kind, Plan, Undecodable, AvroType, read_one
+from codec.avro import AvroType, Kind, Plan, Undecodable, read_one
 from models.padded_bytes import PaddedBytes, literal, split, take, varints
 from models.rules import Bools, Int64s
 from tools.replay.log_rows import COLUMNS, LogRows
