@@ -21,7 +21,7 @@ from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
 from models.visits import Visits, concatenate
 from models.watermarks import Watermarks, announce, stream_times
 
-#: layout written by this code; an older one is still read, a newer one is refused
+#: layout that this code reads and writes
 VERSION = 2
 _HEAD = 4
 #: key of the front's record in the table of students: no userid's text
@@ -154,7 +154,7 @@ def _widen(position: Position, sources: int) -> Position:
 
 def pack(position: Position) -> bytes:
     """The front as little-endian int64 words: version and checksum (see models/state.py), observed, students, 0,
-    then positions, clocks and whether torn [s]. Version 1 had no checksum and ended with the clocks."""
+    then positions, clocks and whether torn [s]."""
     head = np.array([0, position.watermarks.stream_time, position.students, 0], np.int64)
     return state.pack_words(
         VERSION, np.concatenate((head, position.offsets, position.watermarks.at, position.after_corrupt))
@@ -168,15 +168,13 @@ def unpack(raw: bytes | None, sources: int) -> Position:
     """
     if raw is None:
         return Position.start(sources)
-    columns = 2 if state.check([raw], VERSION, "a front")[0] == 1 else 3
-    if len(raw) < 8 * _HEAD or (len(raw) - 8 * _HEAD) % (8 * columns):
+    state.check([raw], VERSION, "a front")
+    if len(raw) < 8 * _HEAD or (len(raw) - 8 * _HEAD) % (8 * 3):
         raise StateError(f"a front of {len(raw)} bytes is damaged")
     words = np.frombuffer(raw, "<i8").astype(np.int64)
-    table = words[_HEAD:].reshape(columns, -1)
-    n = table.shape[1]
-    watermarks = replace(Watermarks.unknown(n), at=table[1], stream_time=int(words[1]))
-    after_corrupt = table[2].astype(np.bool_) if columns > 2 else np.zeros(n, np.bool_)
-    return _widen(Position(table[0], watermarks, after_corrupt, int(words[2])), sources)
+    table = words[_HEAD:].reshape(3, -1)
+    watermarks = replace(Watermarks.unknown(table.shape[1]), at=table[1], stream_time=int(words[1]))
+    return _widen(Position(table[0], watermarks, table[2].astype(np.bool_), int(words[2])), sources)
 
 
 def pack_next_offset(offset: int) -> bytes:
@@ -188,8 +186,6 @@ def unpack_next_offset(raw: bytes | None) -> int:
     """The offset in `raw`, 0 for None. Raises StateError if it is damaged or of a newer version."""
     if raw is None:
         return 0
-    if raw.isdigit() and len(raw) < 20:  # version 1
-        return int(raw)
     state.check([raw], VERSION, "a position")
     if len(raw) != 16:
         raise StateError(f"a position of {len(raw)} bytes is damaged")

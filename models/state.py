@@ -1,6 +1,6 @@
 """The record that holds one student: totals and open sessions, packed as little-endian int64 words.
 
-    word 0        version of this layout in its low half, checksum in its high half (version 1: 0)
+    word 0        version of this layout in its low half, checksum in its high half
     words 1…4     activities, seconds, sessions, at        (models/totals.py)
     then, three words a session: start, end, count          (models/sessions.py, ascending)
 
@@ -20,7 +20,7 @@ from models.rules import Bools, Int64s
 from models.sessions import Sessions
 from models.totals import Totals
 
-#: layout written by this code; an older one is still read, a newer one is refused
+#: layout that this code reads and writes
 VERSION = 2
 _HEAD = 5
 _SESSION = 3
@@ -54,8 +54,8 @@ def unpack(records: Sequence[bytes | None]) -> tuple[Totals, Sessions]:
     size = length // _WORD
     head = np.cumsum(size) - size
     version = words[head] & _LOW
-    if (version == 0).any():
-        raise StateError("a state record is damaged: it has no version")
+    if (version < VERSION).any():
+        raise StateError("a state record is damaged: its layout version is unknown")
     if (newer := version > VERSION).any():
         raise NewerState(_too_new("a state record", int(version[newer][0]), VERSION))
     n = (size - _HEAD) // _SESSION
@@ -94,12 +94,12 @@ def pack_words(version: int, words: Int64s) -> bytes:
     return sealed.tobytes()
 
 
-def check(records: Sequence[bytes], newest: int, what: str) -> Int64s:
-    """The layout versions of records [u], made by `pack` or `pack_words`, that come from a store.
+def check(records: Sequence[bytes], expected: int, what: str) -> None:
+    """Verify the checksums and layout versions of records [u] that were made by `pack` or `pack_words`.
 
-    newest: the version this program writes; what: how to call such a record. Raises StateError for the first
-    that is damaged or newer. From version 2 on the first word is as it is now, whatever the rest will be:
-    so damage is told from a newer version.
+    expected: the version this program reads and writes; what: the name of such a record in messages.
+    Raises StateError for the first damaged record, NewerState for the first of a newer version. Every later
+    layout keeps the first word as it is, so that a newer record is told from a damaged one.
     """
     length = np.fromiter(map(len, records), np.int64, len(records))
     if (bad := (length == 0) | (length % _WORD != 0)).any():
@@ -108,13 +108,11 @@ def check(records: Sequence[bytes], newest: int, what: str) -> Int64s:
     size = length // _WORD
     head = np.cumsum(size) - size
     version: Int64s = words[head] & _LOW
-    found = words[head] >> 32 & _LOW
-    wanted = np.where(version == 1, 0, checksum(words, head, version))
-    if (bad := (found != wanted) | (version == 0)).any():
-        raise _refusal(StateError, bad, f"{what} of {length[bad][0]} bytes is damaged: its checksum does not fit")
-    if (bad := version > newest).any():
-        raise _refusal(NewerState, bad, _too_new(what, int(version[bad][0]), newest))
-    return version
+    stored = words[head] >> 32 & _LOW
+    if (bad := (stored != checksum(words, head, version)) | (version < expected)).any():
+        raise _refusal(StateError, bad, f"{what} of {length[bad][0]} bytes is damaged: wrong checksum or version")
+    if (bad := version > expected).any():
+        raise _refusal(NewerState, bad, _too_new(what, int(version[bad][0]), expected))
 
 
 def checksum(words: Int64s, head: Int64s, version: int | Int64s) -> Int64s:

@@ -6,10 +6,10 @@ Little-endian. One record of the visits topic is one frame:
     slices    6 x i8 each: source, begin, position, clock, lagging, number of visits
     columns   student i8 [n], at i8 [n], offset i8 [n]; then, if flagged, null u1 [n];
               then, if flagged, headers: JSON would lose bytes, so lengths and raw bytes
-    checksum  u4 CRC-32 of everything before it (not in version 1)
+    checksum  u4 CRC-32 of everything before it
 
-A frame with slices but no visits tells clocks and positions only. Whatever the layout, a frame of version 2
-or more begins with magic and version and ends with its checksum: so damage is told from a newer version.
+A frame with slices but no visits tells clocks and positions only. Every later layout begins with
+magic and version too and ends with its checksum: so damage is told from a newer version.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from models.chunk import Headers
 from models.visits import Visits, concatenate
 
-#: layout written by this code; an older one is still read, a newer one is refused
+#: layout that this code reads and writes
 VERSION = 2
 #: `begin` of a slice whose sender has just taken its partition over: it says nothing about what was before
 UNKNOWN_BEGIN = -1
@@ -102,27 +102,20 @@ def encode(visit_batch: VisitBatch) -> bytes:
 
 def decode(raw: bytes) -> VisitBatch:
     """The frame in `raw`. Raises FrameError if it is none or is damaged, NewerFrame if it is of a newer version."""
-    if len(raw) < _HEADER.size or raw[:3] != _MAGIC:
+    if len(raw) < _HEADER.size + _CRC.size or raw[:3] != _MAGIC:
         raise CorruptVisitBatch("not a frame of visits")
-    return _decode(raw if raw[3] == 1 else _checked(raw))
-
-
-def _checked(raw: bytes) -> memoryview:
-    """A frame of version 2 or more without its checksum."""
     body = memoryview(raw)[: -_CRC.size]
     if _CRC.pack(zlib.crc32(body)) != raw[-_CRC.size :]:
         raise CorruptVisitBatch("a damaged frame: its checksum does not fit")
     if raw[3] > VERSION:
         raise NewerVisitBatch(f"a frame of version {raw[3]}, this program reads up to {VERSION}: upgrade every worker")
-    return body
+    return _decode(body)
 
 
-def _decode(raw: bytes | memoryview) -> VisitBatch:
-    if len(raw) < _HEADER.size:
-        raise CorruptVisitBatch("a damaged frame")
+def _decode(raw: memoryview) -> VisitBatch:
     _, version, n_slices, sources, flags = _HEADER.unpack_from(raw)
     at = _HEADER.size + 48 * n_slices
-    if not version or flags > (_NULLS | _HEADERS) or at > len(raw) or sources > _MOST_SOURCES:
+    if version != VERSION or flags > (_NULLS | _HEADERS) or at > len(raw) or sources > _MOST_SOURCES:
         raise CorruptVisitBatch("a damaged frame")
     table = np.frombuffer(raw, "<i8", 6 * n_slices, _HEADER.size).reshape(n_slices, 6).tolist()
     if any(not 0 <= count <= len(raw) or not 0 <= source < sources for source, *_, count in table):
@@ -141,7 +134,7 @@ def _decode(raw: bytes | memoryview) -> VisitBatch:
     return VisitBatch(sources, ranges)
 
 
-def _columns(raw: bytes | memoryview, at: int, n: int, nulls: bool, headers: list[Headers] | None) -> Visits:
+def _columns(raw: memoryview, at: int, n: int, nulls: bool, headers: list[Headers] | None) -> Visits:
     column = np.frombuffer(raw, "<i8", 3 * n, at).astype(np.int64, copy=False)
     null = np.frombuffer(raw, np.uint8, n, at + 24 * n).astype(np.bool_) if nulls else np.zeros(n, np.bool_)
     return Visits(column[:n], null, column[n : 2 * n], column[2 * n :], headers)

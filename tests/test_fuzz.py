@@ -47,8 +47,7 @@ from tools.test_driver import TopologyTestDriver
 MUTANTS = {
     "avro": 30_000,
     "avro elsewhere": 6_000,
-    "frames": 24_000,
-    "frames of version 1": 4_000,
+    "frames": 28_000,
     "frames among good ones": 1_005,
     "state": 10_000,
     "fronts and positions": 4_000,
@@ -474,11 +473,6 @@ def chain(rng: np.random.Generator, n: int) -> list[VisitBatch]:
     return visit_batches
 
 
-def older(raw: bytes) -> bytes:
-    """The same frame as version 1 wrote it."""
-    return raw[:3] + b"\1" + raw[4:-4]
-
-
 def test_every_damaged_frame_is_refused() -> None:
     """Whatever happens to a frame's bytes, it is not taken for another frame."""
     damage = Damage(1)
@@ -489,26 +483,6 @@ def test_every_damaged_frame_is_refused() -> None:
         if changed not in sound:  # spliced at its ends
             with pytest.raises(CorruptVisitBatch):
                 decode(changed)
-
-
-def test_damaged_frames_of_version_1_harm_nothing_else() -> None:
-    """They have no checksum: one may be taken for another frame, and it may still not bring the worker down."""
-    damage = Damage(2)
-    visit_batches = chain(np.random.default_rng(2), 60)
-    sound = [older(encode(visit_batch)) for visit_batch in visit_batches]
-    assert [len(decode(raw)) for raw in sound] == [len(visit_batch) for visit_batch in visit_batches]
-    read = 0
-    while damage.made < MUTANTS["frames of version 1"]:
-        a, b = (sound[damage.below(len(sound))] for _ in range(2))
-        try:
-            found = decode(damage.of(a, b))
-        except CorruptVisitBatch:
-            continue
-        read += 1
-        passed = positions.drop_applied(Position.start(1), [found])
-        assert len(passed.visits) == len(passed.before)
-        positions.unpack(positions.pack(passed.position), 1)
-    assert read
 
 
 class Wire(TopologyTestDriver):
@@ -588,7 +562,7 @@ def test_every_damaged_state_record_is_refused() -> None:
     start = rng.integers(0, 2**41, len(owner))
     totals = Totals(*(rng.integers(0, 2**k, u) for k in (12, 20, 9, 41)))
     sound = state.pack(totals, Sessions(owner, start, start + 900_000, rng.integers(1, 99, len(owner))))
-    assert (state.check(sound, state.VERSION, "a state record") == state.VERSION).all()
+    state.check(sound, state.VERSION, "a state record")
     while damage.made < MUTANTS["state"]:
         a, b = (sound[damage.below(u)] for _ in range(2))
         changed = damage.of(a, b)
