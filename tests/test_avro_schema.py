@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import ConfigError
 from codec.avro import AvroType, Kind
 from codec.avro_schema import MOODLE, DeclaredColumns, Unreadable, check, columns, plan, sql_type
+from models.errors import ConfigError
 from tests.support.golden_cases import ERRORS, PUBLIC, load
 
 TOPIC = "demo.demo.mdl_logstore_standard_log"
