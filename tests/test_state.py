@@ -66,7 +66,7 @@ def test_a_newer_state_says_what_to_do():
     """A record of a newer layout is refused with a message, also where the store is read."""
     newer = state.pack_words(state.VERSION + 1, np.zeros(5, np.int64))
     for read in (lambda: state.unpack([newer]), lambda: state.check([newer], state.VERSION, "a state record")):
-        with pytest.raises(state.NewerState, match="layout version 3, this program reads up to 2: run the version"):
+        with pytest.raises(state.NewerState, match="layout version 3, this program reads 2: run the version"):
             read()
 
 
@@ -204,11 +204,11 @@ def test_a_front_of_a_newer_version_or_a_damaged_one_is_refused():
     """A front is never guessed at."""
     with pytest.raises(state.StateError, match="damaged"):
         positions.unpack(b"12345", 1)
-    with pytest.raises(state.NewerState, match="a front has layout version 9"):
+    with pytest.raises(state.NewerState, match="a position record has layout version 9"):
         positions.unpack(state.pack_words(9, np.zeros(7, np.int64)), 1)
     sound = positions.pack(Position.start(2))
     for at in range(len(sound)):
-        with pytest.raises(state.StateError, match=r"a front .*damaged"):
+        with pytest.raises(state.StateError, match=r"a position record .*damaged"):
             positions.unpack(sound[:at] + bytes([sound[at] ^ 64]) + sound[at + 1 :], 2)
 
 
@@ -236,7 +236,7 @@ def test_the_next_offset_survives_packing():
         positions.pack_next_offset(5)[:-1],
         bytes(16),
     ):
-        with pytest.raises(state.StateError, match=r"a position .*damaged"):
+        with pytest.raises(state.StateError, match=r"a next-offset record .*damaged"):
             positions.unpack_next_offset(damaged)
-    with pytest.raises(state.NewerState, match="a position has layout version 3"):
+    with pytest.raises(state.NewerState, match="a next-offset record has layout version 3"):
         positions.unpack_next_offset(state.pack_words(3, np.zeros(2, np.int64)))
