@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from codec import avro_columns
 from codec.avro import HEADER, AvroType, Kind, Plan, Undecodable, read_one
-from codec.avro_columns import Joined, flat, read_rows
+from codec.avro_columns import ValueBuffer, flat, read_rows
 from codec.avro_schema import MOODLE, DeclaredColumns, Json, plan
 from models.binary_column import BinaryColumn
 
@@ -60,7 +60,7 @@ def verdict(of: Plan, value: bytes) -> Verdict:
 def verdicts(of: Plan, values: list[bytes], rows: list[int] | None = None) -> list[Verdict]:
     """The same from `read_rows`."""
     picked = None if rows is None else np.array(rows, np.int64)
-    columns = read_rows(of, Joined.of(BinaryColumn.of(values)), picked)
+    columns = read_rows(of, ValueBuffer.of(BinaryColumn.of(values)), picked)
     found: list[Verdict] = []
     cells = zip(columns.student.tolist(), columns.null.tolist(), columns.at.tolist(), strict=True)
     for i, (student, null, at) in enumerate(cells):
@@ -245,7 +245,7 @@ def test_no_values() -> None:
 
 def test_heads_are_the_first_five_bytes() -> None:
     head = b"\0\1\2\3\4"
-    assert Joined.of(BinaryColumn.of([head + b"x", head])).heads().tolist() == [int.from_bytes(head, "little")] * 2
+    assert ValueBuffer.of(BinaryColumn.of([head + b"x", head])).heads().tolist() == [int.from_bytes(head, "little")] * 2
     assert len(head) == HEADER
 
 

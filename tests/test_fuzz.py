@@ -23,13 +23,13 @@ import numpy as np
 import pytest
 
 from app.settings import Settings
-from codec.avro_schema import Unreadable, check, plan
+from codec.avro_schema import UnusableSchema, check, plan
 from codec.dead_letters import DeadLetter
 from codec.moodle_log import LogDecoder
 from models import position as positions
 from models import state
 from models.chunk import Headers
-from models.decoded import Decoded
+from models.decoded import DecodedChunk
 from models.position import Gap, Position
 from models.predictions import THRESHOLD, text_key
 from models.rules import MAX_AT
@@ -250,7 +250,7 @@ class Opinion:
         for number, schema in family.schemas.items():
             try:
                 plan(schema, check(family.latest, "t"))
-            except Unreadable:
+            except UnusableSchema:
                 self._refused.add(number)  # test_codec_schema.py holds these to KSQL
             else:
                 plain = json.loads(json.dumps(plainly(schema)))
@@ -284,7 +284,7 @@ class Opinion:
         return "read", (named.get("USERID"), named.get("TIMECREATED")), sure
 
 
-def agree(opinion: Opinion, values: Sequence[bytes], found: Decoded) -> Counter[str]:
+def agree(opinion: Opinion, values: Sequence[bytes], found: DecodedChunk) -> Counter[str]:
     """Hold each verdict on `values` against fastavro's; how often each came."""
     seen: Counter[str] = Counter()
     visits = {
@@ -411,7 +411,7 @@ def _chunk(values: Sequence[bytes]) -> Any:
     return chunk(list(values))
 
 
-def _visits(found: Decoded, first: int) -> list[tuple[int, tuple[int | None, int]]]:
+def _visits(found: DecodedChunk, first: int) -> list[tuple[int, tuple[int | None, int]]]:
     columns = zip(
         found.row.tolist(), found.student.tolist(), found.null.tolist(), found.at.tolist(), strict=True
     )  # fmt: skip
@@ -585,7 +585,7 @@ def test_every_damaged_front_and_position_is_refused() -> None:
         a, b = ((sound, offsets)[of][damage.below(39)] for _ in range(2))
         changed = damage.of(a, b)
         if changed not in (sound, offsets)[of]:
-            with pytest.raises(state.StateError, match=("a front", "a position")[of]):
+            with pytest.raises(state.StateError, match=("a position record", "a next-offset record")[of]):
                 positions.unpack_next_offset(changed) if of else positions.unpack(changed, 3)
 
 

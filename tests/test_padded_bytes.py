@@ -133,7 +133,7 @@ def test_ragged_is_each_text(some):
 @given(st.dictionaries(st.binary(max_size=5), st.binary(min_size=1, max_size=40), min_size=1, max_size=30))
 def test_records_are_the_same_rows_one_by_one_and_in_columns(records):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "SPARSE", 1000)
+        patch.setattr(tables, "MAX_PADDING", 1000)
         patch.setattr(tables, "FEW", 0)
         in_columns = changelog_rows(records, 7)
         assert isinstance(in_columns, OutputColumns)
