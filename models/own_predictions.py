@@ -10,10 +10,9 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from models.binary_column import BinaryColumn
-from models.rules import Bools, Int64s
+from models.rules import Bools, Float64s, Int64s
 from models.varints import Octets
 
 _HEAD, _RISK, _DATE = b'{"USERID":', b',"PREDICTION":', b',"CREATED_DATE":'
@@ -40,7 +39,7 @@ class Matched:
     #: which values have this form and a userid that is not negative [n]; the other columns hold only for these
     matched: Bools
     #: prediction [n]
-    risk: npt.NDArray[np.float64]
+    risk: Float64s
     #: created_date [n] ms
     date: Int64s
 
@@ -92,7 +91,7 @@ def _number(window: Octets) -> tuple[Octets, Int64s]:
     return digits, (digits > 9).argmax(axis=1)
 
 
-def _risk(window: Octets) -> tuple[npt.NDArray[np.float64], Int64s]:
+def _risk(window: Octets) -> tuple[Float64s, Int64s]:
     """The predictions at the start of windows [n, w], and their lengths [n]; 0: no prediction. Few are distinct."""
     size = (window == ord(",")).argmax(axis=1)
     padded = np.where(np.arange(_CHARACTERS) < size[:, None], window[:, :_CHARACTERS], np.uint8(0))

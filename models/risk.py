@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
-from models.rules import Int64s
+from models.rules import Float64s, Int64s
 
-Float64s = npt.NDArray[np.float64]
 #: a feature as a function of (activities, duration, sessions), each [n] and not negative
 Feature = Callable[[Float64s, Float64s, Float64s], Float64s]
 

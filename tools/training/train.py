@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from models.predictions import THRESHOLD
-from models.risk import FEATURES, Float64s, RiskModel
-from models.rules import GAP_MS, NEVER, Bools, Int64s
+from models.risk import FEATURES, RiskModel
+from models.rules import GAP_MS, NEVER, Bools, Float64s, Int64s
 from models.sessions import Sessions
 from models.totals import Totals, roll_up
 from models.windowing import apply
