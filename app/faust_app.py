@@ -8,22 +8,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import faust
-from faust.transport.drivers import TRANSPORTS
-from mode.utils.queues import FlowControlEvent
 
 from agents.ports import Delivery
 from agents.process import Pipeline
-from app.kafka.driver import SCHEME, Consumer
+from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
-from app.kafka.queue import ChunkQueue
+from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.ops.watchdog import LOOK_S, Standing, Watchdog, standing
 from app.settings import Settings
 from app.state.table import StateTable
+from app.upstream import SCHEME, install
+from app.upstream.faust import FlowControl
 
 log = logging.getLogger(__name__)
-
-#: the entry point does the same where the package is installed; a bare checkout has none
-TRANSPORTS.aliases[SCHEME] = "app.kafka.driver:Transport"
 
 #: how long a worker may take nothing from its fetcher before it leaves the group [s]: the longest there is.
 #: With the registry away everything waits, and a worker that has left while its queues are full never joins again
@@ -45,20 +42,6 @@ class ChunkSchema(faust.Schema[Any, Any]):
         return decode
 
 
-class FlowControl(FlowControlEvent):
-    """Faust's flow control, without its hole.
-
-    Faust resumes flow that was never suspended, and clears the agents' queues on the way, when the
-    fetcher may have begun to fill them: what was in there was never seen again.
-    """
-
-    def resume(self) -> None:
-        """Resume; clear the queues only if flow had been suspended."""
-        if self.is_active():
-            return
-        super().resume()
-
-
 class RiskApp(faust.App):
     """The Faust app: its settings, and the life of what the streams write to."""
 
@@ -70,6 +53,7 @@ class RiskApp(faust.App):
         #: made when the worker starts
         self.watchdog: Watchdog
         timeout = settings.session_timeout_s
+        install()
         super().__init__(
             settings.app_id,
             broker=";".join(f"{SCHEME}://{server}" for server in settings.brokers),
@@ -104,7 +88,7 @@ class RiskApp(faust.App):
         self.flow_control = FlowControl(initially_suspended=True)
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> ChunkQueue:
-        """Faust's queue, bounded by what is in it."""
+        """Create an agent's queue, bounded by the size of its chunks."""
         return ChunkQueue(maxsize=maxsize or 0, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
 
     def table_of(self, name: str) -> StateTable:
@@ -141,8 +125,9 @@ class RiskApp(faust.App):
             message = event.message
             assigned = frozenset(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
             # an actor of its own sees one partition, and so one chunk of a fetch
-            more = not stream.channel.empty() or (message.value.followed and not alone)
-            yield Delivery(message.value, message.generation_id, assigned, more)
+            queued: QueuedChunk = message.value
+            more = not stream.channel.empty() or (queued.has_next and not alone)
+            yield Delivery(queued.chunk, message.generation_id, assigned, more)
 
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
         if self.crashed:

@@ -35,8 +35,6 @@ class Chunk:
     end: int
     #: headers of each record [n], or None where no record has any
     headers: Sequence[Headers] | None = None
-    #: whether the same fetch has brought another chunk of this topic, which is delivered behind this one
-    followed: bool = False
     #: bytes of the record batches it was read from
     octets: int = 0
 

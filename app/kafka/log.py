@@ -71,7 +71,7 @@ class KafkaLog:
     def hold(self, topic: str, partition: int, held: bool) -> None:
         """Stop or go on fetching a source partition."""
         if self._consumer is not None:
-            self._consumer.hold(topic, partition, held)
+            (self._consumer.pause if held else self._consumer.resume)(topic, partition)
 
     def students(self, partition: int) -> Partition | None:
         """The state of a visits partition, None if it is not ours now."""
