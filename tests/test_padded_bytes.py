@@ -196,8 +196,7 @@ def test_a_table_is_written_as_its_rows_are(rows, tombstones, headers, most, tra
     for batch in batches(table, most):
         assert len(batch.records) <= most
         packed = EncodedBatch(batch, transactional=transactional)
-        packed._set_producer_state(7, 1, 5)
-        raw = bytes(packed._build())
+        raw = packed.encode(7, 1, 5)
         assert (len(raw), packed.record_count()) == (packed.size(), batch.count)
         memory = MemoryRecords(raw)
         one = memory.next_batch()

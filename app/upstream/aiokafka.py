@@ -279,14 +279,18 @@ class EncodedBatch(BatchBuilder):  # type: ignore[misc]
 
     def _build(self) -> bytes:
         if self._buffer is None:
-            batch, length = self._batch, self.size() - DefaultRecordBase.AFTER_LEN_OFFSET
-            last = batch.count - 1
-            tail = (self._attributes, last, batch.first, batch.latest, *self._producer, batch.count)
-            unchecked = DefaultRecordBase.HEADER_STRUCT.pack(0, length, -1, 2, 0, *tail)
-            checksum = crc32c(batch.records, crc32c(unchecked[DefaultRecordBase.ATTRIBUTES_OFFSET :]))
-            head = DefaultRecordBase.HEADER_STRUCT.pack(0, length, -1, 2, checksum, *tail)
-            self._buffer = head + batch.records
+            self._buffer = self.encode(*self._producer)
         return self._buffer
+
+    def encode(self, producer_id: int, producer_epoch: int, base_sequence: int) -> bytes:
+        """Encode the batch for the state that the producer has at the time of sending."""
+        batch, length = self._batch, self.size() - DefaultRecordBase.AFTER_LEN_OFFSET
+        producer = (producer_id, producer_epoch, base_sequence)
+        tail = (self._attributes, batch.count - 1, batch.first, batch.latest, *producer, batch.count)
+        unchecked = DefaultRecordBase.HEADER_STRUCT.pack(0, length, -1, 2, 0, *tail)
+        checksum = crc32c(batch.records, crc32c(unchecked[DefaultRecordBase.ATTRIBUTES_OFFSET :]))
+        head: bytes = DefaultRecordBase.HEADER_STRUCT.pack(0, length, -1, 2, checksum, *tail)
+        return head + batch.records
 
 
 class BuiltBatch(BatchBuilder):  # type: ignore[misc]
