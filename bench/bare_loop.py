@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from app.kafka.producer import new_producer
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
+from app.upstream import install
 from bench.children import say
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
@@ -64,4 +65,5 @@ async def _answer(
 
 
 if __name__ == "__main__":
+    install()
     asyncio.run(run(Settings.from_env(os.environ)))

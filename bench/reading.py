@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from app.kafka.reader import read_chunks
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
+from app.upstream import install
 from app.worker import relax_garbage_collection
 from bench.children import Child, say
 from bench.figures import Run
@@ -47,9 +48,7 @@ async def by_batches(consumer: AIOKafkaConsumer) -> AsyncIterator[Chunk]:
     """The app's own reader over the same consumer's fetcher."""
     tps = consumer.assignment()
     while True:
-        with consumer._fetcher._subscriptions.fetch_context():
-            chunks = await read_chunks(consumer._fetcher, tps, _WAIT_S, _MOST_ROWS)
-        for chunk in chunks:
+        for chunk in await read_chunks(consumer, tps, _WAIT_S, _MOST_ROWS):
             yield chunk
 
 
@@ -97,6 +96,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.rested:
         relax_garbage_collection()
+    install()
     run = asyncio.run(read(Settings.from_env(os.environ), given.events, given.partitions, WAYS[given.way]))
     say(events_per_s=run.events_per_s, cpu_us_per_event=run.cpu_us_per_event, rss_mb=run.rss_mb)
 

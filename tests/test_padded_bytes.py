@@ -12,7 +12,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.kafka.producer import PackedBatch
+from app.upstream.aiokafka import EncodedBatchBuilder
 from codec import record_batch as tables
 from codec.record_batch import OutputColumns, batches, changelog_rows
 from models.padded_bytes import (
@@ -195,9 +195,8 @@ def test_a_table_is_written_as_its_rows_are(rows, tombstones, headers, most, tra
     read, counts = [], []
     for batch in batches(table, most):
         assert len(batch.records) <= most
-        packed = PackedBatch(batch, transactional=transactional)
-        packed._set_producer_state(7, 1, 5)
-        raw = bytes(packed._build())
+        packed = EncodedBatchBuilder(batch, transactional=transactional)
+        raw = packed.encode(7, 1, 5)
         assert (len(raw), packed.record_count()) == (packed.size(), batch.count)
         memory = MemoryRecords(raw)
         one = memory.next_batch()
