@@ -16,8 +16,7 @@ from app.errors import ConfigError
 from app.kafka import acls as rights
 from app.ops.preflight import preflight
 from app.topology import build
-from tests.support import cluster as live
-from tests.support.cluster import PATIENCE_S, Place
+from tests.support.cluster import TIMEOUT_S, Deployment, row, run_async, until
 from tests.test_preflight import refused
 
 pytestmark = pytest.mark.broker
@@ -29,7 +28,7 @@ DENY, ALLOW = 2, 3
 #: kind and name of a resource, and what is denied on it
 Denied = tuple[int, str, int]
 
-DENIALS: dict[str, tuple[Callable[[Place], Denied], str]] = {
+DENIALS: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
     "read source": (lambda p: (TOPIC, p.names.source, READ), "Read on topic {0.source}"),
     "see source": (lambda p: (TOPIC, p.names.source, DESCRIBE), "Describe topic {0.source}"),
     "create output": (lambda p: (TOPIC, p.names.sessions, CREATE), "Create topic {0.sessions}"),
@@ -37,7 +36,7 @@ DENIALS: dict[str, tuple[Callable[[Place], Denied], str]] = {
     "join group": (lambda p: (GROUP, p.settings.app_id, READ), "Read on group "),
     "begin transaction": (lambda p: (TRANSACTIONAL, f"{p.settings.app_id}-1", WRITE), "Write on transactional id "),
 }
-MORE: dict[str, tuple[Callable[[Place], Denied], str]] = {
+MORE: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
     "see output": (lambda p: (TOPIC, p.names.in_risk, DESCRIBE), "Describe topic {0.in_risk}"),
     "read predictions": (lambda p: (TOPIC, p.names.prediction, READ), "Read on topic {0.prediction}"),
     "write predictions": (lambda p: (TOPIC, p.names.prediction, WRITE), "Write on topic {0.prediction}"),
@@ -83,25 +82,25 @@ def acls(servers: stack.Environment, *entries: tuple[int, str, int, int]) -> Non
         finally:
             await admin.close()
 
-    live.run(added())
+    run_async(added())
 
 
-def denied(place: Place, *some: Denied) -> Place:
+def denied(deployment: Deployment, *some: Denied) -> Deployment:
     """The place, with two source partitions and without some rights: where one rule stands, all must."""
-    place.make_source(2)
+    deployment.make_source(2)
     for kind, name, operation in some:
-        acls(place.servers, (kind, name, ALL, ALLOW), (kind, name, operation, DENY))
-    return place
+        acls(deployment.servers, (kind, name, ALL, ALLOW), (kind, name, operation, DENY))
+    return deployment
 
 
 def test_a_missing_right_ends_the_start_in_one_line(guarded, tmp_path):
     """The real command, six at a time: reading, seeing, creating, writing, the group, the transactions."""
     jobs = []
     for name, (deny, says) in DENIALS.items():
-        place = Place.new(guarded, tmp_path / name.replace(" ", "-"))
-        denied(place, deny(place))
-        variables = {**place.variables, "RISK_DATADIR": str(place.state())}
-        jobs.append((variables, says.format(place.names), "grant"))
+        deployment = Deployment.new(guarded, tmp_path / name.replace(" ", "-"))
+        denied(deployment, deny(deployment))
+        variables = {**deployment.variables, "RISK_DATADIR": str(deployment.state())}
+        jobs.append((variables, says.format(deployment.names), "grant"))
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda job: refused(*job), jobs))
 
@@ -110,46 +109,50 @@ def test_a_missing_right_ends_the_start_in_one_line(guarded, tmp_path):
 def test_each_right_is_looked_at(guarded, tmp_path, name):
     """What it needs of every topic and every transactional id."""
     deny, says = MORE[name]
-    place = Place.new(guarded, tmp_path)
-    denied(place, deny(place))
+    deployment = Deployment.new(guarded, tmp_path)
+    denied(deployment, deny(deployment))
     with pytest.raises(ConfigError) as caught:
-        live.run(preflight(build(place.settings).pipeline))
-    assert says.format(place.names) in str(caught.value)
+        run_async(preflight(build(deployment.settings).pipeline))
+    assert says.format(deployment.names) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_all_missing_rights_are_told_at_once(guarded, tmp_path):
     """Nobody wants to be told one a start."""
-    place = Place.new(guarded, tmp_path)
-    app_id = place.settings.app_id
-    denied(place, (TOPIC, place.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE))
+    deployment = Deployment.new(guarded, tmp_path)
+    app_id = deployment.settings.app_id
+    denied(
+        deployment, (TOPIC, deployment.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE)
+    )
     with pytest.raises(ConfigError) as caught:
-        live.run(preflight(build(place.settings).pipeline))
-    wanted = f"rights Read on topic {place.names.visits}, Read on group {app_id}, Write on transactional id {app_id}-0:"
+        run_async(preflight(build(deployment.settings).pipeline))
+    wanted = (
+        f"rights Read on topic {deployment.names.visits}, Read on group {app_id}, Write on transactional id {app_id}-0:"
+    )
     assert wanted in str(caught.value)
 
 
 def test_what_is_not_needed_may_be_denied(guarded, tmp_path):
     """Without scoring nothing is written to the predictions; and asking changes nothing for a worker that runs."""
-    place = Place.new(guarded, tmp_path, RISK_MODEL="none")
-    denied(place, (TOPIC, place.names.prediction, WRITE), (TOPIC, place.names.source, WRITE))
-    with place.worker() as worker:
-        worker.wait(lambda stats: stats["problem"] is None, timeout=PATIENCE_S)
-        live.run(preflight(build(place.settings).pipeline))
+    deployment = Deployment.new(guarded, tmp_path, RISK_MODEL="none")
+    denied(deployment, (TOPIC, deployment.names.prediction, WRITE), (TOPIC, deployment.names.source, WRITE))
+    with deployment.worker() as worker:
+        worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
+        run_async(preflight(build(deployment.settings).pipeline))
         # the one that runs is still the owner of its transactions
-        place.send(place.names.visits, [live.row(b"no frame", None)])
-        live.until(lambda: place.read(place.names.dead_letters))
+        deployment.send(deployment.names.visits, [row(b"no frame", None)])
+        until(lambda: deployment.read(deployment.names.dead_letters))
         assert worker.stop() == 0
     assert "taken over" not in worker.log.read_text()
 
 
 def test_looking_creates_no_topic(guarded, tmp_path):
     """On a broker that creates what is asked for: a misspelt source stays missing, our topics become as declared."""
-    place = Place.new(guarded, tmp_path)
+    deployment = Deployment.new(guarded, tmp_path)
     with pytest.raises(ConfigError, match="does not exist"):
-        live.run(preflight(build(place.settings).pipeline))
+        run_async(preflight(build(deployment.settings).pipeline))
     with pytest.raises(ConfigError, match="does not exist"):
-        live.run(preflight(build(place.settings).pipeline))
+        run_async(preflight(build(deployment.settings).pipeline))
 
 
 def test_an_old_broker_that_does_not_tell_is_believed():

@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.state.store import Store
 from app.state.table import StateTable
 from app.topology import build
-from tools.e2e.chaos.actions import spoil
+from tools.e2e.chaos.actions import damage_file
 
 RECORDS = {b"%d" % n: bytes([n % 251]) * 50 for n in range(3_000)}
 
@@ -167,7 +167,7 @@ def test_whatever_is_spoilt_records_are_right_or_refused(tmp_path: Path, seed: i
     path = filled(tmp_path)
     files = sorted(one for one in path.iterdir() if one.is_file())
     for one in draw.sample(files, 2):
-        spoil(one, draw)
+        damage_file(one, draw)
     table = opened(tmp_path)
     try:
         told = offset(table)

@@ -1,4 +1,4 @@
-"""A worker that gives up ends, whatever its services are waiting for at that moment."""
+"""A worker that gives up exits, whatever its services are waiting for at that moment."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tools.e2e.workers import ROOT
 @pytest.fixture
 async def consumer() -> AsyncIterator[Any]:
     """A worker's consumer that was not started."""
-    made: Any = build(Settings(store="memory://")).consumer
-    yield made
-    made._thread.thread_loop.close()
+    consumer: Any = build(Settings(store="memory://")).consumer
+    yield consumer
+    consumer._thread.thread_loop.close()
 
 
 @pytest.mark.parametrize("first", ["the commit", "the crash"])
 async def test_a_commit_does_not_wait_for_a_thread_that_has_crashed(
     first: str, consumer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The crash ends the consumer's thread too, and with it every answer: seen as a worker that never ended."""
-    asked = asyncio.Event()
+    """A crash stops the consumer's thread, which then answers nothing: a commit must not wait for it for ever."""
+    requested = asyncio.Event()
 
     async def commit(offsets: Mapping[TP, int]) -> bool:
-        asked.set()
+        requested.set()
         await asyncio.Event().wait()
         return True
 
@@ -41,27 +41,27 @@ async def test_a_commit_does_not_wait_for_a_thread_that_has_crashed(
         await consumer.crash(ValueError("x"))
     committing = asyncio.ensure_future(consumer._commit({TP("t", 0): 5}))
     if first == "the commit":
-        await asyncio.wait_for(asked.wait(), 5.0)
+        await asyncio.wait_for(requested.wait(), 5.0)
         await consumer.crash(ValueError("x"))
     assert await asyncio.wait_for(committing, 5.0) is False
 
 
-async def test_a_commit_that_is_answered_is_answered(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what the broker said is raised."""
+async def test_a_commit_returns_the_answer_or_raises_the_error(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a crash a commit returns what the thread returns, and raises what it raises."""
 
     async def commit(offsets: Mapping[TP, int]) -> bool:
         if not offsets:
-            raise ValueError("said the broker")
+            raise ValueError("from the broker")
         return True
 
     monkeypatch.setattr(consumer._thread, "commit", commit)
     assert await consumer._commit({TP("t", 0): 5})
-    with pytest.raises(ValueError, match="said the broker"):
+    with pytest.raises(ValueError, match="from the broker"):
         await consumer._commit({})
 
 
 def test_a_process_that_does_not_end_after_a_crash_is_ended() -> None:
-    """The reason in one last line, exit code 1, though the main thread waits for ever."""
+    """The reason is logged in one line and the exit code is 1, though the main thread waits for ever."""
     code = (
         "import threading, app.ops.watchdog as w\n"
         "w.LOOK_S = 0.01\n"

@@ -1,4 +1,4 @@
-"""The commands of `faust -A app`: importing this registers them."""
+"""The commands of `faust -A app`; importing this package registers them."""
 
 from __future__ import annotations
 

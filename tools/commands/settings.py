@@ -1,4 +1,4 @@
-"""`faust -A app settings`: every setting in one place."""
+"""`faust -A app settings`: list all settings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tools.commands.base import Command
 
 
 class settings(Command):
-    """List the environment variables that set the app up, with defaults and units."""
+    """List the environment variables that configure the app, with defaults and units."""
 
     def main(self, **_: Any) -> int:
-        """Print them."""
+        """Print the settings."""
         self.say(Settings.describe())
         return 0
