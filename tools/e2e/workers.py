@@ -21,8 +21,8 @@ from stack.supervisor import dying_with
 ROOT = Path(__file__).parents[2]
 #: time a worker has to exit after SIGTERM before it is killed [s]
 STOP_S = 15.0
-#: polling interval of /stats [s]
-_POLL_S = 0.05
+#: polling interval of /stats [s]; a request costs the worker a millisecond or two of CPU
+_POLL_S = 0.1
 #: timeout of a request to /stats [s]
 _REQUEST_S = 5.0
 
