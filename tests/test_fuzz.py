@@ -339,7 +339,7 @@ def recounted(memory: TopologyTestDriver, visits: Sequence[tuple[int | None, int
     }
     wanted = {student: (n, s // max(k, 1), k) for student, (n, s, k, _) in rules.totals.items()}
     assert totals == wanted
-    assert memory.pipeline.counts["late"] == rules.late
+    assert memory.metrics["late"] == rules.late
     return rules
 
 
@@ -386,14 +386,14 @@ async def test_damaged_log_values_are_read_as_others_read_them_or_kept(number: i
                     values += [a, damage.of(a, b) if damage.made < wanted * (i + 1) // rounds else b]
                 keys = [damage.some(damage.below(9)) if damage.below(3) else None for _ in values]
                 headers: list[Headers] = [[("h", damage.some(3))] if damage.below(5) == 0 else [] for _ in values]
-                decoded = await memory.pipeline.decoder.decode(_chunk(values))  # type: ignore[union-attr]
+                decoded = await memory.decoder.decode(_chunk(values))
                 seen += agree(opinion, values, decoded)
                 found += _visits(decoded, len(inputs))
                 inputs += zip(keys, values, headers, strict=True)
                 await memory.feed(memory.names.source, keys, values, headers if any(headers) else None)
         counted = {offset for offset, _ in found}
         kept(memory.dead_letters, inputs, [n for n in range(len(inputs)) if n not in counted])
-        counts = memory.pipeline.counts
+        counts = memory.metrics
         assert counts["events"] == len(inputs)
         assert counts["visits"] + counts["rejected"] == len(inputs)
         assert counts["detached_slices"] == counts["repeated"] == 0
@@ -554,7 +554,7 @@ async def test_good_frames_around_damaged_ones_count() -> None:
     rules = recounted(memory, visits)
     assert rules.late == 0
     assert sum(n for n, *_ in rules.totals.values()) == len(visits)
-    counts = memory.pipeline.counts
+    counts = memory.metrics
     assert counts["gaps"] == lost
     assert counts["detached_slices"] == 0
 
@@ -647,7 +647,7 @@ async def test_damaged_predictions_are_read_strictly_or_kept() -> None:
     assert sum(row.key == b"good" for row in rows) == MUTANTS["predictions"]
     found = {row.key: row for row in rows if row.key != b"good"}
     bad = {dead_letter.key: dead_letter for dead_letter in dead_letters}
-    assert memory.pipeline.counts["rejected"] == len(bad) == len(dead_letters)
+    assert memory.metrics["rejected"] == len(bad) == len(dead_letters)
     judged: Counter[str] = Counter()
     for i in range(1, len(values), 2):
         key, value = keys[i], values[i]

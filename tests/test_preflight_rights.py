@@ -15,7 +15,6 @@ import stack.kafka
 from app.errors import ConfigError
 from app.kafka import acls as rights
 from app.ops.preflight import preflight
-from app.topology import build
 from tests.support.cluster import TIMEOUT_S, Deployment, row, run_async, until
 from tests.test_preflight import refused
 
@@ -112,7 +111,7 @@ def test_each_right_is_looked_at(guarded, tmp_path, name):
     deployment = Deployment.new(guarded, tmp_path)
     denied(deployment, deny(deployment))
     with pytest.raises(ConfigError) as caught:
-        run_async(preflight(build(deployment.settings).pipeline))
+        run_async(preflight(deployment.settings))
     assert says.format(deployment.names) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -125,7 +124,7 @@ def test_all_missing_rights_are_told_at_once(guarded, tmp_path):
         deployment, (TOPIC, deployment.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE)
     )
     with pytest.raises(ConfigError) as caught:
-        run_async(preflight(build(deployment.settings).pipeline))
+        run_async(preflight(deployment.settings))
     wanted = (
         f"rights Read on topic {deployment.names.visits}, Read on group {app_id}, Write on transactional id {app_id}-0:"
     )
@@ -138,7 +137,7 @@ def test_what_is_not_needed_may_be_denied(guarded, tmp_path):
     denied(deployment, (TOPIC, deployment.names.prediction, WRITE), (TOPIC, deployment.names.source, WRITE))
     with deployment.worker() as worker:
         worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
-        run_async(preflight(build(deployment.settings).pipeline))
+        run_async(preflight(deployment.settings))
         # the one that runs is still the owner of its transactions
         deployment.send(deployment.names.visits, [row(b"no frame", None)])
         until(lambda: deployment.read(deployment.names.dead_letters))
@@ -150,9 +149,9 @@ def test_looking_creates_no_topic(guarded, tmp_path):
     """On a broker that creates what is asked for: a misspelt source stays missing, our topics become as declared."""
     deployment = Deployment.new(guarded, tmp_path)
     with pytest.raises(ConfigError, match="does not exist"):
-        run_async(preflight(build(deployment.settings).pipeline))
+        run_async(preflight(deployment.settings))
     with pytest.raises(ConfigError, match="does not exist"):
-        run_async(preflight(build(deployment.settings).pipeline))
+        run_async(preflight(deployment.settings))
 
 
 def test_an_old_broker_that_does_not_tell_is_believed():

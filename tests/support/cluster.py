@@ -20,8 +20,8 @@ import stack
 from app.kafka import topics
 from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
-from app.topic_names import TopicNames
 from codec.record import NO_HEADERS, Row
+from models.topic_names import TopicNames
 from tests.support.forked_worker import ForkedWorker
 from tools.e2e.chaos.workload import HOUR, MEAN_CLICKS, PACE_MS, START, generate_workload
 from tools.e2e.oracle import ExpectedTables, differences, expected_tables, order_differences
@@ -105,7 +105,7 @@ class Deployment:
 
     @property
     def names(self) -> TopicNames:
-        return TopicNames.of(self.settings)
+        return self.settings.topic_names
 
     def worker(self, number: int = 1, *, forked: bool = True, **variables: str) -> Worker:
         """Return a worker that is not started yet. Workers of the same number share a data directory and a log.

@@ -44,9 +44,9 @@ def _run_worker(settings: Mapping[str, str], log: str) -> None:
 
     import app
     from app.settings import Settings
-    from app.topology import build
+    from app.topology import declare
 
-    app.app = build(Settings.from_env(os.environ))  # as app/__init__.py does on import
+    app.app = declare(Settings.from_env(os.environ))  # as app/__init__.py does on import
     cli()
 
 

@@ -12,8 +12,8 @@ from faust.cli import option
 from rich.console import Console
 
 import stack
+from app.commands.base import Command
 from app.errors import ConfigError
-from tools.commands.base import Command
 from tools.demo import run as runner
 from tools.e2e.workers import E2EError
 from tools.replay import oulad

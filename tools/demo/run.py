@@ -16,7 +16,6 @@ from rich.live import Live
 
 import stack
 from app.settings import Settings
-from app.topic_names import TopicNames
 from tools.demo.sources import Database, Replay, Source
 from tools.demo.stats import Stats
 from tools.demo.view import lag, line, panel, picture
@@ -89,7 +88,7 @@ async def _running(source: Source) -> AsyncIterator[asyncio.Task[None]]:
 @asynccontextmanager
 async def _consumer(settings: Settings, sending: asyncio.Task[None]) -> AsyncIterator[AIOKafkaConsumer]:
     """Yield a consumer of the totals and the predictions, once the source topic exists."""
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.broker,
         isolation_level="read_committed",

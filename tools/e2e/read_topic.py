@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from app.topic_names import TopicNames
+from models.topic_names import TopicNames
 
 
 class Record(NamedTuple):

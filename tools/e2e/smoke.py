@@ -12,7 +12,6 @@ from pathlib import Path
 
 import stack
 from app.settings import Settings
-from app.topic_names import TopicNames
 from tools.e2e.oracle import compacted, differences, expected_tables
 from tools.e2e.read_topic import read_outputs
 from tools.e2e.workers import Worker
@@ -81,7 +80,7 @@ async def _run(
         await asyncio.to_thread(worker.wait_idle, timeout=TIMEOUT_S, events=len(rows))
         wall_s = time.monotonic() - began
     report("comparing the four output topics with the oracle …")
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     topics = await read_outputs(settings.broker, names, settings.topic_prefix)
     expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
     found = differences(expected, topics)

@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 import stack
 from app.kafka import topics
 from app.settings import Settings
-from app.topic_names import TopicNames
+from models.topic_names import TopicNames
 from tools.e2e.chaos import verdict
 from tools.e2e.chaos.actions import ACTIONS, TAKEOVER_S, Context
 from tools.e2e.chaos.feeder import Feeder
@@ -131,7 +131,7 @@ def _run(
     report: Callable[[str], object],
     only: str,
 ) -> Result:
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     asyncio.run(_create_changelog(settings, names))
     feeder = Feeder(settings, rows, seconds, PARTITIONS)
     monitor = OutputMonitor(settings.broker, names.agg)
