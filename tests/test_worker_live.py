@@ -33,7 +33,7 @@ def wait_for_activities(deployment: Deployment, n: int) -> None:
 def test_a_single_event_comes_out_at_once_and_a_restart_writes_nothing_again(deployment):
     """A single event is a batch of its own; a worker restarted on a log it has read adds no row."""
     schema, names = deployment.make_source(2), deployment.names
-    with deployment.worker(forked=False) as worker:
+    with deployment.worker() as worker:
         worker.wait(ready, timeout=TIMEOUT_S)
         for i in range(3):
             deployment.send(names.source, [visit(schema, 7, START + i * MINUTE)], i % 2)

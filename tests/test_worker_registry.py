@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import fastavro
@@ -88,21 +89,28 @@ def test_records_of_a_new_schema_wait_for_the_registry(own_cluster, tmp_path):
 
 def test_a_worker_that_ends_while_it_waits_loses_nothing(own_cluster, tmp_path):
     """A worker is stopped or killed during an outage: the next one reads the waiting record again."""
-    deployment = Deployment.new(own_cluster, tmp_path)
-    known = deployment.make_source()
-    for end in ("stop", "kill"):
-        with deployment.worker() as worker:
+    deployments, workers, ids = {}, {}, {}
+    with ExitStack() as running:
+        for end in ("stop", "kill"):  # one outage for both
+            (tmp_path / end).mkdir()
+            deployments[end] = deployment = Deployment.new(own_cluster, tmp_path / end)
+            known = deployment.make_source()
+            workers[end] = worker = running.enter_context(deployment.worker())
             worker.wait_idle(timeout=TIMEOUT_S)
-            before = sum(totals(deployment).values())
-            new = deployment.register(wider_schema(end))
-            stack.kill("registry", own_cluster.directory)
+            ids[end] = known, deployment.register(wider_schema(end))
+            deployment.send(deployment.names.source, [visit(known, 7, START)])
+            until(lambda deployment=deployment: totals(deployment), lambda n: n == {7: 1})
+        stack.kill("registry", own_cluster.directory)
+        for end, deployment in deployments.items():
+            known, new = ids[end]
             rows = [visit(known, 7, START + MINUTE), wide_visit(new, 9, START + MINUTE, end)]
             deployment.send(deployment.names.source, rows)
-            until(lambda w=worker, new=new: f"no answer for schemas/ids/{new}" in w.log.read_text())
-            getattr(worker, end)()
-            assert sum(totals(deployment).values()) == before
-        stack.restart("registry", own_cluster.directory)
-    with deployment.worker() as worker:
-        worker.wait_idle(timeout=TIMEOUT_S)
-        until(lambda: totals(deployment), lambda n: n == {7: 2, 9: 2})
-    assert deployment.read(deployment.names.dead_letters) == []
+            until(lambda worker=workers[end], new=new: f"no answer for schemas/ids/{new}" in worker.log.read_text())
+            getattr(workers[end], end)()
+            assert totals(deployment) == {7: 1}
+    stack.restart("registry", own_cluster.directory)
+    for deployment in deployments.values():
+        with deployment.worker() as worker:
+            worker.wait_idle(timeout=TIMEOUT_S)
+            until(lambda deployment=deployment: totals(deployment), lambda n: n == {7: 2, 9: 1})
+        assert deployment.read(deployment.names.dead_letters) == []
