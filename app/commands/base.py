@@ -1,4 +1,4 @@
-"""Base class of the commands: no worker around them, and one line for errors that the user can correct."""
+"""What all commands share: they run without a worker, and what a person must mend is one line."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from app.errors import ConfigError
 
 
 class Command(AppCommand):
-    """A command whose `main` returns the exit code."""
+    """A command whose `main` does the work and returns the exit code."""
 
     abstract = True
 
-    #: options and arguments of faust.cli
+    #: options and arguments, made with faust.cli
     options: Any = ()
-    #: run the command and return the exit code
+    #: does the work and returns the exit code
     main: ClassVar[Callable[..., int]]
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Run the command and exit. SIGTERM unwinds the stack as Ctrl-C does, so that no child is left running."""
+        """Run `main` and exit. SIGTERM ends the program as Ctrl-C does, so that child processes end too."""
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             code = self.main(**self.kwargs)
