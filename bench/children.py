@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stack.supervisor import dying_with
-from tools.e2e.workers import ROOT, TrialError
+from tools.e2e.workers import ROOT, E2EError
 
 #: how long a child that was told to stop may take [s]
 _STOP_S = 10.0
@@ -55,7 +55,7 @@ class Child:
         self.process.stdout.close()
 
     def said(self) -> dict[str, Any]:
-        """Its next line. Raises TrialError if it ends without one, or has none for long."""
+        """Its next line. Raises E2EError if it ends without one, or has none for long."""
         assert self.process.stdout is not None
         patience = threading.Timer(_PATIENCE_S, self.process.kill)
         patience.start()
@@ -64,7 +64,7 @@ class Child:
         if not line:
             code = self.process.wait()
             end = "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-15:])
-            raise TrialError(f"{' '.join(self._argv[1:3])} ended with {code}:\n{end}")
+            raise E2EError(f"{' '.join(self._argv[1:3])} ended with {code}:\n{end}")
         found: dict[str, Any] = json.loads(line)
         return found
 

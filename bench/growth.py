@@ -16,7 +16,7 @@ from app.settings import Settings
 from bench import recovery
 from bench.job import whole_job
 from bench.log import backlog
-from tools.e2e.oracle import recount
+from tools.e2e.oracle import expected_tables
 from tools.replay.progress import replay
 
 #: events, students
@@ -81,7 +81,7 @@ def _job(
     }
     rows = backlog(events, students)
     asyncio.run(replay(Settings.from_env(variables), rows, partitions=partitions, console=console))
-    truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+    truth = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
     one = whole_job(variables, directory / f"{name}.log", truth)
     for line in one.wrong or ():
         console.print(line, markup=False)

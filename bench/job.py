@@ -12,8 +12,8 @@ from app.settings import Settings
 from bench.figures import Run
 from bench.procfs import cpu_s, peak_mb
 from models.topic_names import TopicNames
-from tools.e2e.chaos.verdict import outputs
-from tools.e2e.oracle import Truth, differences, row_by_row
+from tools.e2e.oracle import ExpectedTables, differences, order_differences
+from tools.e2e.read_topic import read_outputs
 from tools.e2e.workers import Worker
 
 #: how long one run may take [s]
@@ -25,7 +25,7 @@ _LOOKS_S = (0.02, 1.0)
 Stats = Mapping[str, Any]
 
 
-def whole_job(variables: Mapping[str, str], log: Path, truth: Truth) -> Run:
+def whole_job(variables: Mapping[str, str], log: Path, truth: ExpectedTables) -> Run:
     """One run: CPU and time from ready to the last row committed; then the four topics against the truth."""
     names = Settings.from_env(variables).topic_names
     with Worker(variables, log, level="warn") as worker:
@@ -61,11 +61,11 @@ def _progress(stats: Stats, names: TopicNames) -> int:
     return max(0, visits - 1) if waiting else visits
 
 
-def wrong(variables: Mapping[str, str], truth: Truth) -> tuple[str, ...]:
+def wrong(variables: Mapping[str, str], truth: ExpectedTables) -> tuple[str, ...]:
     """What differs from the truth in the four topics, one line each."""
     settings = Settings.from_env(variables)
-    topics = asyncio.run(outputs(settings.broker, settings.topic_names, settings.topic_prefix))
+    topics = asyncio.run(read_outputs(settings.broker, settings.topic_names, settings.topic_prefix))
     lines = differences(truth, topics)
     if settings.emit == "batch":
-        lines += row_by_row(topics)
+        lines += order_differences(topics)
     return tuple(lines)

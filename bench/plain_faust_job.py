@@ -16,7 +16,7 @@ from app.settings import Settings
 from bench.figures import Run
 from bench.job import Stats, measured, wrong
 from stack.supervisor import dying_with
-from tools.e2e.oracle import Truth
+from tools.e2e.oracle import ExpectedTables
 from tools.e2e.workers import ROOT, Worker
 
 
@@ -37,7 +37,7 @@ class UsualWorker(Worker):
         return self
 
 
-def usual_job(variables: Mapping[str, str], log: Path, truth: Truth, partitions: int) -> Run:
+def usual_job(variables: Mapping[str, str], log: Path, truth: ExpectedTables, partitions: int) -> Run:
     """One run, from ready until the last event's rows are out; then its topics against the truth."""
     settings = Settings.from_env(variables)
     asyncio.run(_declare(settings))

@@ -17,7 +17,7 @@ from bench.job import whole_job
 from bench.latency import Load, through_the_app, through_the_floor
 from bench.log import backlog
 from bench.plain_faust_job import usual_job
-from tools.e2e.oracle import Truth, recount
+from tools.e2e.oracle import ExpectedTables, expected_tables
 from tools.replay.log_rows import LogRows
 from tools.replay.progress import replay
 
@@ -137,11 +137,11 @@ class Session:
             self._console.print(f"latency, {found.label}: p50 {found.p50_ms:.1f} ms, p99 {found.p99_ms:.1f} ms")
             self.report.latencies.append(found)
 
-    def _written(self, name: str, rows: LogRows, partitions: int) -> tuple[dict[str, str], Truth]:
+    def _written(self, name: str, rows: LogRows, partitions: int) -> tuple[dict[str, str], ExpectedTables]:
         """Settings of a source topic of its own that holds the rows, and what must come of it."""
         source = {**self._common, "RISK_SOURCE_TOPIC": f"{self._tag}.{name}"}
         asyncio.run(replay(Settings.from_env(source), rows, partitions=partitions, console=self._console))
-        return source, recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+        return source, expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
 
     def _place(self, source: Mapping[str, str], name: str) -> tuple[dict[str, str], Path]:
         """Settings of a worker that nobody has run yet, and its log."""
@@ -158,7 +158,7 @@ class Session:
             self._console.print(f"  {line}", highlight=False, markup=False)
         return run
 
-    def _keep(self, runs: Mapping[str, Sequence[Run]], truth: Truth, students: int) -> None:
+    def _keep(self, runs: Mapping[str, Sequence[Run]], truth: ExpectedTables, students: int) -> None:
         for key in LABELS:
             if key in runs:
                 self.report.series.append(Series(key, LABELS[key], truth.events, students, tuple(runs[key])))

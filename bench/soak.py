@@ -18,10 +18,11 @@ from pathlib import Path
 from app.settings import Settings
 from bench.environment import console, place
 from bench.procfs import peak_mb, resident_mb
-from tools.e2e.chaos import verdict
-from tools.e2e.chaos.feeder import Feeding
-from tools.e2e.chaos.workload import course
-from tools.e2e.oracle import recount
+from tools.e2e.chaos.feeder import Feeder
+from tools.e2e.chaos.verdict import output_differences
+from tools.e2e.chaos.workload import generate_workload
+from tools.e2e.oracle import expected_tables
+from tools.e2e.read_topic import read_outputs
 from tools.e2e.workers import Worker
 
 PARTITIONS = 4
@@ -41,16 +42,16 @@ def main(minutes: float, rate: float, seed: int) -> int:
             "RISK_DATADIR": str(directory / "data"),
         }
         settings = Settings.from_env(variables)
-        rows = course(seed, round(rate * minutes * 60), minutes * 60)
-        feeding = Feeding(settings, rows, minutes * 60, PARTITIONS)
-        feeding.start()
-        while not feeding.sent:
+        rows = generate_workload(seed, round(rate * minutes * 60), minutes * 60)
+        feeder = Feeder(settings, rows, minutes * 60, PARTITIONS)
+        feeder.start()
+        while not feeder.sent:
             time.sleep(0.1)
         looks: list[tuple[float, int, int]] = []
         began = time.monotonic()
         with Worker(variables, directory / "worker.log") as worker:
             worker.wait(lambda stats: stats["problem"] is None, timeout=60)
-            while not feeding.over:
+            while not feeder.done:
                 time.sleep(LOOK_S)
                 files = len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
                 lag = sum((worker.stats() or {"lag": {}})["lag"].values())
@@ -59,9 +60,9 @@ def main(minutes: float, rate: float, seed: int) -> int:
                     said.print(f"{time.monotonic() - began:6.0f} s  {looks[-1][0]:.0f} MB  {files} files  lag {lag}")
             worker.wait_idle(timeout=120)
             peak = peak_mb(worker.process.pid)
-        topics = asyncio.run(verdict.outputs(settings.broker, settings.topic_names, settings.topic_prefix))
-        truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-        wrong = verdict.wrong_rows(truth, topics)
+        topics = asyncio.run(read_outputs(settings.broker, settings.topic_names, settings.topic_prefix))
+        truth = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+        wrong = output_differences(truth, topics)
     quarter = max(1, len(looks) // 4)
     early, late = (
         statistics.median(m for m, _, _ in some) for some in (looks[quarter : 2 * quarter], looks[-quarter:])

@@ -27,8 +27,8 @@ from bench.latency import Load
 from bench.log import backlog
 from bench.plot import draw
 from bench.session import LABELS, Plan, Report, Session
-from tools.e2e.oracle import recount
-from tools.e2e.workers import TrialError
+from tools.e2e.oracle import expected_tables
+from tools.e2e.workers import E2EError
 
 #: the whole job's CPU over that of merely reading: 1.6 where README's figures were measured. As much as this is no
 #: noise of a busy machine, both being measured one right after the other: something per event has come in
@@ -83,7 +83,7 @@ def test_cpu_is_that_of_the_process_that_is_asked_about(tmp_path):
 def test_a_child_that_fails_says_so(tmp_path):
     with (
         Child("bench.reading", ["nothing"], os.environ, tmp_path / "log") as child,
-        pytest.raises(TrialError, match="invalid choice"),
+        pytest.raises(E2EError, match="invalid choice"),
     ):
         child.said()
 
@@ -270,7 +270,7 @@ def test_the_usual_ways_sessions_are_the_recounts():
         for start, end, _ in gone:
             del mine[start, end]
         mine[merged[0], merged[1]] = merged[2]
-    truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+    truth = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
     got = {
         usual.session_key(str(student), [start, end, n]): usual.session_row(student, [start, end, n])
         for student, mine in ever.items()

@@ -16,8 +16,7 @@ from app.errors import ConfigError
 from app.kafka.acls import Right, denied
 from app.ops.preflight import preflight
 from app.upstream.aiokafka import send_request
-from tests.support import cluster as live
-from tests.support.cluster import PATIENCE_S, Place
+from tests.support.cluster import TIMEOUT_S, Deployment, row, run_async, until
 from tests.test_preflight import refused
 
 pytestmark = pytest.mark.broker
@@ -29,7 +28,7 @@ DENY, ALLOW = 2, 3
 #: type and name of a resource, and the operation denied on it
 Denied = tuple[int, str, int]
 
-DENIALS: dict[str, tuple[Callable[[Place], Denied], str]] = {
+DENIALS: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
     "read source": (lambda p: (TOPIC, p.names.source, READ), "Read on topic {0.source}"),
     "see source": (lambda p: (TOPIC, p.names.source, DESCRIBE), "Describe topic {0.source}"),
     "create output": (lambda p: (TOPIC, p.names.sessions, CREATE), "Create topic {0.sessions}"),
@@ -37,7 +36,7 @@ DENIALS: dict[str, tuple[Callable[[Place], Denied], str]] = {
     "join group": (lambda p: (GROUP, p.settings.app_id, READ), "Read on group "),
     "begin transaction": (lambda p: (TRANSACTIONAL, f"{p.settings.app_id}-1", WRITE), "Write on transactional id "),
 }
-MORE: dict[str, tuple[Callable[[Place], Denied], str]] = {
+MORE: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
     "see output": (lambda p: (TOPIC, p.names.in_risk, DESCRIBE), "Describe topic {0.in_risk}"),
     "read predictions": (lambda p: (TOPIC, p.names.prediction, READ), "Read on topic {0.prediction}"),
     "write predictions": (lambda p: (TOPIC, p.names.prediction, WRITE), "Write on topic {0.prediction}"),
@@ -83,25 +82,25 @@ def acls(servers: stack.Environment, *entries: tuple[int, str, int, int]) -> Non
         finally:
             await admin.close()
 
-    live.run(added())
+    run_async(added())
 
 
-def deny(place: Place, *denials: Denied) -> Place:
+def deny(deployment: Deployment, *denials: Denied) -> Deployment:
     """Create two source partitions, and deny some rights: a resource with one ACL needs ACLs for all operations."""
-    place.make_source(2)
+    deployment.make_source(2)
     for kind, name, operation in denials:
-        acls(place.servers, (kind, name, ALL, ALLOW), (kind, name, operation, DENY))
-    return place
+        acls(deployment.servers, (kind, name, ALL, ALLOW), (kind, name, operation, DENY))
+    return deployment
 
 
 def test_a_missing_right_ends_the_start_in_one_line(guarded, tmp_path):
     """The real command without one of six rights: read, describe, create, write, the group, the transactions."""
     jobs = []
     for name, (denial, says) in DENIALS.items():
-        place = Place.new(guarded, tmp_path / name.replace(" ", "-"))
-        deny(place, denial(place))
-        variables = {**place.variables, "RISK_DATADIR": str(place.state())}
-        jobs.append((variables, says.format(place.names), "grant"))
+        deployment = Deployment.new(guarded, tmp_path / name.replace(" ", "-"))
+        deny(deployment, denial(deployment))
+        variables = {**deployment.variables, "RISK_DATADIR": str(deployment.state())}
+        jobs.append((variables, says.format(deployment.names), "grant"))
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda job: refused(*job), jobs))
 
@@ -110,46 +109,50 @@ def test_a_missing_right_ends_the_start_in_one_line(guarded, tmp_path):
 def test_each_right_is_checked(guarded, tmp_path, name):
     """The rights on every topic and every transactional id."""
     denial, says = MORE[name]
-    place = Place.new(guarded, tmp_path)
-    deny(place, denial(place))
+    deployment = Deployment.new(guarded, tmp_path)
+    deny(deployment, denial(deployment))
     with pytest.raises(ConfigError) as caught:
-        live.run(preflight(place.settings))
-    assert says.format(place.names) in str(caught.value)
+        run_async(preflight(deployment.settings))
+    assert says.format(deployment.names) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_all_missing_rights_are_reported_at_once(guarded, tmp_path):
     """Not one per start."""
-    place = Place.new(guarded, tmp_path)
-    app_id = place.settings.app_id
-    deny(place, (TOPIC, place.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE))
+    deployment = Deployment.new(guarded, tmp_path)
+    app_id = deployment.settings.app_id
+    deny(
+        deployment, (TOPIC, deployment.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE)
+    )
     with pytest.raises(ConfigError) as caught:
-        live.run(preflight(place.settings))
-    wanted = f"rights Read on topic {place.names.visits}, Read on group {app_id}, Write on transactional id {app_id}-0:"
+        run_async(preflight(deployment.settings))
+    wanted = (
+        f"rights Read on topic {deployment.names.visits}, Read on group {app_id}, Write on transactional id {app_id}-0:"
+    )
     assert wanted in str(caught.value)
 
 
 def test_rights_that_are_not_needed_may_be_denied(guarded, tmp_path):
     """Without scoring no prediction is written; and the check does not disturb a running worker."""
-    place = Place.new(guarded, tmp_path, RISK_MODEL="none")
-    deny(place, (TOPIC, place.names.prediction, WRITE), (TOPIC, place.names.source, WRITE))
-    with place.worker() as worker:
-        worker.wait(lambda stats: stats["problem"] is None, timeout=PATIENCE_S)
-        live.run(preflight(place.settings))
+    deployment = Deployment.new(guarded, tmp_path, RISK_MODEL="none")
+    deny(deployment, (TOPIC, deployment.names.prediction, WRITE), (TOPIC, deployment.names.source, WRITE))
+    with deployment.worker() as worker:
+        worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
+        run_async(preflight(deployment.settings))
         # the running worker still owns its transactional ids
-        place.send(place.names.visits, [live.row(b"no frame", None)])
-        live.until(lambda: place.read(place.names.dead_letters))
+        deployment.send(deployment.names.visits, [row(b"no frame", None)])
+        until(lambda: deployment.read(deployment.names.dead_letters))
         assert worker.stop() == 0
     assert "taken over" not in worker.log.read_text()
 
 
 def test_the_check_creates_no_topic(guarded, tmp_path):
     """On a broker that creates topics on request a misspelt source topic stays missing."""
-    place = Place.new(guarded, tmp_path)
+    deployment = Deployment.new(guarded, tmp_path)
     with pytest.raises(ConfigError, match="does not exist"):
-        live.run(preflight(place.settings))
+        run_async(preflight(deployment.settings))
     with pytest.raises(ConfigError, match="does not exist"):
-        live.run(preflight(place.settings))
+        run_async(preflight(deployment.settings))
 
 
 def test_rights_that_an_old_broker_does_not_report_are_assumed():

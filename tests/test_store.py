@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.state.store import Store
 from app.state.table import StateTable
 from app.topology import declare
-from tools.e2e.chaos.actions import spoil
+from tools.e2e.chaos.actions import damage_file
 
 RECORDS = {b"%d" % n: bytes([n % 251]) * 50 for n in range(3_000)}
 
@@ -169,9 +169,9 @@ def test_records_of_damaged_files_are_right_or_refused(tmp_path: Path, seed: int
     """Never a wrong record: all that can be read was written, and is complete up to the offset."""
     draw = random.Random(seed)
     path = filled(tmp_path)
-    files = sorted(file for file in path.iterdir() if file.is_file())
-    for file in draw.sample(files, 2):
-        spoil(file, draw)
+    files = sorted(one for one in path.iterdir() if one.is_file())
+    for one in draw.sample(files, 2):
+        damage_file(one, draw)
     table = opened(tmp_path)
     try:
         reached = offset(table)
