@@ -15,7 +15,7 @@ from stack import ports
 from stack.connect import CONNECT
 from stack.errors import StackError
 from stack.kafka import KAFKA
-from stack.lockfile import POLL_S, holder, wait_released
+from stack.lockfile import holder, wait_released
 from stack.mariadb import MARIADB
 from stack.process_spec import ProcessSpec, ServerFiles
 from stack.registry import REGISTRY
@@ -27,6 +27,8 @@ SERVERS: Mapping[str, Server] = {server.name: server for server in (REGISTRY, KA
 
 #: timeout for a server to become ready [s]
 START_S = 90.0
+#: interval for polling a server that starts: a request costs this process about 1 ms of CPU [s]
+READY_POLL_S = 0.1
 #: attempts to start a server on other ports if another process takes its ports
 PORT_ATTEMPTS = 3
 
@@ -113,7 +115,7 @@ def wait_ready(files: ServerFiles) -> bool:
             return True
         if not is_running(files):
             return False
-        time.sleep(POLL_S)
+        time.sleep(READY_POLL_S)
     raise StackError(f"{files.name} was not ready after {START_S:.0f} s; {tail(files.log)}")
 
 

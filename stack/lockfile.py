@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stack.errors import StackError
 
-#: interval for polling a lock or a server [s]
+#: interval for polling a lock [s]
 POLL_S = 0.02
 
 

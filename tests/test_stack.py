@@ -21,7 +21,7 @@ from schema_registry.client.errors import ClientError
 from schema_registry.client.schema import AvroSchema
 
 import stack
-from stack.kafka import KAFKA, parse_cluster_id
+from stack.kafka import parse_cluster_id
 from stack.lockfile import holder, wait_released
 from stack.process_spec import ServerFiles
 from stack.server import HOST
@@ -118,12 +118,31 @@ def test_up_fails_before_any_start_if_a_port_is_in_use(tmp_path: Path) -> None:
 # -- real servers
 
 
+OWNER = """
+import os, pathlib, stack, sys
+print(stack.up(pathlib.Path(sys.argv[1]), owner_pid=os.getpid()).broker, flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="module")
-def own(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
-    """Servers for the tests of this file only, which may kill them."""
+def owner(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """A process that owns the servers of its directory, which is its last argument."""
     directory = tmp_path_factory.mktemp("own")
-    yield stack.up(directory, owner_pid=os.getpid())
+    arguments = [sys.executable, "-c", OWNER, str(directory)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(HOST)
+        yield process
+        process.kill()
     stack.down(directory)
+
+
+@pytest.fixture(scope="module")
+def own(owner: subprocess.Popen[str]) -> stack.Environment:
+    """Servers for the tests of this file only, which may kill them."""
+    assert isinstance(owner.args, list)
+    return stack.up(Path(str(owner.args[-1])))
 
 
 async def create_topic(broker: str, name: str) -> None:
@@ -208,7 +227,7 @@ def test_up_is_idempotent(own: stack.Environment) -> None:
 
 
 @pytest.mark.broker
-def test_up_on_another_port_is_refused(own: stack.Environment) -> None:
+def test_up_with_another_port_is_refused(own: stack.Environment) -> None:
     with pytest.raises(stack.StackError, match=f"already running .* on port {own.broker.split(':')[1]}, not 1"):
         stack.up(own.directory, kafka_port=1)
 
@@ -238,29 +257,19 @@ def test_a_registered_schema_survives_kill_9(own: stack.Environment) -> None:
     assert SchemaRegistryClient(url=own.registry).get_by_id(number) == row
 
 
-OWNER = """
-import os, pathlib, stack, sys
-environment = stack.up(pathlib.Path(sys.argv[1]), registry=False, owner_pid=os.getpid())
-print(environment.broker, flush=True)
-sys.stdin.read()
-"""
-
-
 @pytest.mark.broker
-def test_servers_stop_with_their_owner_and_down_leaves_others_alone(cluster: stack.Environment, tmp_path: Path) -> None:
-    """After kill -9 of the owner its broker stops; the shared one keeps running, also after `down`."""
-    with subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as owner:
-        assert owner.stdout is not None
-        assert owner.stdout.readline().startswith(HOST)
-        files = ServerFiles(tmp_path, KAFKA.name)
-        assert holder(files.server)
-        owner.kill()
-    assert wait_released([files.supervisor, files.server], timeout_s=15.0)
-    assert "its owner died" in files.log.read_text()
-    assert stack.down(tmp_path) == []
-    assert stack.status(tmp_path) == []
+def test_servers_stop_with_their_owner_and_down_leaves_others_alone(
+    cluster: stack.Environment, own: stack.Environment, owner: subprocess.Popen[str]
+) -> None:
+    """After kill -9 of the owner its servers stop; the shared ones keep running, also after `down`. The last test."""
+    kafka, registry = (ServerFiles(own.directory, name) for name in ("kafka", "registry"))
+    assert holder(kafka.server)
+    assert holder(registry.server)
+    owner.kill()
+    assert wait_released([kafka.supervisor, kafka.server, registry.supervisor, registry.server], timeout_s=15.0)
+    assert "its owner died" in kafka.log.read_text()
+    assert stack.down(own.directory) == []
+    assert stack.status(own.directory) == []
     assert all(server.ready for server in stack.status(cluster.directory))
     assert run("status", str(cluster.directory)).returncode == 0
     assert json.loads(ServerFiles(cluster.directory, "kafka").spec.read_text())["owner"] == os.getpid()
