@@ -13,6 +13,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -74,6 +75,8 @@ def make_plan(arguments: argparse.Namespace) -> Plan:
 
 def main(arguments: argparse.Namespace) -> int:
     """Measure, print tables and one line of JSON, and return the exit code."""
+    if arguments.save and find_spec("matplotlib") is None:
+        sys.exit("bench: --save needs matplotlib: pip install 'moodle-risk[test]'")
     console = stderr_console()
     with temporary_servers("bench") as (servers, directory):
         if arguments.growth is not None:
@@ -92,10 +95,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def save(document: dict[str, object], directory: Path, console: Console) -> None:
     """Write the figures as JSON and as a plot."""
-    try:
-        from bench.plot import draw  # matplotlib is installed only with the extra
-    except ImportError as error:
-        sys.exit(f"bench: cannot draw the plot ({error}): pip install 'moodle-risk[test]'")
+    from bench.plot import draw  # matplotlib is installed only with the extra
 
     directory.mkdir(exist_ok=True)
     (directory / "bench.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ def whole_job(variables: Mapping[str, str], log: Path, truth: Truth) -> Run:
     """Measure one run from readiness to the last committed row, then compare the four output topics with `truth`."""
     names = TopicNames.of(Settings.from_env(variables))
     with Worker(variables, log, level="warn") as worker:
-        run = measured(worker, truth.events, lambda stats: _progress(stats, names))
+        run = measure_worker(worker, truth.events, lambda stats: _progress(stats, names))
         worker.wait_idle(timeout=60, events=truth.events)
-    return Run(run.events_per_s, run.cpu_us_per_event, run.rss_mb, wrong(variables, truth))
+    return replace(run, wrong=check_outputs(variables, truth))
 
 
-def measured(worker: Worker, events: int, progress: Callable[[Stats], int]) -> Run:
+def measure_worker(worker: Worker, events: int, progress: Callable[[Stats], int]) -> Run:
     """Measure a worker from readiness until `progress` reaches `events`."""
     pid = worker.process.pid
     first = worker.wait(lambda stats: stats["problem"] is None, timeout=60)
@@ -60,7 +61,7 @@ def _progress(stats: Stats, names: TopicNames) -> int:
     return max(0, visits - 1) if waiting else visits
 
 
-def wrong(variables: Mapping[str, str], truth: Truth) -> tuple[str, ...]:
+def check_outputs(variables: Mapping[str, str], truth: Truth) -> tuple[str, ...]:
     """Compare the four output topics with `truth`; return one line per difference."""
     settings = Settings.from_env(variables)
     topics = asyncio.run(outputs(settings.broker, TopicNames.of(settings), settings.topic_prefix))

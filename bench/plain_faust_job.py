@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from app.settings import Settings
 from app.topic_names import TopicNames
 from bench.environment import create_topics
 from bench.figures import Run
-from bench.job import Stats, measured, wrong
+from bench.job import Stats, check_outputs, measure_worker
 from stack.supervisor import dying_with
 from tools.e2e.oracle import Truth
 from tools.e2e.workers import ROOT, Worker
@@ -43,9 +44,9 @@ def plain_faust_job(variables: Mapping[str, str], log: Path, truth: Truth, parti
     outputs = {names.sessions, names.agg, names.prediction, names.in_risk}
     asyncio.run(create_topics(settings, 1, only=outputs))  # Faust creates its internal topics itself
     with PlainFaustWorker({**variables, "BENCH_PARTITIONS": str(partitions)}, log) as worker:
-        run = measured(worker, truth.events, _progress)
+        run = measure_worker(worker, truth.events, _progress)
     # stopped by the with block, it has flushed its producer
-    return Run(run.events_per_s, run.cpu_us_per_event, run.rss_mb, wrong({**variables, "RISK_EMIT": "changes"}, truth))
+    return replace(run, wrong=check_outputs({**variables, "RISK_EMIT": "changes"}, truth))
 
 
 def _progress(stats: Stats) -> int:
