@@ -1,4 +1,4 @@
-"""Each thing that is measured is a process of its own: started here, and gone when the bench is."""
+"""Child processes of the bench, which report JSON lines on their standard output."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,23 @@ from typing import Any
 from stack.supervisor import dying_with
 from tools.e2e.workers import ROOT, E2EError
 
-#: how long a child that was told to stop may take [s]
+#: time between SIGTERM and SIGKILL [s]
 _STOP_S = 10.0
-#: how long a child may take for anything before it is killed [s]
-_PATIENCE_S = 600.0
+#: time to wait for a line before the child is killed [s]
+_LINE_TIMEOUT_S = 600.0
 
 
-class Child:
-    """`python -m MODULE ARGUMENTS`, which says on its standard output a JSON line a step. Ends with the block."""
+class ChildProcess:
+    """`python -m MODULE ARGUMENTS`, started and stopped by the with block; it dies with this process."""
 
-    def __init__(self, module: str, arguments: list[str], variables: Mapping[str, str], log: Path) -> None:
-        """variables: put over this process's environment; log: what it says on its standard error goes there."""
+    def __init__(self, module: str, arguments: Sequence[str], variables: Mapping[str, str], log: Path) -> None:
+        """variables: override this process's environment; log: receives the child's stderr."""
         self._argv = [sys.executable, "-m", module, *arguments]
         self._environment = {**os.environ, **variables}
         self._log = log
         self.process: subprocess.Popen[str]
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> ChildProcess:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._argv,
@@ -54,21 +54,21 @@ class Child:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
-    def said(self) -> dict[str, Any]:
-        """Its next line. Raises E2EError if it ends without one, or has none for long."""
+    def read(self) -> dict[str, Any]:
+        """Return the fields of the child's next line. Raises E2EError if it ends or takes too long without one."""
         assert self.process.stdout is not None
-        patience = threading.Timer(_PATIENCE_S, self.process.kill)
-        patience.start()
+        timer = threading.Timer(_LINE_TIMEOUT_S, self.process.kill)
+        timer.start()
         line = self.process.stdout.readline()
-        patience.cancel()
+        timer.cancel()
         if not line:
             code = self.process.wait()
-            end = "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-15:])
-            raise E2EError(f"{' '.join(self._argv[1:3])} ended with {code}:\n{end}")
-        found: dict[str, Any] = json.loads(line)
-        return found
+            tail = "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-15:])
+            raise E2EError(f"{' '.join(self._argv[1:3])} ended with {code}:\n{tail}")
+        fields: dict[str, Any] = json.loads(line)
+        return fields
 
 
-def say(**facts: object) -> None:
-    """A child's line to its parent."""
-    print(json.dumps(facts), flush=True)
+def emit(**fields: object) -> None:
+    """Write a line to the parent process."""
+    print(json.dumps(fields), flush=True)
