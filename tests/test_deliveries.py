@@ -15,6 +15,7 @@ from models import state
 from models.chunk import Chunk
 from models.visit_batch import SourceRange, VisitBatch, decode, encode
 from models.visits import Visits
+from tests.support.effort import examples
 from tests.test_pipeline import NOW, SETTINGS, memory
 from tools.test_driver import TopologyTestDriver
 
@@ -78,7 +79,7 @@ def some_more(data: st.DataObject, n: int) -> list[bool]:
 
 
 @given(CHUNKS, st.integers(1, 12), st.data())
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 async def test_what_has_arrived_together_makes_the_same_of_every_visit(log, batch_rows, data):
     """Every revision in the same order, and the same state and front in the end, however deliveries are merged."""
     chunks = chunks_of(log)
@@ -94,7 +95,7 @@ async def test_what_has_arrived_together_makes_the_same_of_every_visit(log, batc
 
 
 @given(CHUNKS, st.integers(1, 12), st.data())
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 async def test_a_chunk_counts_once_and_only_behind_the_flush_of_its_last_frame(log, batch_rows, data):
     """In the order of the log: what is committed earlier is lost with the worker, what never is holds all back."""
     chunks = chunks_of(log)
@@ -115,7 +116,7 @@ async def test_a_chunk_counts_once_and_only_behind_the_flush_of_its_last_frame(l
 
 
 @given(CHUNKS, st.integers(0, 6), st.data())
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 async def test_what_an_older_generation_left_waiting_is_dropped(log, place, data):
     """Whoever owns it now reads it again: it counts once, and not as processed for an assignment that is gone."""
     chunks = chunks_of(log)

@@ -24,6 +24,7 @@ from models.murmur2 import keys_of
 from models.position import Position
 from models.visit_batch import SourceRange, VisitBatch
 from models.visits import StudentDictionary, Visits
+from tests.support.effort import examples
 
 MODEL = load_model("")
 MODEL_HEADERS: Headers = [("model", MODEL.sha256.encode())]
@@ -100,7 +101,7 @@ def both(make: Callable[[], Rows]) -> list[Row]:
 
 
 @given(BATCHES, st.booleans(), st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 async def test_rows_are_the_same_one_by_one_and_in_columns(log, each, headed):
     """Sessions and tombstones, totals (DURATION null where no session is left), risks; the student that is none."""
     async for scored, keys in scored_of(log, each=each, headed=headed):

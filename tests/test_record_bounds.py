@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from app.kafka.record_bounds import guess_bounds, scan_bounds
 from app.kafka.record_columns import Batch, Kept, columns
 from models.varints import PAD
+from tests.support.effort import examples
 from tests.support.kafka_batches import Record, as_aiokafka, packed, record
 
 SCHEMA = b"\0\0\0\0\7"
@@ -53,7 +54,7 @@ records = st.builds(Record, st.integers(0, 9), st.sampled_from([None, b"", SCHEM
 
 
 @given(st.lists(st.lists(records, min_size=1, max_size=4), min_size=1, max_size=3))
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 def test_what_is_seen_at_once_is_what_is_walked(log):
     """Values of one schema, others, none, headers, and everything that repeats the schema's bytes."""
     buffer, bodies, counts, true = laid([[record(r) for r in body] for body in log])
@@ -62,7 +63,7 @@ def test_what_is_seen_at_once_is_what_is_walked(log):
 
 
 @given(st.lists(st.lists(records, min_size=1, max_size=4), min_size=1, max_size=3), st.data())
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 def test_what_is_damaged_is_seen_as_it_is_walked(log, data):
     """A flipped bit, bodies that end elsewhere, other counts: the same places or none."""
     buffer, bodies, counts, _ = laid([[record(r) for r in body] for body in log])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.kafka import reader
 from app.kafka.record_columns import Batch, Columns, Kept, columns
+from tests.support.effort import examples
 from tests.support.kafka_batches import CODECS, HEAD, Read, Record, as_aiokafka, batch, packed, record
 
 #: how all values of a topic begin that one schema wrote
@@ -89,7 +90,7 @@ def logs(draw: st.DrawFn, values: st.SearchStrategy[bytes | None], times: st.Sea
 
 
 @given(st.one_of(logs(st.one_of(st.none(), plain)), logs(alike), logs(st.one_of(alike, st.none()))))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_what_a_producer_writes_is_read_as_aiokafka_reads_it(raw):
     """Nulls, empty strings, headers, holes, far times, compression, many batches: all of it in columns."""
     assert same_or_none(raw)
@@ -97,14 +98,14 @@ def test_what_a_producer_writes_is_read_as_aiokafka_reads_it(raw):
 
 
 @given(logs(plain, st.sampled_from([0, LONGEST, -LONGEST - 1, 1 << 62])))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_numbers_of_more_than_eight_bytes_are_left_to_aiokafka(raw):
     """None, and not a number that has lost its upper bits."""
     same_or_none(raw)
 
 
 @given(logs(alike), st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_what_was_damaged_on_its_way_is_never_read_as_something_else(raw, data):
     """Cut off, a bit flipped, bytes put in or taken out: aiokafka's records or none. And its checksum's judgement."""
     at = data.draw(st.integers(0, len(raw) - 1))
@@ -223,7 +224,7 @@ def test_a_codec_nobody_knows_is_left_to_aiokafka():
 
 
 @given(logs(alike), st.integers(0, 300))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_fetch_may_begin_inside_a_batch(raw, ahead):
     """`since` drops what stands before the offset that was asked for, headers too."""
     wanted = as_aiokafka(raw)
@@ -234,7 +235,7 @@ def test_a_fetch_may_begin_inside_a_batch(raw, ahead):
 
 
 @given(logs(st.one_of(alike, st.none())), st.integers(0, 300))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_few_records_are_read_as_many_are(raw, ahead):
     """One by one or in columns: the same chunk."""
     wanted = as_aiokafka(raw)
