@@ -118,11 +118,11 @@ def node(search_node: stack.Environment) -> Node:
 
 @pytest.fixture
 def place(cluster: stack.Environment, tmp_path: Path) -> live.Place:
-    """Topic names, app id and data directory for one test, on the shared servers."""
+    """Names of the test's own on the shared servers."""
     return live.Place.new(cluster, tmp_path)
 
 
 @pytest.fixture(scope="session")
 def course(cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory) -> live.Course:
-    """Four months of 2,000 students in four partitions. Tests read it with their own app id and never write to it."""
+    """Four months of 2,000 students in four partitions: read it with an app id of your own, write nothing to it."""
     return live.replayed(live.Place.new(cluster, tmp_path_factory.mktemp("course")), live.months())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_listed_tests_exist(remedy: Remedy) -> None:
         assert not scenario or scenario in functions or scenario.startswith("killed_at_")
 
 
+@cache
 def functions_of(file: Path) -> set[str]:
     """The names of a file's top-level functions."""
     tree = ast.parse(file.read_text(encoding="utf-8"))

@@ -154,9 +154,10 @@ def mutated(source: str, qualname: str, mutation: Mutation) -> str:
     Raises ValueError if the function does not exist, or the mutation does not apply exactly once or changes nothing.
     """
     module = ast.parse(source)
-    before = ast.dump(module)
-    mutation(_function(module, qualname))
-    if ast.dump(module) == before:
+    function = _function(module, qualname)
+    before = ast.dump(function)
+    mutation(function)
+    if ast.dump(function) == before:
         raise ValueError(f"{qualname}: the mutation changes nothing")
     return ast.unparse(ast.fix_missing_locations(module))
 
