@@ -87,7 +87,8 @@ def run_pytest(directory: Path, tests: Sequence[str], report: Path, temporary: P
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        # more examples than usual: a property test that misses the fault by chance would count as passed
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TEST_EFFORT": "5"},
     )
     try:
         return process.wait(TIMEOUT_S)

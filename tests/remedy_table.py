@@ -207,7 +207,7 @@ REMEDIES = (
         "former-owners-are-fenced-before-recovery",
         ("worst", "dies"),
         "app.state.table:StateTable.on_rebalance",
-        move("super().on_rebalance", before="assigned_actives"),
+        replace("self.on_owned()", "__import__('asyncio').ensure_future(self.on_owned(mine, generation_id))"),
         ("tests/test_driver.py::test_former_owners_are_fenced_before_the_changelog_is_asked_for",),
     ),
     Remedy(

@@ -1,9 +1,9 @@
 """Mutations of a function's syntax tree, for tests/remedy_table.py.
 
 A mutation names what it changes by an identifier: `drop("is_fenced")` removes the statement that mentions `is_fenced`.
-An identifier is a name or the end of a dotted one (`table.write` matches `self._table.write`, not `rewrite`). A
-statement mentions what is in its own expressions, e.g. an `if` what is in its condition, but not what is in its body.
-Each mutation must find exactly one thing to change, and raises ValueError if it finds none or several.
+An identifier is a name or the end of a dotted one (`table.write` matches `table.write`, not `table.rewrite`), with
+`()` only where it is called. A statement mentions what is in its own expressions, not in its body: an `if`, what is in
+its condition. Each mutation must find exactly one thing to change, and raises ValueError if it finds none or several.
 """
 
 from __future__ import annotations
@@ -237,6 +237,8 @@ def _mentions(node: ast.AST, mention: str) -> bool:
 
 
 def _is_named(node: ast.AST, mention: str) -> bool:
+    if mention.endswith("()"):
+        return isinstance(node, ast.Call) and _is_named(node.func, mention.removesuffix("()"))
     last = mention.rpartition(".")[2]
     if isinstance(node, ast.Name):
         return node.id == mention
