@@ -16,7 +16,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from app.kafka.producer import new_producer
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
-from app.topic_names import TopicNames
 from bench.children import say
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
@@ -24,7 +23,7 @@ from models.chunk import Chunk
 
 async def run(settings: Settings) -> None:
     """Until it is killed."""
-    names, group = TopicNames.of(settings), settings.app_id
+    names, group = settings.topic_names, settings.app_id
     decoder = LogDecoder(SchemaRegistry(settings.schema_registry))
     producer = new_producer(settings.brokers, transactional_id=group)
     consumer = AIOKafkaConsumer(

@@ -13,7 +13,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from app.kafka import topics
 from app.settings import Settings
-from app.topic_names import TopicNames
 from bench.children import Child
 from bench.figures import Latency
 from bench.procfs import cpu_s, machine_s
@@ -65,7 +64,7 @@ def _measured(key: str, label: str, variables: Mapping[str, str], load: Load, di
     seconds = load.warm_up_s + load.seconds
     wanted = [str(x) for x in (load.rate, seconds, load.students, load.partitions, file)]
     with Child(
-        "bench.watching", [TopicNames.of(settings).prediction, str(file), str(load.uncounted)], variables, log
+        "bench.watching", [settings.topic_names.prediction, str(file), str(load.uncounted)], variables, log
     ) as reader:
         reader.said()
         with Child("bench.load", wanted, variables, log) as sender:
@@ -83,7 +82,7 @@ async def _prepared(settings: Settings, partitions: int) -> None:
     """The source topic with its schemas, and the topic the reader waits at."""
     nothing = LogRows(*(np.empty(0, np.int64),) * 2, ("",), *(np.empty(0, np.int64),) * 2)
     await prepare(settings, nothing, partitions=partitions)
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
     await admin.start()
     try:

@@ -13,7 +13,6 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from app.kafka import topics
 from app.settings import Settings
-from app.topic_names import TopicNames
 from bench.figures import Run
 from bench.job import Stats, measured, wrong
 from stack.supervisor import dying_with
@@ -56,7 +55,7 @@ def _progress(stats: Stats) -> int:
 
 async def _declare(settings: Settings) -> None:
     """The topics it writes, as the app would have them; those Faust makes itself are left to Faust."""
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     four = {names.sessions, names.agg, names.prediction, names.in_risk}
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
     await admin.start()

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from app.kafka.reader import read_chunks
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
-from app.worker import rest_the_collector
+from app.worker import relax_garbage_collection
 from bench.children import Child, say
 from bench.figures import Run
 from bench.procfs import cpu_s, peak_mb
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--rested", action="store_true", help="the collector rests, as in the worker")
     given = parser.parse_args()
     if given.rested:
-        rest_the_collector()
+        relax_garbage_collection()
     run = asyncio.run(read(Settings.from_env(os.environ), given.events, given.partitions, WAYS[given.way]))
     say(events_per_s=run.events_per_s, cpu_us_per_event=run.cpu_us_per_event, rss_mb=run.rss_mb)
 

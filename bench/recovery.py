@@ -22,7 +22,6 @@ from rich.console import Console
 from app.kafka import topics
 from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
-from app.topic_names import TopicNames
 from bench.environment import console, place
 from bench.log import backlog
 from bench.procfs import peak_mb, resident_mb
@@ -47,7 +46,7 @@ _PATIENCE_S = 600.0
 
 async def write_changelog(settings: Settings, students: int) -> None:
     """One record a student, with totals and an open session, and each partition's front."""
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
     await admin.start()
     await topics.declare(admin, topics.wanted(names, PARTITIONS), 1)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Float64s = npt.NDArray[np.float64]
 
 #: silence that closes a session [ms]; exactly this much still joins (SessionWindows: inclusive)
 GAP_MS = 900_000

@@ -145,15 +145,15 @@ REMEDIES = (
     Remedy(
         "frames-are-acknowledged-before-their-fetch-counts",
         ("worst", "broker"),
-        "agents.process:Pipeline.run_repartition",
+        "agents.repartition:Repartition.run",
         move("processed", before="send_visits"),
         ("tests/test_pipeline.py::test_a_fetch_counts_as_processed_only_when_its_frames_are_acknowledged",),
     ),
     Remedy(
         "what-was-not-flushed-does-not-count",
         ("suspended", "joins"),
-        "agents.process:Pipeline._flush",
-        condition("flush", "OLD or True"),
+        "agents.process:Process._apply",
+        condition("self._flush", "OLD or True"),
         ("tests/test_pipeline.py::test_what_was_not_flushed_does_not_count_as_processed",),
     ),
     Remedy(
@@ -171,7 +171,7 @@ REMEDIES = (
     Remedy(
         "what-an-older-generation-left-waiting-is-dropped",
         ("joins", "suspended"),
-        "agents.process:Pipeline._arrivals",
+        "agents.gather:gather",
         condition("generation", "False"),
         (
             "tests/test_deliveries.py::test_what_an_older_generation_left_waiting_is_dropped",
@@ -181,14 +181,14 @@ REMEDIES = (
     Remedy(
         "predictions-of-an-older-generation-are-dropped",
         ("joins", "suspended"),
-        "agents.process:Pipeline._predictions",
+        "agents.gather:gather",
         condition("generation", "False"),
         ("tests/test_pipeline.py::test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_pause",),
     ),
     Remedy(
         "no-alarm-twice",
         ("killed", "worst"),
-        "agents.process:Pipeline.run_alert",
+        "agents.alert:Alert._forward",
         value("np.searchsorted", "0"),
         ("tests/test_pipeline.py::test_predictions_that_are_read_again_are_not_forwarded_again",),
     ),

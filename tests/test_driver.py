@@ -17,7 +17,7 @@ from app.kafka import reader
 from app.kafka.queue import WHOLE
 from app.kafka.record_columns import Kept
 from app.settings import Settings
-from app.topology import build
+from app.topology import declare
 from models.chunk import Chunk
 
 APP = Settings(store="memory://")
@@ -35,7 +35,7 @@ class Consumer:
     """A worker's consumer that was not started: its log is committed up to 10, begins at 3 and ends at 30."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.app: Any = build(APP)
+        self.app: Any = declare(APP)
         self.made: Any = self.app.consumer
         self.handed: list[Any] = []
         self.sought: list[tuple[TP, int]] = []
@@ -240,7 +240,7 @@ async def test_a_changelog_chunk_ends_where_its_last_marker_stands(
 
 async def test_flow_that_was_not_suspended_is_resumed_without_clearing_a_queue() -> None:
     """Seen as a backlog of which one fetch was never processed: Faust resumes twice, and clears what came between."""
-    app = build(APP)
+    app = declare(APP)
     queue: Any = app.FlowControlQueue(maxsize=4, clear_on_resume=True)
     app.flow_control.resume()
     queue.put_nowait("a chunk")
@@ -253,7 +253,7 @@ async def test_flow_that_was_not_suspended_is_resumed_without_clearing_a_queue()
 
 async def test_former_owners_are_fenced_before_the_changelog_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recovery begins when every table's `on_rebalance` has returned: by then the producers have started."""
-    app: Any = build(APP)
+    app: Any = declare(APP)
     students = app.tables["students"]
     monkeypatch.setattr(app.assignor, "assigned_actives", lambda: {CHANGELOG, TP("other-changelog", 3)})
     steps: list[str] = []

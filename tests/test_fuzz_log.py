@@ -66,7 +66,7 @@ async def test_damaged_values_are_read_as_fastavro_reads_them_or_rejected(name: 
                 await driver.feed(driver.names.source, keys, values, headers if any(headers) else None)
         counted = {offset for offset, _ in visits}
         check_dead_letters(driver.dead_letters, inputs, [n for n in range(len(inputs)) if n not in counted])
-        counts = driver.pipeline.counts
+        counts = driver.metrics
         assert counts["events"] == len(inputs)
         assert counts["visits"] + counts["rejected"] == len(inputs)
         assert counts["detached_slices"] == counts["repeated"] == 0

@@ -61,7 +61,7 @@ async def test_damaged_predictions_are_read_strictly_or_rejected() -> None:
     assert sum(row.key == b"intact" for row in rows) == total
     forwarded = {row.key: row for row in rows if row.key != b"intact"}
     rejected = {dead_letter.key: dead_letter for dead_letter in dead_letters}
-    assert driver.pipeline.counts["rejected"] == len(rejected) == len(dead_letters)
+    assert driver.metrics["rejected"] == len(rejected) == len(dead_letters)
     kinds: Counter[str] = Counter()
     for i in range(1, len(values), 2):
         key, value = keys[i], values[i]

@@ -113,7 +113,7 @@ async def test_intact_visit_batches_among_damaged_ones_count() -> None:
     rules = check_outputs(driver, visits)
     assert rules.late == 0
     assert sum(n for n, *_ in rules.totals.values()) == len(visits)
-    counts = driver.pipeline.counts
+    counts = driver.metrics
     assert counts["gaps"] == lost
     assert counts["detached_slices"] == 0
 

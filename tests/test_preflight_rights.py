@@ -15,7 +15,6 @@ import stack.kafka
 from app.errors import ConfigError
 from app.kafka import acls as rights
 from app.ops.preflight import preflight
-from app.topology import build
 from tests.support import cluster as live
 from tests.support.cluster import PATIENCE_S, Place
 from tests.test_preflight import refused
@@ -113,7 +112,7 @@ def test_each_right_is_looked_at(guarded, tmp_path, name):
     place = Place.new(guarded, tmp_path)
     denied(place, deny(place))
     with pytest.raises(ConfigError) as caught:
-        live.run(preflight(build(place.settings).pipeline))
+        live.run(preflight(place.settings))
     assert says.format(place.names) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -124,7 +123,7 @@ def test_all_missing_rights_are_told_at_once(guarded, tmp_path):
     app_id = place.settings.app_id
     denied(place, (TOPIC, place.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE))
     with pytest.raises(ConfigError) as caught:
-        live.run(preflight(build(place.settings).pipeline))
+        live.run(preflight(place.settings))
     wanted = f"rights Read on topic {place.names.visits}, Read on group {app_id}, Write on transactional id {app_id}-0:"
     assert wanted in str(caught.value)
 
@@ -135,7 +134,7 @@ def test_what_is_not_needed_may_be_denied(guarded, tmp_path):
     denied(place, (TOPIC, place.names.prediction, WRITE), (TOPIC, place.names.source, WRITE))
     with place.worker() as worker:
         worker.wait(lambda stats: stats["problem"] is None, timeout=PATIENCE_S)
-        live.run(preflight(build(place.settings).pipeline))
+        live.run(preflight(place.settings))
         # the one that runs is still the owner of its transactions
         place.send(place.names.visits, [live.row(b"no frame", None)])
         live.until(lambda: place.read(place.names.dead_letters))
@@ -147,9 +146,9 @@ def test_looking_creates_no_topic(guarded, tmp_path):
     """On a broker that creates what is asked for: a misspelt source stays missing, our topics become as declared."""
     place = Place.new(guarded, tmp_path)
     with pytest.raises(ConfigError, match="does not exist"):
-        live.run(preflight(build(place.settings).pipeline))
+        live.run(preflight(place.settings))
     with pytest.raises(ConfigError, match="does not exist"):
-        live.run(preflight(build(place.settings).pipeline))
+        live.run(preflight(place.settings))
 
 
 def test_an_old_broker_that_does_not_tell_is_believed():

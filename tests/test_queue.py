@@ -10,7 +10,7 @@ import pytest
 
 from app.kafka.queue import PARTS, WHOLE, ChunkQueue, merge_small
 from app.settings import Settings
-from app.topology import build
+from app.topology import declare
 from models.chunk import Chunk
 
 MOST = 4
@@ -23,7 +23,7 @@ def event(octets: int) -> Any:
 
 @pytest.fixture
 async def queue() -> ChunkQueue:
-    app = build(Settings(store="memory://"))
+    app = declare(Settings(store="memory://"))
     made = app.FlowControlQueue(MOST, clear_on_resume=True)
     assert type(made) is ChunkQueue
     app.flow_control.resume()

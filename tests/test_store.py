@@ -16,7 +16,7 @@ from app.errors import DamagedDatabase
 from app.settings import Settings
 from app.state.store import Store
 from app.state.table import StateTable
-from app.topology import build
+from app.topology import declare
 from tools.e2e.chaos.actions import spoil
 
 RECORDS = {b"%d" % n: bytes([n % 251]) * 50 for n in range(3_000)}
@@ -24,7 +24,7 @@ RECORDS = {b"%d" % n: bytes([n % 251]) * 50 for n in range(3_000)}
 
 def opened(directory: Path) -> StateTable:
     """The table of students in a data directory, as a worker that has just started has it."""
-    table = build(Settings(datadir=directory)).tables["students"]
+    table = declare(Settings(datadir=directory)).tables["students"]
     assert isinstance(table, StateTable)
     assert isinstance(table.data, Store)
     return table

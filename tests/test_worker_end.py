@@ -12,14 +12,14 @@ import pytest
 from faust.types import TP
 
 from app.settings import Settings
-from app.topology import build
+from app.topology import declare
 from tools.e2e.workers import ROOT
 
 
 @pytest.fixture
 async def consumer() -> AsyncIterator[Any]:
     """A worker's consumer that was not started."""
-    made: Any = build(Settings(store="memory://")).consumer
+    made: Any = declare(Settings(store="memory://")).consumer
     yield made
     made._thread.thread_loop.close()
 

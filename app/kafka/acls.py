@@ -17,7 +17,7 @@ from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
 from app.kafka.topics import REFUSED
-from app.topic_names import TopicNames
+from models.topic_names import TopicNames
 
 #: what the broker answers where it does not say which operations are allowed
 _UNTOLD = -(1 << 31)

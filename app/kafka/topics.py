@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.metadata import MetadataRequest
 
 from app.errors import ConfigError
-from app.topic_names import TopicNames
+from models.topic_names import TopicNames
 
 #: rows carry event time as their timestamp: any retention would delete a backlog's rows at once
 _FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1"}

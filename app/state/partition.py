@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from aiokafka import AIOKafkaProducer
 
+from agents.ports import Target
 from app.kafka.producer import is_fenced, last_offset, new_producer, send_rows
 from app.ops.failpoints import failpoints
 from app.state.table import StateTable
@@ -23,8 +24,6 @@ from models.visits import StudentDictionary
 
 log = logging.getLogger(__name__)
 
-#: where rows go: topic, partition
-Target = tuple[str, int]
 #: most records kept in memory per partition; RocksDB holds the rest
 HOT_RECORDS = 50_000
 #: what to do about a record that is damaged
@@ -177,9 +176,7 @@ def _codes(students: StudentDictionary) -> list[int | None]:
 class OwnedPartitions:
     """The partitions of one table that this worker owns now."""
 
-    def __init__(
-        self, table: StateTable, brokers: Sequence[str], transactional_id: str, sources: Callable[[], int]
-    ) -> None:
+    def __init__(self, table: StateTable, brokers: Sequence[str], transactional_id: str, sources: int) -> None:
         self._table = table
         self._brokers = brokers
         self._transactional_id = transactional_id
@@ -215,4 +212,4 @@ class OwnedPartitions:
     async def _open(self, number: int) -> Partition:
         producer = new_producer(self._brokers, transactional_id=f"{self._transactional_id}-{number}")
         await producer.start()
-        return Partition(number, self._table, producer, self._sources())
+        return Partition(number, self._table, producer, self._sources)

@@ -31,7 +31,7 @@ def check_outputs(driver: TopologyTestDriver, visits: Sequence[tuple[int | None,
     }
     expected = {student: (n, s // max(k, 1), k) for student, (n, s, k, _) in rules.totals.items()}
     assert totals == expected
-    assert driver.pipeline.counts["late"] == rules.late
+    assert driver.metrics["late"] == rules.late
     return rules
 
 
