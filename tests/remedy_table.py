@@ -115,7 +115,7 @@ REMEDIES = (
         ("broker",),
         "app.state.partition:Partition.flush",
         drop("is_fenced"),
-        ("tests/test_partitions.py::test_a_flush_that_fails_raises_and_leaves_store_and_memory_as_they_were",),
+        ("tests/test_partitions.py::test_a_failed_flush_raises_and_changes_neither_store_nor_memory",),
     ),
     # -- what counts as processed
     Remedy(
@@ -147,14 +147,14 @@ REMEDIES = (
         ("worst", "broker"),
         "agents.repartition:Repartition.run",
         move("processed", before="send_visits"),
-        ("tests/test_pipeline.py::test_a_fetch_counts_as_processed_only_when_its_frames_are_acknowledged",),
+        ("tests/test_pipeline.py::test_a_chunk_is_processed_only_after_its_visit_batches_are_acknowledged",),
     ),
     Remedy(
         "what-was-not-flushed-does-not-count",
         ("suspended", "joins"),
         "agents.process:Process._apply",
         condition("self._flush", "OLD or True"),
-        ("tests/test_pipeline.py::test_what_was_not_flushed_does_not_count_as_processed",),
+        ("tests/test_pipeline.py::test_a_chunk_without_a_flush_is_not_processed",),
     ),
     Remedy(
         "nothing-is-applied-twice",
@@ -162,7 +162,7 @@ REMEDIES = (
         "models.position:drop_applied",
         call("new.take", "new"),
         (
-            "tests/test_pipeline.py::test_what_is_delivered_again_is_not_applied_again",
+            "tests/test_pipeline.py::test_a_visit_batch_that_is_delivered_twice_is_applied_once",
             _DEATHS("killed_and_its_state_kept"),
             _DEATHS("killed_at_framed"),
             _DEATHS("killed_at_processed"),
@@ -174,8 +174,8 @@ REMEDIES = (
         "agents.gather:gather",
         condition("generation", "False"),
         (
-            "tests/test_deliveries.py::test_what_an_older_generation_left_waiting_is_dropped",
-            "tests/test_deliveries.py::test_frames_of_a_partition_that_moved_on_are_not_flushed_with_another_generations",
+            "tests/test_deliveries.py::test_unflushed_deliveries_of_an_older_generation_are_dropped",
+            "tests/test_deliveries.py::test_visit_batches_of_different_generations_are_not_flushed_together",
         ),
     ),
     Remedy(
@@ -183,14 +183,14 @@ REMEDIES = (
         ("joins", "suspended"),
         "agents.gather:gather",
         condition("generation", "False"),
-        ("tests/test_pipeline.py::test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_pause",),
+        ("tests/test_pipeline.py::test_predictions_that_have_arrived_share_a_flush_followed_by_a_pause",),
     ),
     Remedy(
         "no-alarm-twice",
         ("killed", "worst"),
         "agents.alert:Alert._forward",
         value("np.searchsorted", "0"),
-        ("tests/test_pipeline.py::test_predictions_that_are_read_again_are_not_forwarded_again",),
+        ("tests/test_pipeline.py::test_predictions_that_are_read_twice_are_forwarded_once",),
     ),
     # -- who owns what
     Remedy(
@@ -215,14 +215,14 @@ REMEDIES = (
         ("suspended", "joins"),
         "app.state.partition:OwnedPartitions.renew",
         drop("self.release"),
-        ("tests/test_partitions.py::test_a_released_partition_is_nobodys",),
+        ("tests/test_partitions.py::test_a_released_partition_is_not_owned",),
     ),
     Remedy(
         "fenced-is-known-the-second-time-too",
         ("suspended",),
         "app.kafka.producer:is_fenced",
         value("wait_for_transaction_end", "False"),
-        ("tests/test_partitions.py::test_a_flush_after_the_one_that_was_told_is_fenced_too",),
+        ("tests/test_partitions.py::test_a_flush_after_a_fenced_one_is_fenced_too",),
     ),
     Remedy(
         "frames-that-leave-a-hole-are-refused",

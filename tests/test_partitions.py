@@ -23,7 +23,7 @@ WHO = StudentDictionary(np.array([5, 0]), np.array([False, True]), np.array([0, 
 
 
 class Table:
-    """A state table that writes down what it is asked."""
+    """A state table that records its calls."""
 
     name = "students"
     changelog = "students-changelog"
@@ -51,7 +51,7 @@ class Batch:
 
 
 class Producer:
-    """A transactional producer that writes down what it is asked, and fails where it is told to."""
+    """A transactional producer that records its calls, and fails at the given steps."""
 
     _txn_manager = None
 
@@ -97,10 +97,10 @@ async def flush(p: Partition) -> bool:
 
 
 async def test_the_store_is_written_after_the_commit_and_memory_after_the_store():
-    """begin, rows, changelog, commit, RocksDB with the last changelog offset; then reads come from memory."""
+    """begin, rows, changelog, commit, RocksDB with the last changelog offset; later reads come from memory."""
     p, table, steps = partition()
     assert await flush(p)
-    # three records went to the changelog from offset 100 on: two students and the front
+    # three changelog records from offset 100 on: two students and the position
     assert steps == ["begin", "send out", "send students-changelog", "commit", ("store", 102)]
     assert positions.KEY in table.records
     assert list(p.load(WHO)) == [b"five", b"none"]
@@ -108,8 +108,8 @@ async def test_the_store_is_written_after_the_commit_and_memory_after_the_store(
 
 
 @pytest.mark.parametrize("step", ["begin", "send out", "send students-changelog", "commit"])
-async def test_a_flush_that_fails_raises_and_leaves_store_and_memory_as_they_were(step):
-    """Whatever step fails: nothing of it is in RocksDB, in the hot records or in the front."""
+async def test_a_failed_flush_raises_and_changes_neither_store_nor_memory(step):
+    """Whichever step fails: RocksDB, the records in memory and the position are unchanged."""
     p, table, steps = partition({step: KafkaTimeoutError()})
     with pytest.raises(KafkaTimeoutError):
         await flush(p)
@@ -119,8 +119,8 @@ async def test_a_flush_that_fails_raises_and_leaves_store_and_memory_as_they_wer
     assert steps[-1] == step
 
 
-async def test_a_fenced_flush_says_so_and_closes_the_partition():
-    """Another worker has taken over: no error, nothing written, no further flush."""
+async def test_a_fenced_flush_returns_false_and_closes_the_partition():
+    """Another worker has taken over: no error, nothing is written, and no further flush."""
     p, table, steps = partition({"commit": ProducerFenced()})
     assert not await flush(p)
     assert p.closed
@@ -130,8 +130,8 @@ async def test_a_fenced_flush_says_so_and_closes_the_partition():
     assert steps == []
 
 
-async def test_a_flush_after_the_one_that_was_told_is_fenced_too():
-    """aiokafka says "fenced" once; what it says afterwards must not end the worker as an unknown failure would."""
+async def test_a_flush_after_a_fenced_one_is_fenced_too():
+    """aiokafka raises ProducerFenced once; its later errors must not end the worker as unknown failures would."""
     said: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     said.set_exception(ProducerFenced())
     p, table, _ = partition({"begin": KafkaError("the producer is in a fatal state")})
@@ -141,16 +141,16 @@ async def test_a_flush_after_the_one_that_was_told_is_fenced_too():
     assert table.records == {}
 
 
-async def test_closing_waits_for_the_flush_under_way():
-    """A rebalance gives a partition away only when its flush has ended."""
+async def test_close_waits_for_a_flush_in_progress():
+    """A rebalance releases a partition only after its flush."""
     p, _, steps = partition()
     await asyncio.gather(flush(p), p.close())
     assert steps.index("commit") < steps.index("stop")
     assert not await flush(p)
 
 
-async def test_looking_at_the_front_does_not_read_it():
-    """/stats may ask during recovery, when the store does not have it yet."""
+async def test_loaded_position_does_not_read_the_store():
+    """/stats may ask during recovery, before the position is in the store."""
     p, table, steps = partition()
     assert p.loaded_position is None
     assert steps == []
@@ -159,8 +159,8 @@ async def test_looking_at_the_front_does_not_read_it():
     assert p.loaded_position is p.position
 
 
-async def test_a_released_partition_is_nobodys(monkeypatch):
-    """After a revocation `get` gives nothing, so that no batch starts; renewing fences first."""
+async def test_a_released_partition_is_not_owned(monkeypatch):
+    """After a revocation `get` returns None, so that no flush starts; `renew` opens a new producer, which fences."""
     steps: list[Any] = []
     table: Any = Table(steps)
     monkeypatch.setattr("app.state.partition.new_producer", lambda *_, **__: Producer(steps))
@@ -178,7 +178,7 @@ async def test_a_released_partition_is_nobodys(monkeypatch):
 
 
 async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypatch):
-    """That is what fences a worker that was suspended: the next owner's producer has its id."""
+    """The next owner's producer thus fences a worker that was suspended."""
     ids: list[str] = []
 
     def producer(_: Sequence[str], *, transactional_id: str) -> Producer:
@@ -201,8 +201,8 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
         (positions.NEXT_OFFSET_KEY, lambda p: p.next_offset),
     ],
 )
-def test_a_record_that_cannot_be_read_is_named_with_what_to_do(key, read):
-    """Table, partition, key; a damaged one is not skipped, and a newer one asks for the newer program."""
+def test_an_unreadable_record_is_reported_with_its_location_and_a_remedy(key, read):
+    """Table, partition, key, and what to do: delete the data if it is damaged, upgrade if it is of a newer version."""
     for raw, words in (
         (b"123456789", "damaged.*; delete RISK_DATADIR and start again.*another RISK_APP_ID"),
         (state.pack_one_empty()[:-1] + b"\0", "damaged.*; delete RISK_DATADIR"),
