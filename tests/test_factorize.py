@@ -20,6 +20,7 @@ from models.sessions import cut
 from models.varints import PAD
 from models.visits import Visits
 from models.watermarks import Watermarks, announce, stream_times
+from tests.support.effort import examples
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 NEAR, FAR = st.integers(-50, 50), st.integers(LOWEST, HIGHEST)
@@ -117,7 +118,7 @@ TIMES = st.one_of(st.integers(0, 60), st.sampled_from([HIGHEST - GAP_MS, 2**41])
         )
     )
 )
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_visits_are_observed_as_one_after_another(case):
     """Each moves its partition's clock; the smallest of those with a backlog counts, the visits' own among them."""
     sources, told, visits = case

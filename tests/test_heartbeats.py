@@ -15,6 +15,7 @@ from models.position import NewVisits, Position, drop_applied
 from models.routing import Router, visit_batches
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
 from models.visits import Visits
+from tests.support.effort import examples
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def rounds(partitions: int, fetches: list[Step], limit: int) -> Iterator[list[li
 
 
 @given(steps(), st.integers(1, 6))
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 def test_visits_are_judged_as_if_nothing_had_been_put_off(log, limit):
     """Same visits in the same order, each at the same observed time; nothing is detached, nothing comes twice."""
     partitions, fetches = log
@@ -81,7 +82,7 @@ def judged(passed: NewVisits) -> list[tuple[int, ...]]:
 
 
 @given(steps(), st.integers(1, 6))
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 def test_what_waits_is_nothing_that_its_receiver_must_know_at_once(log, limit):
     """No visits, no new sender, no backlog that begins, goes on or ends, and no watermark that has advanced too far."""
     partitions, fetches = log

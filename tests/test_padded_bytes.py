@@ -27,6 +27,7 @@ from models.padded_bytes import (
     take,
     varints,
 )
+from tests.support.effort import examples
 from tests.support.kafka_batches import varint
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
@@ -150,7 +151,7 @@ def test_one_long_record_does_not_make_every_row_as_long():
 
 
 @given(columns(), st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_pieces_are_closed_up_row_by_row(made, data):
     """Whatever is beside whatever, left out of some rows or not, in more rows than are closed up at once."""
     pieces, rows = made

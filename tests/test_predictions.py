@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from models.binary_column import BinaryColumn
 from models.own_predictions import ROW, match
 from models.predictions import THRESHOLD, InRisk, InvalidPrediction, Prediction, Skip, in_risk, parse, text_key
+from tests.support.effort import examples
 from tests.support.golden_cases import PUBLIC, exempt, expected, load, predictions
 
 IN_RISK = "MOODLE_LOGS_PREDICTION_IN_RISK"
@@ -217,7 +218,7 @@ def spoilt(value: bytes, place: int, put: bytes, cut: int) -> bytes:
     return value[:place] + put + value[place + cut :]
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=examples(250))
 @given(
     st.lists(own_predictions, min_size=1, max_size=6),
     st.integers(0, 5),

@@ -23,6 +23,7 @@ from models.routing import Router, visit_batches
 from models.topic_names import TopicNames
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch, decode
 from models.visits import Visits
+from tests.support.effort import examples
 
 PARTITIONS = 3
 
@@ -152,7 +153,7 @@ def interleave(log: list[Source], random) -> list[Fetch]:
 
 
 @given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 async def test_every_visit_is_sent_once_and_every_fetch_is_done(log, random, max_rows):
     """All events of all partitions arrive, each exactly once, in their partition's order; every token comes back."""
     sent, done = await run(interleave(log, random), max_rows)
@@ -171,7 +172,7 @@ async def test_every_visit_is_sent_once_and_every_fetch_is_done(log, random, max
 
 
 @given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 async def test_a_student_belongs_to_one_partition_and_the_front_passes_everything(log, random, max_rows):
     """Frames join without a hole, whatever way they were cut, and a second delivery passes nothing."""
     sent, _ = await run(interleave(log, random), max_rows)
@@ -188,7 +189,7 @@ async def test_a_student_belongs_to_one_partition_and_the_front_passes_everythin
 
 
 @given(sources(), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 async def test_nothing_of_a_time_ordered_backlog_is_late(log, random):
     """Observed time never runs ahead of a partition that is still being read."""
     for source in log:

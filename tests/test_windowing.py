@@ -14,6 +14,7 @@ from models.sessions import Sessions, absorb, cut
 from models.totals import roll_up
 from models.visits import Visits, dictionary_encode
 from models.watermarks import Watermarks, stream_times
+from tests.support.effort import examples
 from tests.support.oracle import Ksql
 
 #: distances at which the rules change their mind, and one to either side
@@ -104,7 +105,7 @@ def compacted(ksql: Ksql) -> dict[tuple[int, int, int], int]:
 
 
 @given(logs(), st.lists(st.integers(1, 8), max_size=30))
-@settings(deadline=None, max_examples=180)
+@settings(deadline=None, max_examples=examples(180))
 def test_every_change_is_ksqls_sequence_however_the_log_is_cut(log, sizes):
     """Any way of cutting a log into batches emits the same revisions, in the same order, as event by event."""
     ksql, store = oracle(log), Store(emit_every_change=True)
@@ -116,7 +117,7 @@ def test_every_change_is_ksqls_sequence_however_the_log_is_cut(log, sizes):
 
 
 @given(logs(), st.lists(st.integers(1, 8), max_size=30))
-@settings(deadline=None, max_examples=180)
+@settings(deadline=None, max_examples=examples(180))
 def test_one_change_a_batch_leaves_the_same_tables(log, sizes):
     """Any way of cutting a log into batches gives the same final state as event by event."""
     ksql, store = oracle(log), Store(emit_every_change=False)
@@ -128,7 +129,7 @@ def test_one_change_a_batch_leaves_the_same_tables(log, sizes):
 
 
 @given(logs(), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_order_does_not_matter_inside_the_grace(log, random):
     """Visits that are all within the grace of one another give the same sessions in any order."""
     base = log[0][1]
@@ -145,7 +146,7 @@ def test_order_does_not_matter_inside_the_grace(log, random):
 
 
 @given(logs(), st.lists(st.integers(1, 8), max_size=30))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_totals_are_a_recount_of_the_sessions(log, sizes):
     """Adding and subtracting ends where counting the sessions topic anew does."""
     store = Store(emit_every_change=False)
