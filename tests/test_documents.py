@@ -28,8 +28,11 @@ every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str
 SETTINGS = {f.metadata["variable"]: f.default for f in fields(Settings)}
 #: variables in the documents that are not settings of the app
 OTHER_VARIABLES = {"RISK_CONNECT", "RISK_MARIADB", "RISK_SEARCH"}
-#: commands of `faust -A app`: ours, and those of Faust that the documents name
-COMMANDS = {p.stem for p in (ROOT / "tools" / "commands").glob("[a-z]*.py")} - {"base"} | {"worker", "agents", "tables"}
+#: our commands of `faust -A app`, by name, and those of Faust that the documents name
+OURS = {
+    p.stem: p for folder in ("app", "tools") for p in (ROOT / folder / "commands").glob("[a-z]*.py") if p.stem != "base"
+}
+COMMANDS = {*OURS, "worker", "agents", "tables"}
 #: file names that are checked where a document names them without a folder
 CHECKED_SUFFIXES = (".cfg", ".md", ".ndjson", ".py", ".sql", ".yml")
 #: modules whose every message an operator may see must be explained in docs/operations.md
@@ -69,8 +72,7 @@ def test_commands_exist(path: Path) -> None:
     for command, arguments in re.findall(r"faust -A app ([a-z]+)([^`\n#]*)", text):
         assert command in COMMANDS
         if options := set(re.findall(r"--[a-z-]+", arguments)):
-            source = (ROOT / "tools" / "commands" / f"{command}.py").read_text()
-            assert options <= set(re.findall(r'"(--[a-z-]+)"', source)), command
+            assert options <= set(re.findall(r'"(--[a-z-]+)"', OURS[command].read_text())), command
     for module in re.findall(r"python3? -m ([\w.]+)", text):
         parts = ROOT.joinpath(*module.split("."))
         assert parts.with_suffix(".py").exists() or (parts / "__main__.py").exists(), module
@@ -134,6 +136,17 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert {variable: text.strip("`") for variable, text in documented.items()} == expected
 
 
+def test_settings_are_grouped_as_the_command_prints_them() -> None:
+    """docs/operations.md has the groups of `faust -A app settings`, in the same order."""
+    (section,) = re.findall(r"^## Settings\n(.*?)^## ", OPERATIONS, re.MULTILINE | re.DOTALL)
+    documented = re.findall(r"^(?:(\w[\w ]*):$|\| `(RISK_\w+)`)", section, re.MULTILINE)
+    expected: list[tuple[str, str]] = []
+    for f in fields(Settings):
+        heading = (f.metadata["group"], "")
+        expected += [*([heading] if heading not in expected else []), ("", f.metadata["variable"])]
+    assert documented == expected
+
+
 def test_every_field_of_stats_is_documented() -> None:
     """docs/operations.md has a row for each field of /stats and each counter."""
     (stats,) = re.findall(r"^def _stats\(.*?(?=^\S|\Z)", (ROOT / "app/ops/web.py").read_text(), re.M | re.DOTALL)
@@ -164,17 +177,15 @@ def test_every_message_is_explained(module: str) -> None:
     assert [text for text in _messages(ROOT / module) if not any(_same(span, text) for span in explained)] == []
 
 
-def test_every_reason_of_a_dead_letter_is_documented() -> None:
-    """docs/topics.md has every reason that the code gives."""
-    pattern = r'(?:Unreadable\(|Undecodable\(|Skipped\(f?|Reject\(\w+, |DeadLetter\.of\(\w+, \w+, )"([^"]+)"'
-    reasons = {
-        re.sub(r"\{\w+\}", "…", reason)
-        for folder in ("agents", "codec", "models")
-        for source in (ROOT / folder).rglob("*.py")
-        for reason in re.findall(pattern, source.read_text())
-    }
-    assert len(reasons) > 10
-    assert reasons <= set(re.findall(r"`([^`]+)`", TOPICS))
+def test_reasons_of_dead_letters_are_those_of_the_program() -> None:
+    """docs/topics.md has every reason with a hyphen that the code gives, and none that it does not give."""
+    sources = [p for folder in ("agents", "codec", "models") for p in (ROOT / folder).rglob("*.py")]
+    literals = {text for p in sources for text in _literals(ast.parse(p.read_text()))}
+    rows = re.findall(r"^\| (`.*?`) \| [^|]* \| [^|]* \|$", TOPICS.split("## Dead letters")[1], re.MULTILINE)
+    documented = {reason for row in rows for reason in re.findall(r"`([^`]+)`", row)}
+    assert len(documented) > 10
+    assert documented <= literals
+    assert {text for text in literals if re.fullmatch(r"[a-z]+(-[a-z]+)+", text)} <= documented
 
 
 # -- the rows of ksql/README.md
