@@ -33,12 +33,14 @@ OURS = {
     p.stem: p for folder in ("app", "tools") for p in (ROOT / folder / "commands").glob("[a-z]*.py") if p.stem != "base"
 }
 COMMANDS = {*OURS, "worker", "agents", "tables"}
+FILE_NAMES = {p.name for top in ROOT.iterdir() if not top.name.startswith(".") for p in (top, *top.rglob("*"))}
 #: file names that are checked where a document names them without a folder
 CHECKED_SUFFIXES = (".cfg", ".md", ".ndjson", ".py", ".sql", ".yml")
 #: modules whose every message an operator may see must be explained in docs/operations.md
 EXPLAINED = (
     *("app/ops/preflight.py", "app/ops/watchdog.py", "app/state/partition.py", "app/state/store.py"),
     *("app/kafka/driver.py", "app/kafka/topics.py", "app/kafka/registry.py"),
+    *("agents/process.py", "agents/rejects.py", "agents/repartition.py"),
 )
 
 
@@ -56,11 +58,13 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 @every_document
 def test_paths_exist(path: Path) -> None:
-    """A path in backticks exists, seen from the project's directory or from the document's."""
+    """A path in backticks exists, seen from the project's directory or the document's; so does a file's bare name."""
     top = {p.name for p in ROOT.iterdir() if p.is_dir()}
     for token in re.findall(r"`([\w./-]+)`", path.read_text()):
-        if ("/" in token and token.split("/")[0] in top) or ("/" not in token and token.endswith(CHECKED_SUFFIXES)):
+        if "/" in token and token.split("/")[0] in top:
             assert (ROOT / token).exists() or (path.parent / token).exists(), token
+        elif "/" not in token and token.endswith(CHECKED_SUFFIXES):
+            assert token in FILE_NAMES, token
 
 
 @every_document
