@@ -39,8 +39,8 @@ from models.visit_batch import CorruptVisitBatch, SourceRange, VisitBatch, decod
 from models.visits import Visits
 from models.watermarks import Watermarks
 from tests.support.golden_cases import PUBLIC, load, predictions, source
+from tests.support.kafka_batches import varint
 from tests.support.oracle import Ksql
-from tests.test_avro import varint
 from tools.test_driver import TopologyTestDriver
 
 #: damaged inputs of each kind: every test makes exactly as many
