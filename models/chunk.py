@@ -35,8 +35,6 @@ class Chunk:
     end: int
     #: headers of each record [n], or None if no record has any
     headers: Sequence[Headers] | None = None
-    #: whether the same fetch returned another chunk of this topic, which is delivered after this one
-    followed: bool = False
     #: size of the record batches it was read from [bytes]
     nbytes: int = 0
 
