@@ -1,20 +1,23 @@
-# Everything here sets up what it needs: a virtual environment in .venv, servers in a per-user cache.
+# Every target sets up what it needs: a virtual environment in .venv, servers in a per-user cache.
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test parity chaos remedies bench lint up down clean
+.PHONY: help demo smoke check test parity chaos remedies bench lint up down clean
 
+# another interpreter beside the first: make check PYTHON=python3.12 VENV=.venv-3.12
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# for demo, smoke, chaos, bench: OPTS="--presentation BBB-2013J"
+# options of demo, smoke, chaos, remedies, bench (OPTS="--presentation BBB-2013J"), and of pytest (OPTS="-k avro")
 OPTS   ?=
+# scales property tests and fuzzing in `make check`; `make test` runs them in full (tests/support/effort.py)
+EFFORT ?= 0.1
 
-help: ## what there is to make
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): setup.cfg pyproject.toml
 	@echo "setting up $(VENV) …"
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
 	  echo "this Python has no venv: using virtualenv"; \
 	  $(PYTHON) -m virtualenv --version >/dev/null 2>&1 || $(PYTHON) -m pip install --quiet --user --break-system-packages virtualenv || $(PYTHON) -m pip install --quiet --user virtualenv; \
@@ -25,21 +28,25 @@ $(READY): setup.cfg pyproject.toml
 demo: $(READY) ## real students, live, on a Kafka of its own; CDC=1: through MariaDB and Debezium
 	@$(BIN)/faust -A app demo $(if $(CDC),--cdc) $(OPTS)
 
-smoke: $(READY) ## the whole way on a real Kafka, every row recounted; JSON last
+smoke: $(READY) ## the whole job on a real Kafka, every row recomputed; JSON last
 	@$(BIN)/faust -A app smoke $(OPTS)
 
+check: lint ## lint, types, import contracts, and all tests that need no server: the inner loop, about a minute
+	TEST_EFFORT=$(EFFORT) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
+	  -m "not broker and not cdc and not search and not alone" $(OPTS)
+
 test: lint ## lint, types, import contracts, and all tests, with real servers
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(OPTS)
 	$(BIN)/python -m pytest -m alone
 
 parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker
 	@$(BIN)/faust -A app parity --differences tests/golden/differences.json \
 	  $(filter-out %p37_sessions_topic_foreign.json,$(wildcard tests/golden/public/*))
 
-chaos: $(READY) ## kill, wipe, suspend and join workers, take servers away: every row recounted; JSON last
+chaos: $(READY) ## kill, wipe, suspend and join workers, stop servers; every row recomputed; JSON last
 	@$(BIN)/faust -A app chaos $(OPTS)
 
-remedies: $(READY) ## take what makes each fault harmless out of a copy, and see its tests fail; JSON last
+remedies: $(READY) ## take each remedy against a fault out of a copy, and check that its tests fail; JSON last
 	@$(BIN)/python -m tests.remedies $(OPTS)
 
 bench: $(READY) ## speed on this machine, side by side: reading, the whole job, plain Faust, latency; JSON last
@@ -51,7 +58,7 @@ lint: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# `docker compose` where it answers, else nothing
+# `docker compose` if it is installed, else empty
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose)
 
 up: ## the whole stack with docker compose; without Docker: Kafka and a schema registry
@@ -59,7 +66,7 @@ up: ## the whole stack with docker compose; without Docker: Kafka and a schema r
 	else echo "no docker compose here: Kafka and a schema registry only, for \`faust -A app worker\`"; \
 	  $(MAKE) --no-print-directory $(READY) && $(BIN)/python -m stack up .stack; fi
 
-down: ## stop what `make up` started; data stays
+down: ## stop what `make up` started; data is kept
 	@if [ -n "$(COMPOSE)" ]; then $(COMPOSE) --profile ksql down; fi
 	@if [ -d .stack ]; then $(BIN)/python -m stack down .stack; fi
 

@@ -1,4 +1,4 @@
-"""Real servers for the tests that are marked `broker`: one broker and one registry for the whole run."""
+"""Hypothesis' settings, the order of the test files, and the servers that marked tests share."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from hypothesis import HealthCheck, settings
 
 import stack
 from tests.support.cluster import Deployment, Workload, months_of_rows, replay_rows
+from tests.support.effort import examples
 from tests.support.opensearch import Node
 
 ROOT = Path(__file__).parent.parent
 
 
-# how long an example takes says how busy the machine is, and nothing about the code
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+# no time limits: how long an example takes depends on the load of the machine
+settings.register_profile(
+    "moodle-risk", max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("moodle-risk")
 
 
-#: files whose tests mostly wait for servers: begun first, so that all processes end at about the same time
+#: files whose tests mostly wait for servers; run first, so that all xdist workers finish at about the same time
 SLOW = (
     "test_chaos",
     "test_worker_deaths",
@@ -45,19 +48,22 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow files first; within a file, and among the others, the order stays."""
+    """Sort slow files first. The sort is stable: tests of a file stay in order, as do all other files."""
     ranks = {name: rank for rank, name in enumerate(SLOW)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(SLOW)))
 
 
 @pytest.fixture(scope="session")
 def servers() -> None:
-    """What servers are made of is here. Without it tests are skipped, but in CI, where they must run."""
-    have()
+    """Fetch the programs of Kafka and the registry; without them, skip the tests, or fail them in CI."""
+    require_servers()
 
 
-def have(**requested: bool) -> None:
-    """Have what servers are made of, those on request too; skip the test where it cannot be had, fail it in CI."""
+def require_servers(**requested: bool) -> None:
+    """Fetch the servers' programs, with the optional ones in `requested`.
+
+    Where they cannot be fetched, skip the test, or fail it in CI, where it must run.
+    """
     try:
         stack.fetch(**requested)
     except stack.Unavailable as error:
@@ -77,7 +83,7 @@ def _servers_where_needed(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def cluster(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
-    """A broker and a registry that all tests share: do not kill them; name your topics after your test."""
+    """A broker and a registry that all tests share. A test must not kill them, and prefixes its topics."""
     directory = tmp_path_factory.mktemp("cluster")
     yield stack.up(directory, owner_pid=os.getpid())
     stack.down(directory)
@@ -85,8 +91,8 @@ def cluster(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
-    """MariaDB, Kafka Connect, a broker and a registry for the tests marked `cdc`, who may kill all but the broker."""
-    have(cdc=True)
+    """MariaDB, Kafka Connect, a broker and a registry for the `cdc` tests, which may kill all but the broker."""
+    require_servers(cdc=True)
     directory = tmp_path_factory.mktemp("chain")
     yield stack.up(directory, cdc=True, owner_pid=os.getpid())
     stack.down(directory)
@@ -94,8 +100,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environmen
 
 @pytest.fixture(scope="session")
 def search_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
-    """OpenSearch alone, for the tests marked `search`: each test has indices of its own, or says that it shares."""
-    have(search=True)
+    """OpenSearch alone, for the `search` tests: each test has its own indices, or documents that it shares them."""
+    require_servers(search=True)
     directory = tmp_path_factory.mktemp("search")
     yield stack.up(directory, kafka=False, registry=False, search=True, owner_pid=os.getpid())
     stack.down(directory)
@@ -103,11 +109,11 @@ def search_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Envi
 
 @pytest.fixture(scope="session")
 def node(search_node: stack.Environment) -> Node:
-    """That node, with the index template as it ships."""
-    one = Node(search_node.search)
+    """A client of the OpenSearch node, with the shipped index template installed."""
+    client = Node(search_node.search)
     template = json.loads((ROOT / "connect" / "index-template.json").read_text(encoding="utf-8"))
-    assert one.ask("PUT", "/_index_template/moodle-risk", template) == {"acknowledged": True}
-    return one
+    assert client.ask("PUT", "/_index_template/moodle-risk", template) == {"acknowledged": True}
+    return client
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""`python -m tests.remedies [NAME…] [--list]`: take every remedy out of a copy, and see its tests fail.
+"""`python -m tests.remedies [NAME…] [--list]`: take each remedy out of a copy, and check that its tests fail.
 
-A remedy whose tests do not fail without it is not tested: that is said, and the exit code is 1. The last line is
-JSON. It takes a while, for some tests start servers: `make test` only looks over the table (test_remedies.py).
+A remedy whose tests pass without it is untested: it is reported, and the exit code is 1. The last line is JSON. Some
+tests start servers, so a full run takes long; `make test` only checks that the mutations apply (test_remedies.py).
 """
 
 from __future__ import annotations
@@ -21,34 +21,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.remedy_table import FAULTS, REMEDIES, Remedy
+from tests.support.mutations import mutated
 
 ROOT = Path(__file__).parent.parent
-#: how long the tests of one remedy may take, for a missing remedy may make a worker wait [s]
-PATIENCE_S = 600.0
+#: time limit for the tests of one remedy, since without it a worker may wait for ever [s]
+TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of taking a remedy out."""
+    """The result of running a remedy's tests without it."""
 
     remedy: Remedy
-    #: test → how it failed
+    #: failed test → first line of its failure
     failed: dict[str, str]
-    #: why the remedy counts as not tested; empty where it is
+    #: why the remedy counts as untested; empty if all its tests failed
     survived: str
-    took_s: float
+    duration_s: float
 
 
-def taken_out(remedy: Remedy, root: Path = ROOT) -> str:
-    """The text of the remedy's file without it. Raises ValueError if it does not stand there exactly once."""
-    text = (root / remedy.file).read_text(encoding="utf-8")
-    if (count := text.count(remedy.old)) != 1:
-        raise ValueError(f"{remedy.name}: its text occurs {count} times in {remedy.file}")
-    return text.replace(remedy.old, remedy.new)
+def without(remedy: Remedy, root: Path = ROOT) -> str:
+    """The source of the remedy's module without the remedy. Raises ValueError if its mutation does not apply once."""
+    source = (root / remedy.file).read_text(encoding="utf-8")
+    try:
+        return mutated(source, remedy.function.partition(":")[2], remedy.mutation)
+    except ValueError as error:
+        raise ValueError(f"{remedy.name}: {remedy.function}: {error}") from None
 
 
-def copied(directory: Path) -> None:
-    """Copy the files git knows, as they are now."""
+def copy_tracked_files(directory: Path) -> None:
+    """Copy the files that git tracks, with uncommitted changes."""
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):
         target = directory / name
@@ -56,28 +58,28 @@ def copied(directory: Path) -> None:
         shutil.copyfile(ROOT / name, target)
 
 
-def tried(remedy: Remedy) -> Outcome:
-    """Take the remedy out of a copy, and run its tests there."""
-    began = time.monotonic()
+def run(remedy: Remedy) -> Outcome:
+    """Run the remedy's tests in a copy without the remedy."""
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="moodle-risk-remedy-") as temporary:
         directory = Path(temporary) / "tree"
-        copied(directory)
-        (directory / remedy.file).write_text(taken_out(remedy), encoding="utf-8")
+        copy_tracked_files(directory)
+        (directory / remedy.file).write_text(without(remedy), encoding="utf-8")
         report = Path(temporary) / "report.xml"
-        code = pytest_in(directory, remedy.tests, report, Path(temporary) / "tests")
-        failed, others = judged(report) if report.exists() else ({}, ["nothing was reported"])
+        code = run_pytest(directory, remedy.tests, report, Path(temporary) / "tests")
+        failed, others = parse_report(report) if report.exists() else ({}, ["pytest wrote no report"])
     survived = "; ".join(others)
     if code is None:
-        survived = f"its tests did not end within {PATIENCE_S:g} s"
+        survived = f"its tests did not finish within {TIMEOUT_S:g} s"
     elif code != 1:
         survived = f"pytest's exit code was {code}, not 1"
-    elif missing := [test for test in remedy.tests if not any(belongs(case, test) for case in failed)]:
+    elif missing := [test for test in remedy.tests if not any(matches(case, test) for case in failed)]:
         survived = "; ".join([*(f"{test} passes" for test in missing), *others])
-    return Outcome(remedy, failed, survived, time.monotonic() - began)
+    return Outcome(remedy, failed, survived, time.monotonic() - started)
 
 
-def pytest_in(directory: Path, tests: Sequence[str], report: Path, temporary: Path) -> int | None:
-    """Run tests in a copy; pytest's exit code, None if they did not end."""
+def run_pytest(directory: Path, tests: Sequence[str], report: Path, temporary: Path) -> int | None:
+    """Run tests in a copy. Returns pytest's exit code, None after a timeout."""
     options = ("-q", "-p", "no:cacheprovider", f"--basetemp={temporary}", f"--junitxml={report}")
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, *tests],
@@ -85,20 +87,21 @@ def pytest_in(directory: Path, tests: Sequence[str], report: Path, temporary: Pa
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        # more examples than usual: a property test that misses the fault by chance would count as passed
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TEST_EFFORT": "5"},
     )
     try:
-        return process.wait(PATIENCE_S)
+        return process.wait(TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return None
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # workers and servers die with it
+            os.killpg(process.pid, signal.SIGKILL)  # with the workers and servers it started
             process.wait()
 
 
-def judged(report: Path) -> tuple[dict[str, str], list[str]]:
-    """The tests that failed, with the first line of how, and what else went wrong: errors, and skipped tests."""
+def parse_report(report: Path) -> tuple[dict[str, str], list[str]]:
+    """The failed tests with the first line of each failure, and other problems: errors and skipped tests."""
     failed, others = {}, []
     for case in ET.parse(report).iter("testcase"):
         name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
@@ -112,21 +115,25 @@ def judged(report: Path) -> tuple[dict[str, str], list[str]]:
     return failed, others
 
 
-def belongs(case: str, test: str) -> bool:
-    """Whether a test case is the test that was named, or one of its parameters'."""
+def matches(case: str, test: str) -> bool:
+    """Whether a test case is the test of that node id, or one of its parametrized cases."""
     return case == test or case.startswith(f"{test}[")
 
 
-def told(outcome: Outcome) -> str:
-    """One line about a remedy."""
-    head = f"{'SURVIVED' if outcome.survived else 'fails':<9} {outcome.took_s:5.1f} s  {outcome.remedy.name}"
+def summary(outcome: Outcome) -> str:
+    """One line per remedy."""
+    head = f"{'SURVIVED' if outcome.survived else 'fails':<9} {outcome.duration_s:5.1f} s  {outcome.remedy.name}"
     if outcome.survived:
         return f"{head}: {outcome.survived}"
-    return head + ": " + "; ".join(f"{name.rpartition('::')[2]}: {how[:120]}" for name, how in outcome.failed.items())
+    return (
+        head
+        + ": "
+        + "; ".join(f"{name.rpartition('::')[2]}: {failure[:120]}" for name, failure in outcome.failed.items())
+    )
 
 
-def listed() -> str:
-    """Faults, and the remedies of each."""
+def listing() -> str:
+    """All faults, each with its remedies."""
     lines = []
     for fault, what in FAULTS.items():
         lines.append(f"{fault}: {what}")
@@ -135,25 +142,25 @@ def listed() -> str:
 
 
 def main() -> int:
-    """Do it; the exit code."""
+    """Run the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.remedies", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="remedies; all of them if none is named")
-    parser.add_argument("--list", action="store_true", help="what there is")
+    parser.add_argument("--list", action="store_true", help="list faults and remedies")
     options = parser.parse_args()
     if options.list:
-        print(listed())
+        print(listing())
         return 0
     known = {remedy.name: remedy for remedy in REMEDIES}
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"no such remedy: {', '.join(unknown)}")
     outcomes = []
     for name in options.names or known:
-        outcomes.append(tried(known[name]))
-        print(told(outcomes[-1]), flush=True)
+        outcomes.append(run(known[name]))
+        print(summary(outcomes[-1]), flush=True)
     survived = [outcome.remedy.name for outcome in outcomes if outcome.survived]
     print(f"{len(outcomes) - len(survived)} of {len(outcomes)} remedies are tested")
-    took = {outcome.remedy.name: round(outcome.took_s, 1) for outcome in outcomes}
-    print(json.dumps({"remedies": len(outcomes), "survived": survived, "took_s": took}))
+    durations = {outcome.remedy.name: round(outcome.duration_s, 1) for outcome in outcomes}
+    print(json.dumps({"remedies": len(outcomes), "survived": survived, "took_s": durations}))
     return 1 if survived else 0
 
 

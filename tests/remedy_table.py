@@ -1,14 +1,30 @@
 """Every fault a worker must survive, its remedies in the code, and the tests that fail without them. Data only.
 
-`python -m tests.remedies` takes each remedy out of a copy and sees the tests fail; test_remedies.py holds the
-table to the code as it is. Faults that show only now and then have their test at the piece that has the remedy.
+`python -m tests.remedies` takes each remedy out of a copy of the repository and checks that the tests fail;
+test_remedies.py checks that each mutation still applies. For faults whose effect depends on timing, the test listed
+is one of the component that has the remedy.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: what is done to workers and servers: short name → what it is
+from tests.support.mutations import (
+    Mutation,
+    append,
+    argument,
+    call,
+    condition,
+    drop,
+    insert_after,
+    keyword,
+    move,
+    replace,
+    value,
+    without_operands,
+)
+
+#: what happens to workers, servers and data: short name → description
 FAULTS = {
     "killed": "kill -9 at random moments, RocksDB kept",
     "wiped": "kill -9 at random moments, RocksDB wiped",
@@ -16,28 +32,33 @@ FAULTS = {
     "sigterm": "SIGTERM with a backlog, many times",
     "joins": "a second worker joins and leaves",
     "dies": "one of two is killed, the other takes over",
-    "suspended": "a worker is suspended beyond its session time-out",
-    "broker": "the broker is killed and restarted in mid-stream",
-    "registry": "the registry is away for a while",
+    "suspended": "a worker is suspended for longer than its session timeout",
+    "broker": "the broker is killed and restarted while records flow",
+    "registry": "the registry is down for a while",
     "disk": "a damaged or missing RocksDB directory",
     "compaction": "the changelog is compacted while it is written",
-    "misleading": "records of the log whose bytes look like something else",
+    "misleading": "records of the log whose bytes mislead the fast parser",
 }
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """One thing that is there because of a fault."""
+    """One measure against a fault, and how to take it out of the code."""
 
     name: str
     #: keys of FAULTS
     faults: tuple[str, ...]
-    file: str
-    #: what stands there, once, and what stands there when the remedy is taken out
-    old: str
-    new: str
-    #: pytest's node ids; each must fail then
+    #: where the measure is: module:qualified name of a function
+    function: str
+    #: takes the measure out of that function
+    mutation: Mutation
+    #: pytest's node ids of the tests that must fail without the measure
     tests: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        """Path of the function's module, from the root of the repository."""
+        return self.function.partition(":")[0].replace(".", "/") + ".py"
 
 
 _DEATHS = "tests/test_worker_deaths.py::test_nothing_is_lost_and_nothing_comes_twice[{}]".format
@@ -48,9 +69,8 @@ REMEDIES = (
     Remedy(
         "rocksdb-is-written-after-the-commit",
         ("killed", "worst"),
-        "app/state/partition.py",
-        '        await faults.at("sent")\n',
-        '        self._table.write(self.number, state, offset)\n        await faults.at("sent")\n',
+        "app.state.partition:Partition._commit",
+        insert_after("last_offset", "self._table.write(self.number, state, offset)"),
         (
             "tests/test_partitions.py::test_the_store_is_written_after_the_commit_and_memory_after_the_store",
             _DEATHS("killed_at_sent"),
@@ -59,9 +79,8 @@ REMEDIES = (
     Remedy(
         "state-goes-to-the-changelog",
         ("wiped", "compaction"),
-        "app/state/partition.py",
-        "logged = await send_rows(self._producer, self._table.changelog, self.number, changes)",
-        "logged = await send_rows(self._producer, self._table.changelog, self.number, changes[-1:])",
+        "app.state.partition:Partition._commit",
+        call("changelog_rows", "OLD[-1:]"),
         (
             _DEATHS("killed_and_its_state_wiped"),
             _FAULTS("the_changelog_is_compacted_under_a_running_worker"),
@@ -70,21 +89,22 @@ REMEDIES = (
     Remedy(
         "the-changelog-is-in-the-transaction",
         ("worst", "wiped"),
-        "app/state/partition.py",
-        "        logged = await send_rows(self._producer, self._table.changelog, self.number, changes)\n",
-        "        other = new_producer(self._producer.client._bootstrap_servers)\n"
-        "        await other.start()\n"
-        "        logged = await send_rows(other, self._table.changelog, self.number, changes)\n"
-        "        await last_offset(logged)\n"
-        "        await other.stop()\n",
+        "app.state.partition:Partition._commit",
+        replace(
+            "self._table.changelog",
+            "other = new_producer(self._producer.client._bootstrap_servers)\n"
+            "await other.start()\n"
+            "logged = await send_rows(other, self._table.changelog, self.number, changes)\n"
+            "await last_offset(logged)\n"
+            "await other.stop()",
+        ),
         (_DEATHS("killed_at_sent"),),
     ),
     Remedy(
         "the-front-is-written-with-the-flush",
         ("killed", "worst"),
-        "app/state/partition.py",
-        "                state[fronts.KEY] = fronts.pack(front)\n",
-        "                pass\n",
+        "app.state.partition:Partition.flush",
+        drop("positions.pack"),
         (
             "tests/test_partitions.py::test_the_store_is_written_after_the_commit_and_memory_after_the_store",
             _DEATHS("killed_at_written"),
@@ -93,19 +113,16 @@ REMEDIES = (
     Remedy(
         "an-unknown-failure-ends-the-worker",
         ("broker",),
-        "app/state/partition.py",
-        "                if not is_fenced(self._producer, error):\n                    raise\n",
-        "",
-        ("tests/test_partitions.py::test_a_flush_that_fails_raises_and_leaves_store_and_memory_as_they_were",),
+        "app.state.partition:Partition.flush",
+        drop("is_fenced"),
+        ("tests/test_partitions.py::test_a_failed_flush_raises_and_changes_neither_store_nor_memory",),
     ),
     # -- what counts as processed
     Remedy(
         "only-the-processed-prefix-is-committed",
         ("sigterm", "killed"),
-        "app/kafka/ledger.py",
-        "        while waiting and waiting[0][1]:\n            first = waiting.popleft()[0]\n"
-        "            assert isinstance(first, Chunk)\n            self._done[partition] = first.position\n",
-        "        self._done[partition] = chunk.position\n",
+        "app.kafka.ledger:Ledger.processed",
+        append("self._done[partition] = chunk.next_offset"),
         (
             "tests/test_ledger.py::test_the_processed_prefix_is_committed_whatever_the_order",
             "tests/test_ledger.py::test_equal_chunks_are_told_apart",
@@ -114,53 +131,38 @@ REMEDIES = (
     Remedy(
         "a-backlog-is-not-waited-for-at-the-end",
         ("sigterm",),
-        "app/faust_app.py",
-        "stream_wait_empty=False",
-        "stream_wait_empty=True",
+        "app.faust_app:RiskApp.__init__",
+        keyword("stream_wait_empty", "True"),
         (_DEATHS("asked_to_stop"),),
     ),
     Remedy(
         "queues-are-not-cleared-when-flow-goes-on",
         ("sigterm", "joins"),
-        "app/faust_app.py",
-        "        if self.is_active():\n            return\n        super().resume()",
-        "        super().resume()",
+        "app.faust_app:FlowControl.resume",
+        drop("is_active"),
         ("tests/test_driver.py::test_flow_that_was_not_suspended_is_resumed_without_clearing_a_queue",),
     ),
     Remedy(
         "frames-are-acknowledged-before-their-fetch-counts",
         ("worst", "broker"),
-        "agents/process.py",
-        "            if any(round_.frames):\n"
-        "                await self.log.send_visits([[encode(f) for f in frames] for frames in round_.frames])\n"
-        '                await faults.at("framed")\n'
-        "            for chunk in round_.done:\n"
-        "                assert isinstance(chunk, Chunk)\n"
-        "                self.log.processed(chunk)\n",
-        "            for chunk in round_.done:\n"
-        "                assert isinstance(chunk, Chunk)\n"
-        "                self.log.processed(chunk)\n"
-        "            if any(round_.frames):\n"
-        "                await self.log.send_visits([[encode(f) for f in frames] for frames in round_.frames])\n"
-        '                await faults.at("framed")\n',
-        ("tests/test_pipeline.py::test_a_fetch_counts_as_processed_only_when_its_frames_are_acknowledged",),
+        "agents.repartition:Repartition.run",
+        move("processed", before="send_visits"),
+        ("tests/test_pipeline.py::test_a_chunk_is_processed_only_after_its_visit_batches_are_acknowledged",),
     ),
     Remedy(
         "what-was-not-flushed-does-not-count",
         ("suspended", "joins"),
-        "agents/process.py",
-        "        if await current.flush(out, named, batch.front, (batch.students, records)):\n",
-        "        if await current.flush(out, named, batch.front, (batch.students, records)) or True:\n",
-        ("tests/test_pipeline.py::test_what_was_not_flushed_does_not_count_as_processed",),
+        "agents.process:Process._apply",
+        condition("self._flush", "OLD or True"),
+        ("tests/test_pipeline.py::test_a_chunk_without_a_flush_is_not_processed",),
     ),
     Remedy(
         "nothing-is-applied-twice",
         ("killed", "worst"),
-        "models/position.py",
-        "            if len(new) and new.offset[0] < position[piece.source]:\n",
-        "            if False:\n",
+        "models.position:drop_applied",
+        call("new.take", "new"),
         (
-            "tests/test_pipeline.py::test_what_is_delivered_again_is_not_applied_again",
+            "tests/test_pipeline.py::test_a_visit_batch_that_is_delivered_twice_is_applied_once",
             _DEATHS("killed_and_its_state_kept"),
             _DEATHS("killed_at_framed"),
             _DEATHS("killed_at_processed"),
@@ -169,37 +171,33 @@ REMEDIES = (
     Remedy(
         "what-an-older-generation-left-waiting-is-dropped",
         ("joins", "suspended"),
-        "agents/process.py",
-        "frames, chunks, waiting, whose = [], [], 0, (d.generation, d.chunk.partition)",
-        "whose = (d.generation, d.chunk.partition)",
+        "agents.gather:gather",
+        condition("generation", "False"),
         (
-            "tests/test_deliveries.py::test_what_an_older_generation_left_waiting_is_dropped",
-            "tests/test_deliveries.py::test_frames_of_a_partition_that_moved_on_are_not_flushed_with_another_generations",
+            "tests/test_deliveries.py::test_unflushed_deliveries_of_an_older_generation_are_dropped",
+            "tests/test_deliveries.py::test_visit_batches_of_different_generations_are_not_flushed_together",
         ),
     ),
     Remedy(
         "predictions-of-an-older-generation-are-dropped",
         ("joins", "suspended"),
-        "agents/process.py",
-        "generation, chunks = d.generation, []  # from before a rebalance",
-        "generation = d.generation  # from before a rebalance",
-        ("tests/test_pipeline.py::test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_pause",),
+        "agents.gather:gather",
+        condition("generation", "False"),
+        ("tests/test_pipeline.py::test_predictions_that_have_arrived_share_a_flush_followed_by_a_pause",),
     ),
     Remedy(
         "no-alarm-twice",
         ("killed", "worst"),
-        "agents/process.py",
-        "new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), current.position))",
-        "new = 0",
-        ("tests/test_pipeline.py::test_predictions_that_are_read_again_are_not_forwarded_again",),
+        "agents.alert:Alert._forward",
+        value("np.searchsorted", "0"),
+        ("tests/test_pipeline.py::test_predictions_that_are_read_twice_are_forwarded_once",),
     ),
     # -- who owns what
     Remedy(
         "one-transactional-id-for-all-owners",
         ("suspended", "dies"),
-        "app/state/partition.py",
-        'transactional_id=f"{self._transactional_id}-{number}"',
-        "transactional_id=f\"{self._transactional_id}-{number}-{__import__('uuid').uuid4()}\"",
+        "app.state.partition:OwnedPartitions._open",
+        keyword("transactional_id", "OLD + str(__import__('uuid').uuid4())"),
         (
             "tests/test_partitions.py::test_every_owner_of_a_partition_has_the_same_transactional_id",
             _DEATHS("suspended_between_sending_and_committing"),
@@ -208,96 +206,85 @@ REMEDIES = (
     Remedy(
         "former-owners-are-fenced-before-recovery",
         ("worst", "dies"),
-        "app/state/table.py",
-        "            await self.on_owned(mine, generation_id)\n",
-        "            __import__('asyncio').ensure_future(self.on_owned(mine, generation_id))\n",
+        "app.state.table:StateTable.on_rebalance",
+        replace("self.on_owned()", "__import__('asyncio').ensure_future(self.on_owned(mine, generation_id))"),
         ("tests/test_driver.py::test_former_owners_are_fenced_before_the_changelog_is_asked_for",),
     ),
     Remedy(
         "a-new-assignment-forgets-all-memory",
         ("suspended", "joins"),
-        "app/state/partition.py",
-        "        await self.release()\n        log.info(",
-        "        log.info(",
-        ("tests/test_partitions.py::test_a_released_partition_is_nobodys",),
+        "app.state.partition:OwnedPartitions.renew",
+        drop("self.release"),
+        ("tests/test_partitions.py::test_a_released_partition_is_not_owned",),
     ),
     Remedy(
         "fenced-is-known-the-second-time-too",
         ("suspended",),
-        "app/kafka/producer.py",
-        "    return isinstance(transactions.wait_for_transaction_end().exception(), ProducerFenced)",
-        "    return False",
-        ("tests/test_partitions.py::test_a_flush_after_the_one_that_was_told_is_fenced_too",),
+        "app.kafka.producer:is_fenced",
+        value("wait_for_transaction_end", "False"),
+        ("tests/test_partitions.py::test_a_flush_after_a_fenced_one_is_fenced_too",),
     ),
     Remedy(
         "frames-that-leave-a-hole-are-refused",
         ("suspended",),
-        "models/position.py",
-        "                if not torn[piece.source]:\n                    detached += 1\n                    continue\n",
-        "",
+        "models.position:drop_applied",
+        condition("after_corrupt", "False"),
         ("tests/test_repartition.py::test_a_slice_that_leaves_a_hole_does_not_pass",),
     ),
     Remedy(
         "what-was-put-off-goes-before-the-next-visits",
         ("joins",),
-        "models/heartbeats.py",
-        "            out.insert(0, Frame(frames[0].sources, list(told.waiting.values())))\n",
-        "",
+        "models.heartbeats:_coalesce",
+        drop("out.insert"),
         (
-            "tests/test_heartbeats.py::test_visits_are_judged_as_if_nothing_had_been_put_off",
-            "tests/test_heartbeats.py::test_what_waited_goes_before_the_next_frame_with_visits",
+            "tests/test_heartbeats.py::test_deferring_does_not_change_stream_times",
+            "tests/test_heartbeats.py::test_deferred_ranges_are_sent_before_the_next_visits",
         ),
     ),
     Remedy(
         "a-backlog-that-begins-or-ends-is-not-put-off",
         ("joins", "broker"),
-        "models/heartbeats.py",
-        "not (lagging or piece.lagging or piece.begin == FRESH",
-        "not (piece.begin == FRESH",
+        "models.heartbeats:_Receiver.may_defer",
+        without_operands("lagging"),
         (
-            "tests/test_heartbeats.py::test_what_waits_is_nothing_that_its_receiver_must_know_at_once",
-            "tests/test_heartbeats.py::test_a_backlog_that_begins_or_ends_is_told_at_once",
+            "tests/test_heartbeats.py::test_only_ranges_that_can_wait_are_deferred",
+            "tests/test_heartbeats.py::test_a_backlog_that_begins_or_ends_is_sent_at_once",
         ),
     ),
     Remedy(
         "partitions-nobody-has-spoken-for-hold-time-back",
         ("joins", "killed"),
-        "models/watermarks.py",
-        "        return cls(np.full(sources, NEVER, np.int64), np.ones(sources, np.bool_))",
-        "        return cls(np.full(sources, NEVER, np.int64), np.zeros(sources, np.bool_))",
-        ("tests/test_watermarks.py::test_a_partition_nobody_has_spoken_for_holds_time_back",),
+        "models.watermarks:Watermarks.unknown",
+        call("np.ones", "~OLD"),
+        ("tests/test_watermarks.py::test_an_unannounced_partition_holds_stream_time_back",),
     ),
     Remedy(
         "the-others-hold-a-copy",
         ("dies",),
-        "app/faust_app.py",
-        "table_standby_replicas=1",
-        "table_standby_replicas=0",
+        "app.faust_app:RiskApp.__init__",
+        keyword("table_standby_replicas", "0"),
         (_DEATHS("a_second_worker_ten_seconds_later"),),
     ),
     Remedy(
         "a-dead-worker-is-missed-soon",
         ("dies",),
-        "app/faust_app.py",
-        "broker_session_timeout=timeout,",
-        "broker_session_timeout=5 * timeout,",
+        "app.faust_app:RiskApp.__init__",
+        keyword("broker_session_timeout", "5 * OLD"),
         ("tests/test_takeover.py::test_one_of_two_is_killed_and_the_other_takes_over_in_time",),
     ),
     # -- reading
     Remedy(
         "only-what-is-committed-is-read",
         ("worst",),
-        "app/kafka/thread.py",
-        'isolation_level="read_committed"',
-        'isolation_level="read_uncommitted"',
+        "app.kafka.thread:Thread._create_worker_consumer",
+        keyword("isolation_level", "'read_uncommitted'"),
         (_DEATHS("killed_at_sent"),),
     ),
     Remedy(
         "a-chunk-joins-the-one-before",
         ("joins", "broker"),
-        "app/kafka/driver.py",
-        "return self._is_changelog_tp(tp) or await self._joins(tp, chunk)",
-        "return True",
+        "app.kafka.driver:Consumer._due",
+        value("self._joins", "True"),
         (
             "tests/test_driver.py::test_what_was_fetched_before_a_seek_is_not_handed_on",
             "tests/test_driver.py::test_over_a_hole_the_log_is_read_again",
@@ -306,18 +293,15 @@ REMEDIES = (
     Remedy(
         "nothing-is-fetched-before-this-generations-seek",
         ("joins",),
-        "app/kafka/driver.py",
-        "        if self._sought is None or self._sought != self.app.consumer_generation_id:\n"
-        "            return {tp for tp in active if self._is_changelog_tp(tp)}\n",
-        "",
+        "app.kafka.driver:Consumer._wanted",
+        drop("self._sought"),
         ("tests/test_driver.py::test_before_the_seek_of_this_generation_nothing_of_the_log_is_asked_for",),
     ),
     Remedy(
         "a-changelog-chunk-ends-behind-its-markers-and-holes",
         ("compaction", "wiped"),
-        "app/kafka/driver.py",
-        "            record.position - 1,\n",
-        "            record.start + len(record) - 1,\n",
+        "app.kafka.driver:Consumer._to_message",
+        argument("message", 2, "record.start + len(record) - 1"),
         (
             "tests/test_driver.py::test_a_changelog_chunk_ends_where_its_last_marker_stands",
             _FAULTS("the_changelog_is_compacted_under_a_running_worker"),
@@ -326,19 +310,19 @@ REMEDIES = (
     Remedy(
         "a-batch-ends-where-the-broker-says",
         ("compaction",),
-        "app/kafka/reader.py",
-        "have taken the last records\n    held.next_fetch_offset = batch.next_offset",
-        "have taken the last records\n"
-        "    last = [record.offset for record in Kept(bytes(found.raw)).next_batch()][-1]\n"
-        "    held.next_fetch_offset = batch.next_offset if batch.is_control_batch else last + 1",
+        "app.kafka.reader:_next_batch",
+        insert_after(
+            "batch.next_offset",
+            "if not batch.is_control_batch:\n"
+            "    held.next_fetch_offset = [record.offset for record in Kept(bytes(found.raw)).next_batch()][-1] + 1",
+        ),
         ("tests/test_driver.py::test_a_batch_ends_where_the_broker_says_and_not_at_its_last_record",),
     ),
     Remedy(
         "what-is-guessed-of-records-is-proven",
         ("misleading",),
-        "app/kafka/record_bounds.py",
-        "    return bounds if proven.all() else None\n",
-        "    return bounds\n",
+        "app.kafka.record_bounds:guess_bounds",
+        value("proven.all", "bounds"),
         (
             "tests/test_record_bounds.py::test_bytes_that_mislead_the_guess_are_found_out",
             "tests/test_record_bounds.py::test_what_is_seen_at_once_is_what_is_walked",
@@ -348,9 +332,8 @@ REMEDIES = (
     Remedy(
         "a-database-that-cannot-be-opened-is-removed",
         ("disk",),
-        "app/state/store.py",
-        "            self._remove(partition, str(error))\n            return super()._open_for_partition(partition)\n",
-        "            raise\n",
+        "app.state.store:Store._open_for_partition",
+        condition("_damage", "True"),
         (
             "tests/test_store.py::test_one_that_cannot_be_opened_is_removed_and_begun_anew",
             _FAULTS("a_damaged_disk_is_rebuilt"),
@@ -359,17 +342,15 @@ REMEDIES = (
     Remedy(
         "damage-found-while-reading-is-remembered",
         ("disk",),
-        "app/state/store.py",
-        "        if self._mark(partition).exists():\n",
-        "        if False:\n",
+        "app.state.store:Store._open_for_partition",
+        condition("self._mark", "False"),
         ("tests/test_store.py::test_damage_found_while_reading_ends_the_worker_and_the_next_start_rebuilds",),
     ),
     Remedy(
         "a-manifest-that-was-cut-off-is-damage",
         ("disk",),
-        "app/state/store.py",
-        "        if lost := tables -",
-        "        if lost := set() and tables -",
+        "app.state.store:Store._open_for_partition",
+        condition("live_files", "False"),
         (
             "tests/test_store.py::test_a_manifest_that_was_cut_off_is_no_older_state",
             _FAULTS("a_damaged_disk_is_rebuilt"),
@@ -379,9 +360,8 @@ REMEDIES = (
     Remedy(
         "the-registry-is-asked-again",
         ("registry",),
-        "app/kafka/registry.py",
-        "                await self._sleep(pause)\n                wait = min(2 * wait, longest)\n",
-        "                return None\n",
+        "app.kafka.registry:SchemaRegistry._ask",
+        replace("self._sleep", "return None"),
         (
             "tests/test_registry.py::test_waits_for_a_registry_that_is_down",
             "tests/test_registry.py::test_trouble_is_not_an_answer",
@@ -391,17 +371,15 @@ REMEDIES = (
     Remedy(
         "a-worker-that-waits-stays-in-its-group",
         ("registry",),
-        "app/faust_app.py",
-        "            broker_max_poll_interval=_NEVER_IDLE_S,\n",
-        "",
+        "app.faust_app:RiskApp.__init__",
+        keyword("broker_max_poll_interval", None),
         ("tests/test_topology.py::test_a_worker_that_waits_stays_in_its_group",),
     ),
     Remedy(
         "a-kafka-that-is-silent-is-waited-for",
         ("broker",),
-        "app/kafka/driver.py",
-        '("Kafka has not said where the topics end" if self._begun else None), (self.looks,)',
-        "None, ()",
+        "app.kafka.driver:Consumer.waiting",
+        value("self.looks", "(None, ())"),
         (
             "tests/test_driver.py::test_with_nothing_to_read_a_worker_waits_for_kafka_to_say_so",
             _FAULTS("the_broker_is_killed_in_mid_stream"),
@@ -410,25 +388,22 @@ REMEDIES = (
     Remedy(
         "a-failed-agent-ends-the-worker",
         ("broker",),
-        "app/faust_app.py",
-        "        await self.crash(error)\n",
-        "",
+        "app.faust_app:RiskApp._on_agent_error",
+        drop("self.crash"),
         ("tests/test_worker_refusals.py::test_a_frame_of_a_newer_version_ends_the_worker",),
     ),
     Remedy(
         "a-commit-does-not-wait-for-a-dead-thread",
         ("broker", "sigterm"),
-        "app/kafka/driver.py",
-        "await asyncio.wait({committing, crashed}, return_when=asyncio.FIRST_COMPLETED)",
-        "await asyncio.wait({committing})",
+        "app.kafka.driver:Consumer._commit",
+        call("asyncio.wait", "asyncio.wait({committing})"),
         ("tests/test_worker_end.py::test_a_commit_does_not_wait_for_a_thread_that_has_crashed",),
     ),
     Remedy(
         "a-worker-that-stands-still-ends",
         ("sigterm", "broker"),
-        "app/faust_app.py",
-        "        self.watchdog.start()\n",
-        "",
+        "app.faust_app:RiskApp.on_start",
+        drop("watchdog.start"),
         ("tests/test_watchdog.py::test_a_worker_that_is_stuck_ends_itself",),
     ),
 )

@@ -1,4 +1,4 @@
-"""Deliveries that have arrived together are applied together: with the same outcome, and each counts once."""
+"""The process agent applies deliveries that have arrived together in one flush, without changing the outcome."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from models import state
 from models.chunk import Chunk
 from models.visit_batch import SourceRange, VisitBatch, decode, encode
 from models.visits import Visits
+from tests.support.effort import examples
 from tests.test_pipeline import NOW, SETTINGS, memory
 from tools.test_driver import TopologyTestDriver
 
-#: visits in a frame, as (student, ms since the one before); frames in a chunk
+#: visits of a visit batch, as (student, ms since the previous visit); visit batches of a chunk
 FRAME = st.lists(st.tuples(st.integers(1, 4), st.integers(-400_000, 1_200_000)), max_size=4)
 CHUNKS = st.lists(st.lists(FRAME, max_size=4), min_size=1, max_size=7)
 
 
 def chunks_of(log: list[list[list[tuple[int, int]]]]) -> list[Chunk]:
-    """Chunks of the visits topic whose frames join."""
+    """Chunks of the visits topic with contiguous visit batches."""
     chunks, offset, at, place = [], 0, NOW, 0
     for some in log:
         values = []
@@ -37,7 +38,7 @@ def chunks_of(log: list[list[list[tuple[int, int]]]]) -> list[Chunk]:
             watermark = int(ats.max(initial=-1))
             values.append(encode(VisitBatch(1, [SourceRange(0, offset, offset + n, watermark, False, whole)])))
             offset += n
-        # a transaction's marker stands behind each chunk
+        # each chunk is followed by a transaction marker
         end = place + len(values) + 1
         chunks.append(Chunk("visits", 0, range(place, end - 1), [None] * len(values), values, place, end, end))
         place = end
@@ -45,12 +46,12 @@ def chunks_of(log: list[list[list[tuple[int, int]]]]) -> list[Chunk]:
 
 
 def reach(chunk: Chunk) -> int:
-    """The source offset behind the chunk's last frame; -1 if it has none."""
+    """The source offset after the chunk's last visit batch; -1 if it has none."""
     return decode(chunk.values[-1] or b"").ranges[-1].end if len(chunk) else -1
 
 
 async def given_to(m: TopologyTestDriver, deliveries: Sequence[Delivery]) -> list[tuple[str, Any]]:
-    """Run the streams over `deliveries`; what happened: a flush with its front's position, a chunk that counts."""
+    """Run the agent over `deliveries`. Returns its steps: flushes with their source offset, and processed chunks."""
     steps: list[tuple[str, Any]] = []
     flushed = m.students(0).flush
 
@@ -76,14 +77,14 @@ def deliveries(chunks: Sequence[Chunk], more: Sequence[bool], generation: int = 
 
 
 def some_more(data: st.DataObject, n: int) -> list[bool]:
-    """Whether another delivery has arrived already: never behind the last."""
+    """Draw for each delivery whether the next one has arrived already; false for the last."""
     return [*data.draw(st.lists(st.booleans(), min_size=n - 1, max_size=n - 1)), False]
 
 
 @given(CHUNKS, st.integers(1, 12), st.data())
-@settings(max_examples=100)
-async def test_what_has_arrived_together_makes_the_same_of_every_visit(log, batch_rows, data):
-    """Every revision in the same order, and the same state and front in the end, however deliveries are merged."""
+@settings(max_examples=examples(100))
+async def test_grouping_deliveries_does_not_change_the_output(log, batch_rows, data):
+    """However deliveries are grouped: the same revisions in the same order, and the same final state and position."""
     chunks = chunks_of(log)
     changes = dataclasses.replace(SETTINGS, emit="changes", batch_rows=batch_rows)
     alone, together = memory(dataclasses.replace(changes, batch_rows=10_000)), memory(changes)
@@ -97,9 +98,9 @@ async def test_what_has_arrived_together_makes_the_same_of_every_visit(log, batc
 
 
 @given(CHUNKS, st.integers(1, 12), st.data())
-@settings(max_examples=100)
-async def test_a_chunk_counts_once_and_only_behind_the_flush_of_its_last_frame(log, batch_rows, data):
-    """In the order of the log: what is committed earlier is lost with the worker, what never is holds all back."""
+@settings(max_examples=examples(100))
+async def test_a_chunk_is_processed_once_and_after_the_flush_of_its_last_visit_batch(log, batch_rows, data):
+    """In order of the log. A chunk committed too early is lost in a crash; one never committed blocks all others."""
     chunks = chunks_of(log)
     more = some_more(data, len(chunks))
     m = memory(dataclasses.replace(SETTINGS, batch_rows=batch_rows))
@@ -111,16 +112,16 @@ async def test_a_chunk_counts_once_and_only_behind_the_flush_of_its_last_frame(l
             applied = what
         else:
             assert applied >= reach(what)
-    # and nothing waits that nothing stands behind
+    # a delivery with nothing after it is flushed at once
     flushes = sum(step == "flush" for step, _ in steps)
     assert flushes >= more.count(False)
     assert flushes <= len(chunks) + sum(len(f) for some in log for f in some)
 
 
 @given(CHUNKS, st.integers(0, 6), st.data())
-@settings(max_examples=100)
-async def test_what_an_older_generation_left_waiting_is_dropped(log, place, data):
-    """Whoever owns it now reads it again: it counts once, and not as processed for an assignment that is gone."""
+@settings(max_examples=examples(100))
+async def test_unflushed_deliveries_of_an_older_generation_are_dropped(log, place, data):
+    """The new owner reads them again: they count once, and are not marked processed for the old assignment."""
     chunks = chunks_of(log)
     cut = min(place, len(chunks))
     m = memory()
@@ -137,8 +138,8 @@ async def test_what_an_older_generation_left_waiting_is_dropped(log, place, data
     assert counted == wanted
 
 
-async def test_frames_of_a_partition_that_moved_on_are_not_flushed_with_another_generations():
-    """The new owner may stand elsewhere: what waited under the old assignment is not given to its state."""
+async def test_visit_batches_of_different_generations_are_not_flushed_together():
+    """The position may differ after a rebalance: visits of the old assignment must not reach the new state."""
     first, again = chunks_of([[[(1, 0)]]]), chunks_of([[[(1, 0)], [(2, 5)]]])
     m = memory()
     steps = await given_to(m, [*deliveries(first, [True]), *deliveries(again, [False], generation=2)])

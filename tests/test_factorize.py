@@ -19,6 +19,7 @@ from models.sessions import cut
 from models.varints import PAD
 from models.visits import Visits
 from models.watermarks import Watermarks, announce, stream_times
+from tests.support.effort import examples
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 NEAR, FAR = st.integers(-50, 50), st.integers(LOWEST, HIGHEST)
@@ -116,7 +117,7 @@ TIMES = st.one_of(st.integers(0, 60), st.sampled_from([HIGHEST - GAP_MS, 2**41])
         )
     )
 )
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_stream_times_equal_those_of_single_visits(case):
     """Each visit advances its partition's watermark; the smallest of all lagging or visited partitions counts."""
     sources, announcements, visits = case

@@ -15,6 +15,7 @@ from models.position import NewVisits, Position, drop_applied
 from models.routing import Router, visit_batches
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
 from models.visits import Visits
+from tests.support.effort import examples
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def rounds(partitions: int, fetches: list[Step], limit: int) -> Iterator[list[li
 
 
 @given(steps(), st.integers(1, 6))
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 def test_deferring_does_not_change_stream_times(log, limit):
     """The same visits in the same order, each at the same stream time; none is detached or repeated."""
     partitions, fetches = log
@@ -82,7 +83,7 @@ def visits_of(new: NewVisits) -> list[tuple[int, ...]]:
 
 
 @given(steps(), st.integers(1, 6))
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 def test_only_ranges_that_can_wait_are_deferred(log, limit):
     """No visits, no new sender, no backlog that begins, goes on or ends, and no watermark that has advanced too far."""
     partitions, fetches = log

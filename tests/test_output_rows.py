@@ -1,4 +1,4 @@
-"""Output rows written one by one and in columns: the same timestamps, keys, values and headers."""
+"""Output rows are the same, written one by one or in columns: timestamps, keys, values and headers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from models.position import Position
 from models.totals import Rollup, roll_up
 from models.visit_batch import SourceRange, VisitBatch
 from models.visits import StudentDictionary, Visits
+from tests.support.effort import examples
 
 MODEL = load_model("")
 MODEL_HEADERS: Headers = [("model", MODEL.sha256.encode())]
@@ -32,7 +33,7 @@ NOW = 1_561_975_200_000
 
 
 class Students:
-    """One partition's students, in a dict."""
+    """The state of one partition, in a dict."""
 
     def __init__(self) -> None:
         self.position = Position.start(1)
@@ -46,7 +47,7 @@ class Students:
         raise NotImplementedError
 
     def keep(self, flushed: Flushed) -> None:
-        """Do what a flush does."""
+        """Store records and position, as a flush does."""
         batch = flushed.batch
         self.records |= zip(flushed.keys, state.pack(flushed.rollup.totals, batch.sessions), strict=True)
         self.position = batch.position
@@ -54,12 +55,12 @@ class Students:
 
 @dataclass(frozen=True)
 class Flushed:
-    """What the agent makes of a batch of visits."""
+    """What the process agent writes for a batch of visits."""
 
     batch: Sessionized
     rollup: Rollup
     scores: Scores
-    #: of the students [u]
+    #: key of each student [u]
     keys: list[bytes]
 
     def sessions(self) -> Rows:
@@ -73,9 +74,9 @@ class Flushed:
         return output_rows.predictions(owner, at, risk, self.batch.students, self.keys, MODEL_HEADERS)
 
 
-#: a student, or none; huge and negative ones as any 64-bit userid may be
+#: userids: null, or any 64-bit number, also huge and negative ones
 STUDENT = st.one_of(st.sampled_from([1, 2, 3, None]), st.sampled_from([0, -7, 2**63 - 1, -(2**63), 40_000]))
-#: minutes since the visit before: sessions are joined, bridged, begun; days late; and far ahead
+#: minutes since the previous visit: within a session, merging two, starting a new one, days late, a day ahead
 SINCE = st.one_of(st.integers(-40, 40), st.sampled_from([-2 * 1440, 1440, 0]))
 HEADERS = st.sampled_from([(), (("a", b"1"),), (("a", None), ("a", b""))])
 BATCHES = st.lists(st.lists(st.tuples(STUDENT, SINCE, HEADERS), max_size=25), min_size=1, max_size=3)
@@ -84,7 +85,7 @@ BATCHES = st.lists(st.lists(st.tuples(STUDENT, SINCE, HEADERS), max_size=25), mi
 def flushes(
     log: list[list[tuple[int | None, int, Headers]]], *, emit_every_change: bool, with_headers: bool
 ) -> Iterator[Flushed]:
-    """Apply batches of visits, flush after flush."""
+    """Apply batches of visits one after another."""
     students = Students()
     at, offset = NOW, 0
     for some in log:
@@ -110,7 +111,7 @@ def flushes(
 
 
 def both(make: Callable[[], Rows]) -> list[Row]:
-    """The rows, which are the same one by one and in columns."""
+    """Check that the rows are the same one by one and in columns, and return them."""
     written: list[list[Row]] = []
     with pytest.MonkeyPatch.context() as patch:
         for few in (10**9, -1):
@@ -124,9 +125,9 @@ def both(make: Callable[[], Rows]) -> list[Row]:
 
 
 @given(BATCHES, st.booleans(), st.booleans())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_rows_are_the_same_one_by_one_and_in_columns(log, emit_every_change, with_headers):
-    """Sessions and tombstones, totals (DURATION null where no session is left), risks; the student that is none."""
+    """Sessions and tombstones, totals (DURATION null without sessions), predictions; also for the null student."""
     for flushed in flushes(log, emit_every_change=emit_every_change, with_headers=with_headers):
         sessions, totals, risks = both(flushed.sessions), both(flushed.totals), both(flushed.predictions)
         check_sessions(flushed.batch, sessions)
@@ -142,7 +143,7 @@ def test_rows_are_the_same_one_by_one_and_in_columns(log, emit_every_change, wit
 
 
 def check_sessions(batch: Sessionized, written: list[Row]) -> None:
-    """Key and value say the same window; what is taken away has no value."""
+    """Key and value name the same window; a removed session is a tombstone."""
     deltas = batch.changes.delta[batch.changes.written].tolist()
     assert [value is None for _, _, value, _ in written] == [delta < 0 for delta in deltas]
     for at, key, value, _ in written:
@@ -154,8 +155,8 @@ def check_sessions(batch: Sessionized, written: list[Row]) -> None:
             assert said["DURATION"] == (said["END_DATE"] - said["START_DATE"]) // 1000
 
 
-def test_every_kind_of_row_is_in_it():
-    """Tombstones, totals without a session, a null student, headers: else the test above holds nothing."""
+def test_the_generated_rows_have_every_kind():
+    """Tombstones, totals without a session, a null student, headers: without them the test above proves nothing."""
     log = [[(1, 0, (("a", b"1"),)), (None, 1, ()), (1, 5, ()), (1, -5, ())], [(1, 10, ()), (None, 60, ())]]
     found: list[Row] = []
     for flushed in flushes(log, emit_every_change=True, with_headers=True):

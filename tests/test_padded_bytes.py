@@ -27,6 +27,7 @@ from models.padded_bytes import (
     take,
     varints,
 )
+from tests.support.effort import examples
 from tests.support.kafka_batches import varint
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
@@ -150,7 +151,7 @@ def test_one_long_record_prevents_padded_columns():
 
 
 @given(columns(), st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_compress(pieces_and_rows, data):
     """Any combination of pieces, empty in some rows, in more rows than are compressed together."""
     pieces, rows = pieces_and_rows

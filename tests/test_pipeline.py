@@ -1,4 +1,4 @@
-"""The whole pipeline over a log in memory: what is no golden case."""
+"""The whole pipeline over a log in memory: behaviour that no golden case covers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MINUTE = 60_000
 
 
 class Registry:
-    """One schema, under id 1."""
+    """A registry with one schema, whose id is 1."""
 
     async def schema(self, schema_id: int) -> Any:
         return json.loads(debezium.schemas(SETTINGS.source_topic).value) if schema_id == 1 else None
@@ -41,7 +41,7 @@ def memory(settings: Settings = SETTINGS, model: RiskModel | None = None) -> Top
 
 
 def log(*visits: tuple[int, int]) -> list[bytes | None]:
-    """Log rows (userid, timecreated) as Debezium's Avro."""
+    """Encode log rows (userid, timecreated) as Debezium does."""
     import numpy as np
 
     student, at = (np.array(c, np.int64) for c in zip(*visits, strict=True))
@@ -57,8 +57,8 @@ def rows(m: TopologyTestDriver, topic: str) -> list[Any]:
     return [None if w.value is None else json.loads(w.value) for w in m.topics.get(topic, [])]
 
 
-async def test_bad_records_are_kept_with_their_origin_and_disturb_nothing():
-    """Each is a dead letter with topic, partition, offset and reason, counted; the good ones around it count."""
+async def test_bad_records_become_dead_letters_with_their_origin():
+    """Each is counted and kept with topic, partition, offset and reason; the good records around it are processed."""
     good = log((1, NOW), (1, NOW + MINUTE))
     async with memory() as m:
         await feed(m, [b"\1garbage", good[0], b"\0\0\0\0\x63x", None, good[1][:9], good[1], *log((1, -5))])
@@ -79,8 +79,8 @@ async def test_bad_records_are_kept_with_their_origin_and_disturb_nothing():
     assert dict(headers)["dead-letter.offset"] == b"0"
 
 
-async def test_predictions_that_are_not_strict_json_are_kept():
-    """What `alert` cannot read is a dead letter; what it can read goes on."""
+async def test_predictions_that_are_not_strict_json_become_dead_letters():
+    """Predictions that `alert` can read are forwarded."""
     async with memory() as m:
         await feed(m, [b'{"USERID":1,"PREDICTION":0.9,"CREATED_DATE":5}', b"{nonsense", b'{"prediction":0.8}'],
                    m.names.prediction)  # fmt: skip
@@ -90,8 +90,8 @@ async def test_predictions_that_are_not_strict_json_are_kept():
     assert m.metrics["rejected"] == 1
 
 
-async def test_seconds_are_multiplied_and_a_wrong_unit_is_counted():
-    """RISK_TIME_UNIT=s is Moodle's own unit; values that do not look like it are warned about once."""
+async def test_seconds_are_converted_and_a_suspicious_unit_is_counted():
+    """RISK_TIME_UNIT=s is Moodle's own unit; values that do not look like the unit are warned about once."""
     seconds = dataclasses.replace(SETTINGS, time_unit="s")
     async with memory(seconds) as m:
         await feed(m, log((1, NOW // 1000), (1, NOW // 1000 + 900), (1, NOW // 1000 + 1801)))
@@ -102,8 +102,8 @@ async def test_seconds_are_multiplied_and_a_wrong_unit_is_counted():
         assert wrong.metrics["suspicious_unit"] == 1
 
 
-async def test_a_batch_is_one_row_a_key_and_tombstones_only_for_what_was_written():
-    """emit=batch: sessions that come and go inside one batch leave no trace."""
+async def test_a_batch_writes_one_row_per_key_and_tombstones_only_for_written_rows():
+    """emit=batch: a session that appears and disappears within one batch is not written."""
     async with memory() as m:
         await feed(m, log((1, NOW), (1, NOW + 20 * MINUTE), (1, NOW + 10 * MINUTE)))
         assert [r["ACTIVITIES"] for r in rows(m, m.names.sessions)] == [3]
@@ -114,8 +114,8 @@ async def test_a_batch_is_one_row_a_key_and_tombstones_only_for_what_was_written
         assert len(rows(m, m.names.agg)) == 2
 
 
-async def test_a_chunk_larger_than_a_batch_is_flushed_in_pieces():
-    """RISK_BATCH_ROWS bounds a flush; the result is the same."""
+async def test_a_chunk_larger_than_a_batch_takes_several_flushes():
+    """RISK_BATCH_ROWS limits the size of a flush and does not change the result."""
     small = dataclasses.replace(SETTINGS, batch_rows=3)
     visits = [(1 + i % 3, NOW + i * MINUTE) for i in range(20)]
     async with memory(small) as m:
@@ -125,7 +125,7 @@ async def test_a_chunk_larger_than_a_batch_is_flushed_in_pieces():
     assert last == {1: 7, 2: 7, 3: 6}
 
 
-async def test_every_student_whose_totals_changed_is_scored_but_no_null_one():
+async def test_every_student_with_changed_totals_is_scored():
     """MOODLE_LOGS_PREDICTION: key, CREATED_DATE and timestamp of the roll-up row, the model's hash as header."""
     model = load_model("")
     async with memory(model=model) as m:
@@ -141,8 +141,8 @@ async def test_every_student_whose_totals_changed_is_scored_but_no_null_one():
             assert list(w.headers) == [("model", model.sha256.encode())]
 
 
-async def test_in_changes_mode_a_student_is_scored_once_a_visit():
-    """The revisions between a subtraction and its addition are no state of a student."""
+async def test_with_emit_changes_a_student_is_scored_once_per_visit():
+    """Totals between a subtraction and the addition that follows are intermediate, and not scored."""
     changes = dataclasses.replace(SETTINGS, emit="changes")
     async with memory(changes, load_model("")) as m:
         await feed(m, log((7, NOW), (7, NOW + MINUTE), (7, NOW + 2 * MINUTE)))
@@ -152,8 +152,8 @@ async def test_in_changes_mode_a_student_is_scored_once_a_visit():
         ]  # fmt: skip
 
 
-async def test_a_frame_that_is_none_is_a_dead_letter():
-    """Rubbish in the internal topic does not stop the rest."""
+async def test_an_invalid_visit_batch_is_a_dead_letter():
+    """Invalid records in the internal topic do not affect the others."""
     async with memory() as m:
         await feed(m, log((1, NOW)))
         await m.feed(m.names.visits, [None], [b"rubbish"])
@@ -162,8 +162,8 @@ async def test_a_frame_that_is_none_is_a_dead_letter():
     assert rows(m, m.names.agg)[-1]["ACTIVITIES"] == 2
 
 
-async def test_what_is_delivered_again_is_not_applied_again():
-    """A frame read twice, as after a restart, changes nothing and writes nothing."""
+async def test_a_visit_batch_that_is_delivered_twice_is_applied_once():
+    """The second delivery, as after a restart, changes nothing and writes nothing."""
     async with memory() as m:
         await feed(m, log((1, NOW), (2, NOW)))
         sent: list[bytes] = []
@@ -181,8 +181,8 @@ async def test_what_is_delivered_again_is_not_applied_again():
         assert m.metrics["repeated"] == 1
 
 
-async def test_an_error_that_is_no_bad_record_ends_the_stream():
-    """Anything but bad data crashes loudly."""
+async def test_an_error_other_than_a_bad_record_ends_the_agent():
+    """Only bad data is tolerated."""
 
     async def broken(*_: object, **__: object) -> bool:
         raise RuntimeError("disk")
@@ -196,8 +196,8 @@ async def test_an_error_that_is_no_bad_record_ends_the_stream():
         await run()
 
 
-async def test_a_fetch_counts_as_processed_only_when_its_frames_are_acknowledged():
-    """And a frame only when it is flushed: what is committed earlier is lost with the worker."""
+async def test_a_chunk_is_processed_only_after_its_visit_batches_are_acknowledged():
+    """And a chunk of visit batches only after the flush: if it were committed earlier, a crash would lose it."""
     steps: list[str] = []
     async with memory() as m:
         sent, done, flushed = m.send_visits, m.processed, m.students(0).flush
@@ -219,8 +219,8 @@ async def test_a_fetch_counts_as_processed_only_when_its_frames_are_acknowledged
     assert steps == ["frames", f"done {m.names.source}", "flush", f"done {m.names.visits}"]
 
 
-async def test_what_was_not_flushed_does_not_count_as_processed():
-    """A partition that was lost to another worker: the new owner must find its frames uncommitted."""
+async def test_a_chunk_without_a_flush_is_not_processed():
+    """The partition was lost to another worker, which must find the visit batches uncommitted."""
     m = memory()
     done: list[Any] = []
 
@@ -233,8 +233,8 @@ async def test_what_was_not_flushed_does_not_count_as_processed():
     assert done == []
 
 
-async def test_predictions_that_are_read_again_are_not_forwarded_again():
-    """The position is written with the rows: after a kill the same chunk brings nothing new."""
+async def test_predictions_that_are_read_twice_are_forwarded_once():
+    """The next offset is written with the rows, so that reading the same chunk after a crash forwards nothing."""
     m = memory()
     values = [b'{"USERID":1,"PREDICTION":0.9,"CREATED_DATE":5}', b'{"USERID":2,"PREDICTION":0.8,"CREATED_DATE":6}']
     done: list[Any] = []
@@ -247,8 +247,8 @@ async def test_predictions_that_are_read_again_are_not_forwarded_again():
     assert done == [short, whole, whole]
 
 
-async def test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_pause():
-    """A transaction for all of them; a pause only where nothing more is there; nothing for what another one owned."""
+async def test_predictions_that_have_arrived_share_a_flush_followed_by_a_pause():
+    """One transaction for all, a pause only at the end of the topic, and nothing for chunks of an older generation."""
     m = memory()
     agent = Alert(m, m.names, m.metrics, pause_s=0.05)
     steps: list[Any] = []
@@ -279,7 +279,7 @@ async def test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_p
 
 
 def appending(chunks: list[Any]) -> Callable[[Chunk], Awaitable[None]]:
-    """A `processed` that only remembers the chunks."""
+    """A `processed` that appends the chunks to a list."""
 
     async def processed(chunk: Chunk) -> None:
         chunks.append(chunk)
@@ -288,6 +288,6 @@ def appending(chunks: list[Any]) -> Callable[[Chunk], Awaitable[None]]:
 
 
 async def delivered(m: TopologyTestDriver, *chunks: Chunk) -> AsyncIterator[Delivery]:
-    """Chunks as the worker's agents get them."""
+    """Chunks as deliveries, one generation, with nothing else waiting."""
     for chunk in chunks:
         yield Delivery(chunk, 1, frozenset({0}))

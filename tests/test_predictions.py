@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from models.binary_column import BinaryColumn
 from models.own_predictions import ROW, match
 from models.predictions import THRESHOLD, InRisk, InvalidPrediction, Prediction, Skip, in_risk, parse, text_key
+from tests.support.effort import examples
 from tests.support.golden_cases import PUBLIC, exempt, expected, load, predictions
 
 IN_RISK = "MOODLE_LOGS_PREDICTION_IN_RISK"
@@ -215,7 +216,7 @@ def altered(value: bytes, pos: int, inserted: bytes, removed: int) -> bytes:
     return value[:pos] + inserted + value[pos + removed :]
 
 
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=examples(250))
 @given(
     st.lists(own_predictions, min_size=1, max_size=6),
     st.integers(0, 5),

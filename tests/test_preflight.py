@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -22,6 +23,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from app.errors import ConfigError
 from app.kafka import topics
 from app.model_file import load_model
+from app.ops import preflight
+from app.settings import Settings
 from tests.support.cluster import RETAINED, START, TIMEOUT_S, Deployment, run_async, visit
 from tools.e2e.workers import ROOT, free_port
 
@@ -66,6 +69,22 @@ def refused(variables: dict[str, str], *says: str) -> list[str]:
     return lines
 
 
+def check_start(variables: dict[str, str]) -> None:
+    """Run the checks of a starting worker up to the connection to the broker, in this process."""
+    settings = Settings.from_env({"RISK_WEB_PORT": str(free_port()), **variables})
+    preflight.check_machine(settings, web=True)
+    load_model(settings.model)
+    asyncio.run(preflight.connect(settings))
+
+
+def refusal(**variables: str) -> str:
+    """The error with which a worker with these settings refuses to start."""
+    with pytest.raises(ConfigError) as error:
+        check_start(variables)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
@@ -81,13 +100,18 @@ def refused(variables: dict[str, str], *says: str) -> list[str]:
         ("RISK_WEB_PORT", "99999"),
     ],
 )
-def test_a_setting_that_cannot_be_meant_is_named(variable, value):
-    """Bad configuration stops the start."""
-    refused({variable: value}, variable)
+def test_an_invalid_setting_is_named(variable, value):
+    """An invalid value stops the start with one line that names the variable."""
+    assert variable in refusal(**{variable: value})
+
+
+def test_an_invalid_setting_ends_the_worker_with_one_line():
+    """The error reaches the user: one line on stderr, exit code 1, no traceback."""
+    refused({"RISK_EMIT": "all"}, "RISK_EMIT")
 
 
 def test_a_broker_that_does_not_answer_is_named():
-    """No Kafka: one line, no stack of connection errors."""
+    """No Kafka: one line instead of tracebacks of connection errors."""
     refused({"RISK_BROKER": f"127.0.0.1:{free_port()}"}, "RISK_BROKER", "127.0.0.1")
 
 
@@ -100,12 +124,15 @@ def silent() -> Iterator[int]:
         yield listening.getsockname()[1]
 
 
-def test_a_broker_that_swallows_everything_is_named():
-    """Nothing is refused and nothing is answered: the wait has an end."""
+@pytest.mark.parametrize("unroutable", [False, True])
+def test_a_broker_that_swallows_everything_is_named(unroutable, monkeypatch):
+    """A broker that accepts connections and never answers, or packets that are dropped: the wait has a limit."""
+    monkeypatch.setattr(preflight, "PATIENCE_S", 1.0)
     with silent() as port:
-        refused({"RISK_BROKER": f"127.0.0.1:{port}"}, "RISK_BROKER", f"127.0.0.1:{port}")
-    # no route, or packets that are dropped on the way
-    refused({"RISK_BROKER": "10.255.255.1:9092"}, "RISK_BROKER", "10.255.255.1:9092")
+        broker = "10.255.255.1:9092" if unroutable else f"127.0.0.1:{port}"
+        error = refusal(RISK_BROKER=broker)
+    assert "RISK_BROKER" in error
+    assert broker in error
 
 
 def test_a_name_service_that_is_silent_is_not_waited_for(tmp_path):
@@ -158,15 +185,17 @@ def test_models_that_cannot_be_read_are_named(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_is_none_is_named(tmp_path):
-    """An unreadable or altered model is refused before anything is written."""
+def test_an_unreadable_model_is_named(tmp_path):
+    """An unreadable or altered model is refused before a broker is asked."""
     path = tmp_path / "model.json"
-    refused({"RISK_MODEL": str(path)}, "RISK_MODEL", str(path))
+    missing = refusal(RISK_MODEL=str(path))
+    assert "RISK_MODEL" in missing
+    assert str(path) in missing
     path.write_text("{}")
-    refused({"RISK_MODEL": str(path)}, "RISK_MODEL", "not a risk model")
+    assert "not a risk model" in refusal(RISK_MODEL=str(path))
     path.write_text("[" * 100_000)
-    refused({"RISK_MODEL": str(path)}, "RISK_MODEL", "nested too deep")
-    refused({"RISK_MODEL": str(tmp_path)}, "RISK_MODEL", "Is a directory")
+    assert "nested too deep" in refusal(RISK_MODEL=str(path))
+    assert "Is a directory" in refusal(RISK_MODEL=str(tmp_path))
 
 
 @pytest.mark.broker

@@ -13,6 +13,7 @@ from app.kafka.record_bounds import guess_bounds, scan_bounds
 from app.kafka.record_columns import Batch, columns
 from app.upstream.aiokafka import RawMemoryRecords
 from models.varints import PAD
+from tests.support.effort import examples
 from tests.support.kafka_batches import Record, as_aiokafka, packed, record
 
 SCHEMA = b"\0\0\0\0\7"
@@ -54,7 +55,7 @@ records = st.builds(Record, st.integers(0, 9), st.sampled_from([None, b"", SCHEM
 
 
 @given(st.lists(st.lists(records, min_size=1, max_size=4), min_size=1, max_size=3))
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 def test_guessed_bounds_are_the_scanned_ones(log):
     """Values of one schema, other values, nulls, headers, and all that repeats the schema's prefix."""
     buffer, bodies, counts, true = concatenate([[record(r) for r in body] for body in log])
@@ -63,7 +64,7 @@ def test_guessed_bounds_are_the_scanned_ones(log):
 
 
 @given(st.lists(st.lists(records, min_size=1, max_size=4), min_size=1, max_size=3), st.data())
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 def test_guessed_bounds_of_damaged_records_are_the_scanned_ones(log, data):
     """A flipped bit, other bounds of the bodies, other counts: the same bounds or none."""
     buffer, bodies, counts, _ = concatenate([[record(r) for r in body] for body in log])

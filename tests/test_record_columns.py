@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from app.kafka import reader
 from app.kafka.record_columns import Batch, Columns, columns
 from app.upstream.aiokafka import FetchedBatches, RawMemoryRecords
+from tests.support.effort import examples
 from tests.support.kafka_batches import CODECS, HEAD, Read, Record, as_aiokafka, batch, packed, record
 
 #: prefix of all values written with one schema
@@ -93,7 +94,7 @@ def logs(draw: st.DrawFn, values: st.SearchStrategy[bytes | None], times: st.Sea
 
 
 @given(st.one_of(logs(st.one_of(st.none(), plain)), logs(alike), logs(st.one_of(alike, st.none()))))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_columns_equal_aiokafkas_records(raw):
     """Nulls, empty strings, headers, holes, distant timestamps, compression and many batches can be read."""
     assert check_columns(raw)
@@ -101,14 +102,14 @@ def test_columns_equal_aiokafkas_records(raw):
 
 
 @given(logs(plain, st.sampled_from([0, LONGEST, -LONGEST - 1, 1 << 62])))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_varints_of_more_than_eight_bytes_are_left_to_aiokafka(raw):
     """Instead of returning a number without its upper bits."""
     check_columns(raw)
 
 
 @given(logs(alike), st.data())
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_damaged_bytes_are_never_read_as_other_records(raw, data):
     """Truncated, a bit flipped, bytes inserted or removed: aiokafka's records or none, and the same checksum result."""
     at = data.draw(st.integers(0, len(raw) - 1))
@@ -226,7 +227,7 @@ def test_an_unknown_codec_is_left_to_aiokafka():
 
 
 @given(logs(alike), st.integers(0, 300))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_since_drops_the_records_before_the_fetched_offset(raw, ahead):
     """And their headers."""
     wanted = as_aiokafka(raw)
@@ -237,7 +238,7 @@ def test_since_drops_the_records_before_the_fetched_offset(raw, ahead):
 
 
 @given(logs(st.one_of(alike, st.none())), st.integers(0, 300))
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_few_records_give_the_same_chunk_as_many(raw, ahead):
     """Read one by one or in columns."""
     wanted = as_aiokafka(raw)

@@ -16,13 +16,14 @@ from agents.ports import Delivery
 from agents.repartition import Repartition
 from app.ops.metrics import Metrics
 from models.chunk import Chunk
-from models.decoded import Decoded
+from models.decoded import DecodedChunk
 from models.murmur2 import keys_of, partitions_of
 from models.position import Position, drop_applied
 from models.routing import Router, visit_batches
 from models.topic_names import TopicNames
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch, decode
 from models.visits import Visits
+from tests.support.effort import examples
 
 PARTITIONS = 3
 
@@ -93,9 +94,9 @@ class Decoder:
     def expect(self, chunk: Chunk, visits: Visits) -> None:
         self._visits[id(chunk)] = visits
 
-    async def decode(self, chunk: Chunk) -> Decoded:
+    async def decode(self, chunk: Chunk) -> DecodedChunk:
         v = self._visits[id(chunk)]
-        return Decoded(np.arange(len(v)), v.student, v.null, v.at, [], 0, 0)
+        return DecodedChunk(np.arange(len(v)), v.student, v.null, v.at, [], 0, 0)
 
 
 class Recorder:
@@ -152,7 +153,7 @@ def interleave(log: list[Source], random) -> list[Fetch]:
 
 
 @given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 async def test_every_visit_is_sent_once_and_every_fetch_is_done(log, random, max_rows):
     """All events of all partitions arrive, each exactly once, in their partition's order; every token comes back."""
     sent, done = await run(interleave(log, random), max_rows)
@@ -171,7 +172,7 @@ async def test_every_visit_is_sent_once_and_every_fetch_is_done(log, random, max
 
 
 @given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 async def test_a_student_belongs_to_one_partition_and_the_front_passes_everything(log, random, max_rows):
     """Frames join without a hole, whatever way they were cut, and a second delivery passes nothing."""
     sent, _ = await run(interleave(log, random), max_rows)
@@ -188,7 +189,7 @@ async def test_a_student_belongs_to_one_partition_and_the_front_passes_everythin
 
 
 @given(sources(), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 async def test_nothing_of_a_time_ordered_backlog_is_late(log, random):
     """Observed time never runs ahead of a partition that is still being read."""
     for source in log:

@@ -1,4 +1,4 @@
-"""The environment is read at one place, and a mistake in it is one line that names the variable."""
+"""Settings come from the environment; an invalid value is an error of one line that names the variable."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from app.settings import Settings
 
 
 def test_an_empty_environment_gives_the_defaults():
-    """Everything has a default."""
+    """Every setting has a default."""
     settings = Settings.from_env({})
     assert settings == Settings()
     assert settings.unit_ms == 1
 
 
-def test_every_setting_can_be_set():
-    """RISK_ variables arrive with their types."""
+def test_variables_are_converted_to_their_types():
+    """Lists, numbers and paths are parsed; other variables are ignored."""
     settings = Settings.from_env(
         {"RISK_BROKER": "a:1, b:2", "RISK_TIME_UNIT": "s", "RISK_WEB_PORT": "7000", "RISK_DATADIR": "/x", "OTHER": "?"}
     )
@@ -48,16 +48,15 @@ def test_every_setting_can_be_set():
         ("RISK_REPLICATION", "0"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_variable(variable, value):
-    """What cannot be meant is refused before anything starts."""
+def test_an_invalid_value_is_refused_in_one_line_that_names_the_variable(variable, value):
     with pytest.raises(ConfigError) as caught:
         Settings.from_env({variable: value})
     assert str(caught.value).startswith(variable)
     assert "\n" not in str(caught.value)
 
 
-def test_the_list_of_settings_has_all_of_them():
-    """`faust -A app settings` is the one place; README points there."""
+def test_the_list_of_settings_is_complete():
+    """`faust -A app settings` is their only documentation."""
     text = " ".join(Settings.describe().split())
     for f in fields(Settings):
         assert f.metadata["variable"] in text

@@ -14,6 +14,7 @@ from models.sessions import Sessions, absorb, cut
 from models.totals import roll_up
 from models.visits import Visits, dictionary_encode
 from models.watermarks import Watermarks, stream_times
+from tests.support.effort import examples
 from tests.support.oracle import Ksql
 
 #: distances at which the rules change their result, and one ms to either side
@@ -109,7 +110,7 @@ def compacted(ksql: Ksql) -> dict[tuple[int, int, int], int]:
 
 
 @given(logs(), st.lists(st.integers(1, 8), max_size=30))
-@settings(deadline=None, max_examples=180)
+@settings(deadline=None, max_examples=examples(180))
 def test_every_change_is_ksqls_sequence_for_any_batches(log, sizes):
     """Any division of a log into batches emits the same revisions, in the same order, as event by event."""
     ksql, store = oracle(log), Store(emit_every_change=True)
@@ -121,7 +122,7 @@ def test_every_change_is_ksqls_sequence_for_any_batches(log, sizes):
 
 
 @given(logs(), st.lists(st.integers(1, 8), max_size=30))
-@settings(deadline=None, max_examples=180)
+@settings(deadline=None, max_examples=examples(180))
 def test_net_changes_lead_to_the_same_tables_for_any_batches(log, sizes):
     """Any division of a log into batches gives the same final state as event by event."""
     ksql, store = oracle(log), Store(emit_every_change=False)
@@ -133,7 +134,7 @@ def test_net_changes_lead_to_the_same_tables_for_any_batches(log, sizes):
 
 
 @given(logs(), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_order_does_not_matter_within_the_grace(log, random):
     """Visits within the grace of one another give the same sessions in any order."""
     base = log[0][1]
@@ -150,7 +151,7 @@ def test_order_does_not_matter_within_the_grace(log, random):
 
 
 @given(logs(), st.lists(st.integers(1, 8), max_size=30))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_totals_equal_those_of_the_sessions_topic(log, sizes):
     """Incremental totals equal those counted from the compacted sessions topic."""
     store = Store(emit_every_change=False)

@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cache
 from importlib import resources
 
 import numpy as np
@@ -114,6 +115,7 @@ class Outcomes:
         return np.flatnonzero(here & (self.registered <= day) & (self.left > day))
 
 
+@cache
 def outcomes() -> Outcomes:
     """Every enrolment of the packaged presentations."""
     module, code, student, registered, left, result, _length = _columns("enrolment")
@@ -138,6 +140,7 @@ class Days:
     clicks: Int64s
 
 
+@cache
 def days() -> Days:
     """Every active day of every student."""
     module, code, student, day, clicks = _columns("student_day")
