@@ -2,23 +2,70 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from dataclasses import dataclass
 
+import numpy as np
+
+from agents.gather import Arrival, gather
+from agents.ports import Delivery, Log, Metrics, Target
+from agents.rejects import report
+from codec import output_rows
+from codec.dead_letters import DeadLetter
+from codec.record_batch import Rows
 from models.chunk import Chunk
-from models.predictions import InRisk, in_risk
+from models.position import NEXT_OFFSET_KEY, pack_next_offset
+from models.predictions import in_risk
+from models.topic_names import TopicNames
+
+#: predictions that go into one transaction, about
+MAX_ROWS = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Alerted:
-    """What is in risk among the records of some chunks, one after another."""
+class Alert:
+    """The agent of MOODLE_LOGS_PREDICTION: KSQL's `SELECT * … WHERE prediction > 0.7`, with its coercions."""
 
-    chunks: Sequence[Chunk]
-    #: of each chunk
-    results: Sequence[InRisk]
+    def __init__(self, log: Log, names: TopicNames, metrics: Metrics, *, pause_s: float) -> None:
+        """pause_s: how long to wait for more where predictions come singly [s]: each group is a transaction."""
+        self._log, self._names, self._metrics, self._pause_s = log, names, metrics, pause_s
+
+    async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
+        """Forward the predictions that have arrived, a transaction a group, until the deliveries end."""
+        async for chunks in gather(_arrivals(deliveries), MAX_ROWS, may_exceed=True):
+            await self._forward(chunks)
+            last = chunks[-1]
+            if self._pause_s and len(last) and not last.lagging:
+                await asyncio.sleep(self._pause_s)
+
+    async def _forward(self, chunks: Sequence[Chunk]) -> None:
+        state = self._log.alerts()
+        if state is None:
+            return  # revoked meanwhile: the new owner reads these predictions again
+        dead_letters: list[DeadLetter] = []
+        alerts = []
+        read = 0
+        for chunk in chunks:
+            result = in_risk(chunk.keys, chunk.values)
+            # what was forwarded before the last commit is delivered again after a restart
+            new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), state.next_offset))
+            alerts.append((chunk, result, new))
+            dead_letters += [DeadLetter.of(chunk, s.index, s.reason, "") for s in result.skips if s.index >= new]
+            read += len(chunk) - new
+        out = output_rows.in_risk(alerts)
+        rows: dict[Target, Rows] = {(self._names.in_risk, 0): out}
+        if dead_letters:
+            rows[self._names.dead_letters, 0] = [dead_letter.row for dead_letter in dead_letters]
+        records = {NEXT_OFFSET_KEY: pack_next_offset(chunks[-1].next_offset)}
+        # without rows there is nothing to remember: predictions that are read again forward nothing again
+        if not any(rows.values()) or await state.flush(rows, records):
+            report(dead_letters, self._metrics, self._names.dead_letters)
+            self._metrics.add("predictions_read", read)
+            self._metrics.add("rows", len(out), self._names.in_risk)
+            for chunk in chunks:
+                await self._log.processed(chunk)
 
 
-async def alert(arrived: AsyncIterable[Sequence[Chunk]]) -> AsyncIterator[Alerted]:
-    """KSQL's `SELECT * FROM moodle_logs_prediction WHERE prediction > 0.7`, with its coercions."""
-    async for chunks in arrived:
-        yield Alerted(chunks, [in_risk(chunk.keys, chunk.values) for chunk in chunks])
+async def _arrivals(deliveries: AsyncIterable[Delivery]) -> AsyncIterator[Arrival[Chunk]]:
+    async for delivery in deliveries:
+        chunk = delivery.chunk
+        yield Arrival(chunk, len(chunk), delivery.generation, delivery.has_next)

@@ -1,65 +1,92 @@
-"""What the streams (agents/process.py) need from the outside: deliveries in, a log and state tables."""
+"""What the agents need from outside: deliveries in, a log, state partitions and counters.
+
+`app/` implements these on Kafka and RocksDB, `tools/test_driver.py` in memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from app.state.partition import Target
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
 from models.chunk import Chunk
 from models.position import Position
 from models.visits import StudentDictionary
 
+#: where rows go: topic, partition
+Target: TypeAlias = tuple[str, int]
 
-class State(Protocol):
-    """One partition of a state table; see app.state.partition.Partition."""
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A chunk, with the assignment it was fetched under."""
+
+    chunk: Chunk
+    #: the consumer group's generation
+    generation: int
+    #: the partitions of the chunk's topic that this worker owns in that generation
+    assigned: frozenset[int]
+    #: whether another delivery has already arrived behind this one
+    has_next: bool = False
+
+
+class StatePartition(Protocol):
+    """One partition of a state table, for one assignment; see app.state.partition.Partition."""
 
     @property
-    def position(self) -> Position: ...
+    def position(self) -> Position:
+        """The source offsets up to which visits have been applied, and the watermarks there."""
+
     @property
-    def next_offset(self) -> int: ...
-    def load(self, students: StudentDictionary) -> Sequence[bytes | None]: ...
+    def next_offset(self) -> int:
+        """`alert`: the offset of the first prediction that has not been read."""
+
+    def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
+        """Return the state record of each student [u]; None for a student never seen."""
+
     async def flush(
         self,
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         position: Position | None = None,
         hot: tuple[StudentDictionary, Sequence[bytes]] | None = None,
-    ) -> bool: ...
+    ) -> bool:
+        """Write output `rows`, state `records` and the `position` in one transaction.
+
+        hot: the students among the records, to keep in memory. Returns False if another worker owns the
+        partition by now; then nothing is written.
+        """
 
 
 class Log(Protocol):
-    """What the streams need from the outside."""
+    """The log the agents write to and acknowledge, and the state partitions this worker owns."""
 
     async def send_visits(self, visit_batches: Sequence[Sequence[bytes]]) -> None:
-        """Write frames to each of the visits partitions, in order; returns when they are acknowledged."""
+        """Write encoded visit batches to each of the visits partitions, in order; return when acknowledged."""
 
     async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Keep records that could not be used."""
+        """Write records that could not be used to the dead-letter topic; return when acknowledged."""
 
-    def processed(self, chunk: Chunk) -> None:
-        """Everything that follows from `chunk` is written."""
+    async def processed(self, chunk: Chunk) -> None:
+        """Mark a chunk as processed: everything that follows from it is written, its offsets may be committed."""
 
-    def hold(self, topic: str, partition: int, held: bool) -> None:
-        """Stop or go on fetching a source partition."""
+    def pause(self, topic: str, partition: int) -> None:
+        """Stop fetching a partition."""
 
-    def students(self, partition: int) -> State | None:
-        """The state of a visits partition, None if it is not ours now."""
+    def resume(self, topic: str, partition: int) -> None:
+        """Fetch a partition again."""
 
-    def alerts(self) -> State | None:
-        """The state of `alert`."""
+    def students(self, partition: int) -> StatePartition | None:
+        """Return the students of a visits partition, None if another worker owns it now."""
+
+    def alerts(self) -> StatePartition | None:
+        """Return the state of `alert`, None if another worker owns it now."""
 
 
-@dataclass(slots=True)
-class Delivery:
-    """A chunk, with the assignment it was fetched under."""
+class Metrics(Protocol):
+    """Counters by name, and by reason within a name; see app.ops.metrics.Metrics."""
 
-    chunk: Chunk
-    generation: int
-    #: the partitions of the chunk's topic that are ours in this generation
-    assigned: frozenset[int]
-    #: whether another chunk has arrived behind this one
-    more: bool = False
+    def add(self, name: str, number: int = 1, reason: str | None = None) -> None:
+        """Count `number` of `name`."""

@@ -1,82 +1,150 @@
-"""repartition: what was fetched of the source partitions -> rounds of frames, keyed by student, in time order."""
+"""repartition: log rows of the source partitions -> visit batches keyed by student, in time order."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
+from agents.gather import Arrival, gather
+from agents.ports import Delivery, Log, Metrics
+from agents.rejects import report
+from codec.dead_letters import DeadLetter
+from codec.moodle_log import LogDecoder
 from models.aligner import Aligner
+from models.chunk import Chunk
 from models.heartbeats import HeartbeatCoalescer
 from models.routing import Router, visit_batches
-from models.visit_batch import VisitBatch
+from models.topic_names import TopicNames
+from models.visit_batch import VisitBatch, encode
 from models.visits import Visits
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """The good visits of one fetch of one source partition; possibly none."""
-
-    partition: int
-    visits: Visits
-    #: the source offset behind what was fetched
-    next_offset: int
-    #: whether the partition holds more
-    lagging: bool
-    #: the assignment this belongs to, and all source partitions that are in it
-    generation: int
-    assigned: frozenset[int]
-    #: handed back in `Round.done` when everything of this fetch is in a round
-    token: object
-    #: whether another fetch has arrived behind this one
-    more: bool = False
+#: most visits in one visit batch: 24 B each, so that a batch stays below the broker's limit of 1 MiB
+MAX_BATCH_ROWS = 20_000
+#: buffered visits of a source partition at which its fetching pauses; at half of them it resumes
+MAX_BUFFERED_ROWS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Frames to send, and what is done once they are written."""
+    """Visit batches to send, and the chunks that are processed once those are acknowledged."""
 
-    #: for each visits partition [s] its frames, in order
+    #: for each visits partition [s] its visit batches, in order; empty if the round sends nothing
     visit_batches: Sequence[Sequence[VisitBatch]]
-    #: the tokens of the fetches that are wholly sent with this round
-    done: Sequence[object]
-    #: number of visits held back per source partition, where that is said
-    held: dict[int, int]
+    #: the chunks whose visits have all been sent by the end of this round
+    done: Sequence[Chunk]
 
 
-async def repartition(fetches: AsyncIterable[Fetched], sources: int, max_rows: int) -> AsyncIterator[Round]:
-    """Align the source partitions and route their visits.
+class Assignment:
+    """The source partitions this worker reads in one generation: aligned in time, routed by student. Mutable."""
 
-    sources: partitions of the source topic, and of the visits topic; max_rows: visits in one frame,
-    and what has arrived beyond which nothing more is waited for.
-    A fetch of another generation begins anew: what is held belongs to an assignment that is gone,
-    and is fetched again by whoever owns it now. What has arrived of several partitions goes in one round.
-    """
-    generation: int | None = None
-    aligner, router, coalescer = Aligner(set()), Router(sources), HeartbeatCoalescer(sources)
-    open_fetches: dict[int, deque[tuple[int, object]]] = {}
-    waiting = 0
-    async for fetched in fetches:
-        if fetched.generation != generation:
-            generation, aligner = fetched.generation, Aligner(set(fetched.assigned))
-            coalescer = HeartbeatCoalescer(sources)
-            open_fetches = {p: deque() for p in fetched.assigned}
-        aligner.add(fetched.partition, fetched.visits, fetched.next_offset, fetched.lagging)
-        open_fetches[fetched.partition].append((fetched.next_offset, fetched.token))
-        waiting += len(fetched.visits)
-        if fetched.more and waiting < max_rows:
-            continue
-        waiting = 0
-        while ranges := aligner.release(max_rows):
-            yield Round(coalescer.coalesce(visit_batches(ranges, router, max_rows)), _done(open_fetches, aligner), {})
-        # at the end, whether or not anything was let go, say what waits
-        yield Round((), _done(open_fetches, aligner), {p: aligner.buffered(p) for p in fetched.assigned})
+    def __init__(self, assigned: frozenset[int], router: Router, max_rows: int) -> None:
+        """max_rows: most visits in one visit batch, and about the most in one round."""
+        self._router, self._max_rows = router, max_rows
+        self._aligner = Aligner(set(assigned))
+        self._coalescer = HeartbeatCoalescer(router.partitions)
+        #: chunks of each source partition that are not wholly released, in order
+        self._open: dict[int, deque[Chunk]] = {partition: deque() for partition in assigned}
+
+    def add(self, chunk: Chunk, visits: Visits) -> None:
+        """Take a chunk of a source partition with the visits decoded from it; possibly none."""
+        self._aligner.add(chunk.partition, visits, chunk.next_offset, chunk.lagging)
+        self._open[chunk.partition].append(chunk)
+
+    def rounds(self) -> Iterator[Round]:
+        """Release what no slower partition may still precede; the last round only tells which chunks are done."""
+        while ranges := self._aligner.release(self._max_rows):
+            batches = visit_batches(ranges, self._router, self._max_rows)
+            yield Round(self._coalescer.coalesce(batches), self._done())
+        yield Round((), self._done())
+
+    def buffered(self) -> dict[int, int]:
+        """Return the number of buffered visits of each source partition."""
+        return {partition: self._aligner.buffered(partition) for partition in self._open}
+
+    def _done(self) -> list[Chunk]:
+        done = []
+        for partition, chunks in self._open.items():
+            while chunks and chunks[0].next_offset <= self._aligner.released_to(partition):
+                done.append(chunks.popleft())
+        return done
 
 
-def _done(open_fetches: dict[int, deque[tuple[int, object]]], aligner: Aligner) -> list[object]:
-    """The tokens of the fetches that are wholly released by now."""
-    done = []
-    for partition, waiting in open_fetches.items():
-        while waiting and waiting[0][0] <= aligner.released_to(partition):
-            done.append(waiting.popleft()[1])
-    return done
+class Repartition:
+    """The agent of the source topic."""
+
+    def __init__(
+        self,
+        log: Log,
+        names: TopicNames,
+        decoder: LogDecoder,
+        metrics: Metrics,
+        *,
+        partitions: int,
+        batch_rows: int,
+        unit: str,
+        max_buffered_rows: int = MAX_BUFFERED_ROWS,
+    ) -> None:
+        """partitions: of the source topic, and of the visits topic; unit: of timecreated, ms or s."""
+        self._log, self._names, self._decoder, self._metrics = log, names, decoder, metrics
+        self._router = Router(partitions)
+        self._max_rows = min(batch_rows, MAX_BATCH_ROWS)
+        self._max_buffered_rows = max_buffered_rows
+        self._unit, self._warned_of_unit = unit, False
+
+    async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
+        """Decode, align and route the chunks of the source topic until they end."""
+        assignment, generation = Assignment(frozenset(), self._router, self._max_rows), -1
+        async for group in gather(self._arrivals(deliveries), self._max_rows, may_exceed=True):
+            first = group[0][0]
+            if first.generation != generation:
+                # what the former assignment has buffered is fetched again by whoever owns it now
+                generation = first.generation
+                assignment = Assignment(first.assigned, self._router, self._max_rows)
+            for delivery, visits in group:
+                assignment.add(delivery.chunk, visits)
+            for round_ in assignment.rounds():
+                if any(round_.visit_batches):
+                    await self._log.send_visits([[encode(b) for b in batches] for batches in round_.visit_batches])
+                for chunk in round_.done:
+                    await self._log.processed(chunk)
+            self._pause_or_resume(assignment)
+
+    async def _arrivals(self, deliveries: AsyncIterable[Delivery]) -> AsyncIterator[Arrival[tuple[Delivery, Visits]]]:
+        async for delivery in deliveries:
+            visits = await self._decode(delivery.chunk)
+            yield Arrival((delivery, visits), len(visits), delivery.generation, delivery.has_next)
+
+    async def _decode(self, chunk: Chunk) -> Visits:
+        if not len(chunk):
+            return Visits.none()
+        decoded = await self._decoder.decode(chunk)
+        self._metrics.add("events", len(chunk))
+        self._metrics.add("source_tombstones", decoded.tombstones)
+        self._check_unit(decoded.suspicious, chunk)
+        if decoded.rejects:
+            dead_letters = [DeadLetter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects]
+            report(dead_letters, self._metrics, self._names.dead_letters)
+            await self._log.send_dead_letters(dead_letters)
+        return decoded.visits(chunk)
+
+    def _check_unit(self, suspicious: int, chunk: Chunk) -> None:
+        """Count, and warn once, if `timecreated` does not look like the unit that is set."""
+        self._metrics.add("suspicious_unit", suspicious)
+        if suspicious and not self._warned_of_unit:
+            self._warned_of_unit = True
+            other = "s" if self._unit == "ms" else "ms"
+            log.warning(
+                "topic %s partition %d: timecreated does not look like %s; if the log counts %s set RISK_TIME_UNIT=%s",
+                chunk.topic, chunk.partition, self._unit, other, other,
+            )  # fmt: skip
+
+    def _pause_or_resume(self, assignment: Assignment) -> None:
+        for partition, rows in assignment.buffered().items():
+            if rows > self._max_buffered_rows:
+                self._log.pause(self._names.source, partition)
+            elif rows <= self._max_buffered_rows // 2:
+                self._log.resume(self._names.source, partition)

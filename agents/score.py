@@ -1,53 +1,51 @@
-"""score: totals per student -> the risk of each student whose totals changed."""
+"""score: roll-up totals -> the risk of each student whose totals changed."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from agents.rollup import RolledUp
 from models.grouped import group_ends
 from models.risk import RiskModel
-from models.rules import Int64s
+from models.rules import Float64s, Int64s
+from models.totals import Rollup
+from models.visits import StudentDictionary
 
-#: decimals a risk is given with: more would be noise, and few distinct values format fast
+#: decimals a risk is written with: more would be noise, and few distinct values format fast
 RISK_DECIMALS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """A batch with the scores it calls for."""
+class Scores:
+    """The scores of some students, in the order in which they are written."""
 
-    rolled: RolledUp
-    #: the revisions of the totals that are scored: rows of `rolled.rollup` [k]
-    rows: Int64s
-    #: risk of withdrawing of each [k], 0…1
-    risk: npt.NDArray[np.float64]
+    #: index of the student [k]
+    owner: Int64s
+    #: timestamp of the totals that are scored [k] ms
+    at: Int64s
+    #: risk of withdrawing [k], 0…1
+    risk: Float64s
 
 
-async def score(batches: AsyncIterable[RolledUp], model: RiskModel | None) -> AsyncIterator[Scored]:
-    """Score the totals as each visit leaves them; without a model, nothing.
+def score(rollup: Rollup, students: StudentDictionary, model: RiskModel | None) -> Scores:
+    """Score the totals as each visit leaves them; without a model nothing is scored.
 
-    No score for a student without sessions, nor for the student that is none. The revisions between
-    a subtraction and the addition that follows it are no state of a student, and are not scored.
+    A student without sessions gets no score, nor does the null student. The revisions between a subtraction
+    and the addition that follows it are no state of a student, and get none either.
     """
-    async for rolled in batches:
-        rows = np.empty(0, np.int64)
-        risk = np.empty(0, np.float64)
-        if model is not None and len(rolled.rollup.owner):
-            result = rolled.rollup
-            null = rolled.batch.students.null[result.owner]
-            rows = np.flatnonzero((result.rows.sessions > 0) & ~null & group_ends(_visit(result.owner, result.cause)))
-            totals = result.rows.take(rows)
-            risk = np.round(model.score(totals.activities, totals.duration, totals.sessions), RISK_DECIMALS)
-        yield Scored(rolled, rows, risk)
+    if model is None or not len(rollup.owner):
+        return Scores(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
+    null = students.null[rollup.owner]
+    last = group_ends(_revision(rollup.owner, rollup.cause))
+    rows = np.flatnonzero((rollup.rows.sessions > 0) & ~null & last)
+    totals = rollup.rows.take(rows)
+    risk = np.round(model.score(totals.activities, totals.duration, totals.sessions), RISK_DECIMALS)
+    return Scores(rollup.owner[rows], totals.at, risk)
 
 
-def _visit(owner: Int64s, cause: Int64s) -> Int64s:
-    """A number that changes where the student or the causing visit does [r]."""
+def _revision(owner: Int64s, cause: Int64s) -> Int64s:
+    """Number the runs of rows with the same student and causing visit [r]."""
     changes = np.zeros(len(owner), np.int64)
     changes[1:] = (owner[1:] != owner[:-1]) | (cause[1:] != cause[:-1])
     return np.cumsum(changes)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import sys
 
+from app import commands
 from app.errors import ConfigError
 from app.settings import Settings
-from app.topology import build
-from tools import commands
+from app.topology import declare
 
-#: importing the commands is what registers them with `faust -A app`
-__all__ = ["app", "commands"]
+commands.register()
 
 try:
-    #: the app `faust -A app` finds; the one thing in this code base that is made at import
-    app = build(Settings.from_env(os.environ))
+    #: the app that `faust -A app` looks up: the only object of this code base that is made at import
+    app = declare(Settings.from_env(os.environ))
 except ConfigError as error:
     print(f"moodle-risk: {error}", file=sys.stderr)
     raise SystemExit(1) from None

@@ -1,15 +1,13 @@
-"""Errors a person must act on: each is one line that says what is wrong and what to set."""
+"""Errors that a person must act on; each is one line that says what is wrong and what to set."""
 
 from __future__ import annotations
 
-
-class ConfigError(Exception):
-    """The program cannot start like this; the message names the setting, topic or column to change."""
+from models.errors import ConfigError as ConfigError
 
 
 class MissingRecords(Exception):
-    """Records between two fetches are missing: going on would lose them."""
+    """Records are missing between two fetches; continuing would lose them."""
 
 
 class DamagedDatabase(Exception):
-    """A local database cannot be read; it has been marked, and the next start rebuilds it."""
+    """A local database cannot be read. It is marked, and the next start rebuilds it from the changelog."""

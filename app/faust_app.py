@@ -1,43 +1,56 @@
-"""Faust, bent to chunks: the app class, and how a stream function becomes an agent."""
+"""The Faust app: agents whose messages are chunks, tables of bytes, and the life cycle of what they run on."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import faust
-from faust.transport.drivers import TRANSPORTS
-from mode.utils.queues import FlowControlEvent
 
 from agents.ports import Delivery
-from agents.process import Pipeline
-from app.kafka.driver import SCHEME, Consumer
+from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
-from app.kafka.queue import ChunkQueue
+from app.kafka.queue import ChunkQueue, QueuedChunk
+from app.ops.metrics import Metrics
 from app.ops.watchdog import LOOK_S, Standing, Watchdog, standing
 from app.settings import Settings
 from app.state.table import StateTable
+from app.upstream import SCHEME, install
+from app.upstream.faust import FlowControl
+from models.risk import RiskModel
 
 log = logging.getLogger(__name__)
 
-#: the entry point does the same where the package is installed; a bare checkout has none
-TRANSPORTS.aliases[SCHEME] = "app.kafka.driver:Transport"
-
-#: how long a worker may take nothing from its fetcher before it leaves the group [s]: the longest there is.
-#: With the registry away everything waits, and a worker that has left while its queues are full never joins again
+#: how long a worker may take nothing from its fetcher before it leaves the group [s]: the longest possible. While the
+#: registry is down everything waits, and a worker that leaves the group with full queues never joins it again
 _NEVER_IDLE_S = float((2**31 - 1) // 1000)
 
-#: a stream function: runs until its deliveries end
-Run = Callable[[AsyncIterator[Delivery]], Awaitable[None]]
+
+class Agent(Protocol):
+    """What an agent runs; see agents/."""
+
+    async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
+        """Process deliveries until they end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What a worker runs, built by app/topology.py from what preflight returned."""
+
+    kafka: KafkaLog
+    model: RiskModel | None
+    #: by the names under which they are declared
+    agents: Mapping[str, Agent]
 
 
 class ChunkSchema(faust.Schema[Any, Any]):
-    """Hands a chunk through as the event's value: decoding is for whole batches, later."""
+    """Passes a chunk on as the event's value: agents decode whole batches."""
 
     def compile(self, app: Any, **kwargs: Any) -> Any:
-        """The function that makes an event of a message."""
+        """Return the function that makes an event of a message."""
 
         async def decode(message: Any, *, propagate: bool = False) -> Any:
             return app.create_event(None, message.value, None, message)
@@ -45,31 +58,18 @@ class ChunkSchema(faust.Schema[Any, Any]):
         return decode
 
 
-class FlowControl(FlowControlEvent):
-    """Faust's flow control, without its hole.
-
-    Faust resumes flow that was never suspended, and clears the agents' queues on the way, when the
-    fetcher may have begun to fill them: what was in there was never seen again.
-    """
-
-    def resume(self) -> None:
-        """Resume; clear the queues only if flow had been suspended."""
-        if self.is_active():
-            return
-        super().resume()
-
-
 class RiskApp(faust.App):
-    """The Faust app: its settings, and the life of what the streams write to."""
+    """The Faust app. Declared at import; a worker gives it the `runtime` before it starts."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        #: set by the topology
-        self.kafka: KafkaLog
-        self.pipeline: Pipeline
+        self.metrics = Metrics()
+        #: set by app/topology.py before a worker starts; other commands run without one
+        self.runtime: Runtime | None = None
         #: made when the worker starts
         self.watchdog: Watchdog
         timeout = settings.session_timeout_s
+        install()
         super().__init__(
             settings.app_id,
             broker=";".join(f"{SCHEME}://{server}" for server in settings.brokers),
@@ -85,10 +85,10 @@ class RiskApp(faust.App):
             web_stats_enabled=False,
             web_metrics_enabled=False,
             topic_disable_leader=True,
-            # with a second worker every partition is kept up to date on one that may have to take it over
+            # with a second worker, each partition has a standby copy on the worker that does not own it
             table_standby_replicas=1,
             stream_wait_empty=False,
-            # these count chunks, not messages, and small ones for less (app/kafka/queue.py)
+            # counts chunks, not messages, and small chunks for less (app/kafka/queue.py)
             stream_buffer_maxsize=4,
             consumer_max_fetch_size=2**21,
             broker_check_crcs=True,
@@ -104,10 +104,10 @@ class RiskApp(faust.App):
         self.flow_control = FlowControl(initially_suspended=True)
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> ChunkQueue:
-        """Faust's queue, bounded by what is in it."""
+        """Create an agent's queue, bounded by the size of its chunks."""
         return ChunkQueue(maxsize=maxsize or 0, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
 
-    def table_of(self, name: str) -> StateTable:
+    def declare_table(self, name: str, description: str) -> StateTable:
         """Declare a table of bytes with its changelog."""
         changelog = self.topic(
             f"{self.settings.app_id}-{name}-changelog", schema=ChunkSchema(), compacting=True, internal=False
@@ -115,6 +115,7 @@ class RiskApp(faust.App):
         table = StateTable(
             self,
             name=name,
+            help=description,
             key_type=bytes,
             value_type=bytes,
             changelog_topic=changelog,
@@ -123,44 +124,47 @@ class RiskApp(faust.App):
         self.tables.add(table)
         return table
 
-    def bind(self, name: str, topic: str, run: Run, *, actor_per_partition: bool = False) -> None:
-        """Make `run` the agent `name` of a topic's chunks.
+    def declare_agent(self, name: str, topic: str, description: str, *, actor_per_partition: bool = False) -> None:
+        """Declare the agent `name` of a topic; the runtime has what it runs.
 
-        An agent that raises takes the worker down: Faust would restart it past what it did not do.
+        An agent that raises ends the worker: Faust would restart it behind the chunk it failed on.
         """
 
         async def agent(stream: Any) -> None:
-            await run(self._deliveries(stream, topic, alone=actor_per_partition))
+            assert self.runtime is not None, "only a worker starts agents, and has a runtime"
+            await self.runtime.agents[name].run(self._deliveries(stream, topic, alone=actor_per_partition))
 
+        agent.__doc__ = description
         channel = self.topic(topic, schema=ChunkSchema(), internal=False)
         self.agent(channel, name=name, isolated_partitions=actor_per_partition)(agent)
 
     async def _deliveries(self, stream: Any, topic: str, *, alone: bool) -> AsyncIterator[Delivery]:
-        # acked by hand (Consumer.processed), after the commit: Faust would also ack what failed
+        # acknowledged by Consumer.processed after the commit: Faust would also acknowledge what failed
         async for event in stream.noack().events():
             message = event.message
             assigned = frozenset(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
-            # an actor of its own sees one partition, and so one chunk of a fetch
-            more = not stream.channel.empty() or (message.value.followed and not alone)
-            yield Delivery(message.value, message.generation_id, assigned, more)
+            # an actor per partition receives only one chunk of a fetch
+            queued: QueuedChunk = message.value
+            has_next = not stream.channel.empty() or (queued.has_next and not alone)
+            yield Delivery(queued.chunk, message.generation_id, assigned, has_next)
 
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
         if self.crashed:
-            return  # the others fail of the first one's consequences
+            return  # the other agents fail as a consequence of the first
         log.critical("agent %s failed: %s: %s", agent.name, type(error).__name__, error)
         await self.crash(error)
 
     # -- life cycle
 
     async def on_start(self) -> None:
-        """Connect what the streams write to."""
+        """Start the watchdog, and connect what the agents write to."""
         self.watchdog = Watchdog(self.settings.stall_timeout_s, lambda: self.crash_reason)
         self.watchdog.start()
         self.add_future(self._tell_watchdog())
         await super().on_start()
-        if isinstance(self.consumer, Consumer):
-            self.consumer.revoking = self.kafka.release
-            await self.kafka.start(self.consumer)
+        if self.runtime is not None and isinstance(self.consumer, Consumer):
+            self.consumer.revoking = self.runtime.kafka.release
+            await self.runtime.kafka.start(self.consumer)
 
     async def _tell_watchdog(self) -> None:
         while not self.should_stop:
@@ -168,13 +172,15 @@ class RiskApp(faust.App):
             await asyncio.sleep(LOOK_S)
 
     async def on_stop(self) -> None:
-        """Finish flushes, and commit."""
+        """Let flushes finish, and commit."""
         self.watchdog.tell(Standing("stopping", None, stopping=True))
-        await self.kafka.release()
+        if self.runtime is not None:
+            await self.runtime.kafka.release()
         await super().on_stop()
 
     async def on_shutdown(self) -> None:
-        """Disconnect: only now have the agents ended, which send until then."""
+        """Disconnect, after the agents have ended: they send until then."""
         await super().on_shutdown()
-        await self.kafka.stop()
+        if self.runtime is not None:
+            await self.runtime.kafka.stop()
         self.watchdog.over()

@@ -1,4 +1,4 @@
-"""Where the risk model comes from: the shipped artifact, a file, or none."""
+"""Loading the risk model: the shipped artifact, a file, or none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.rules import GAP_MS
 
 
 def load_model(setting: str) -> RiskModel | None:
-    """The model RISK_MODEL names; None for "none". Raises ConfigError with one line."""
+    """Load the model that RISK_MODEL names; None for "none". Raises ConfigError with one line."""
     if setting == "none":
         return None
     try:

@@ -1,53 +1,85 @@
-"""Every setting, its unit and its default, read from the environment at one place."""
+"""Every setting with its unit and default: the one place that reads the environment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError
+from models.topic_names import TopicNames
 
 Emit = Literal["batch", "changes"]
 TimeUnit = Literal["ms", "s"]
+#: column of `Settings.describe` at which meanings begin
+_INDENT = 25
 
 
-def _setting(default: Any, variable: str, text: str) -> Any:
-    return field(default=default, metadata={"variable": variable, "text": text})
+def _setting(group: str, default: Any, variable: str, text: str) -> Any:
+    return field(default=default, metadata={"group": group, "variable": variable, "text": text})
+
+
+#: headings of `Settings.describe`
+_SERVERS, _INPUT, _OUTPUT, _WORKER = "Servers", "Input", "Output and scoring", "Worker"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the environment says. `Settings.from_env` checks it; `Settings.describe` lists it."""
 
-    broker: str = _setting("127.0.0.1:9092", "RISK_BROKER", "Kafka's bootstrap servers, host:port[,host:port…]")
+    broker: str = _setting(
+        _SERVERS, "127.0.0.1:9092", "RISK_BROKER", "Kafka's bootstrap servers, host:port[,host:port…]"
+    )
     schema_registry: str = _setting(
-        "http://127.0.0.1:8081", "RISK_SCHEMA_REGISTRY", "URL of the schema registry (Confluent's API)"
+        _SERVERS, "http://127.0.0.1:8081", "RISK_SCHEMA_REGISTRY", "URL of the schema registry (Confluent's API)"
     )
     source_topic: str = _setting(
-        "demo.demo.mdl_logstore_standard_log", "RISK_SOURCE_TOPIC", "topic of Moodle's log, Debezium unwrapped, Avro"
+        _INPUT,
+        "demo.demo.mdl_logstore_standard_log",
+        "RISK_SOURCE_TOPIC",
+        "topic of Moodle's log: Avro, written by Debezium and unwrapped",
     )
-    topic_prefix: str = _setting("", "RISK_TOPIC_PREFIX", "put before the names of the four MOODLE_LOGS_ topics")
-    emit: Emit = _setting("batch", "RISK_EMIT", "batch: a row per touched key per batch; changes: every revision")
-    time_unit: TimeUnit = _setting("ms", "RISK_TIME_UNIT", "unit of timecreated: ms, or s as Moodle itself writes it")
-    datadir: Path = _setting(Path("moodle-risk-data"), "RISK_DATADIR", "directory of the local state (RocksDB)")
+    time_unit: TimeUnit = _setting(
+        _INPUT, "ms", "RISK_TIME_UNIT", "unit of timecreated: ms, or s, which Moodle itself writes"
+    )
+    topic_prefix: str = _setting(
+        _OUTPUT, "", "RISK_TOPIC_PREFIX", "prefix of the four output topics, so that the app can run beside KSQL"
+    )
+    emit: Emit = _setting(
+        _OUTPUT, "batch", "RISK_EMIT", "batch: one row for each key and flush; changes: every revision, as KSQL"
+    )
+    model: str = _setting(
+        _OUTPUT, "", "RISK_MODEL", "path of a risk model; none switches scoring off; empty: the shipped model"
+    )
+    replication: int = _setting(_OUTPUT, 1, "RISK_REPLICATION", "replication factor of the topics the app creates")
     app_id: str = _setting(
-        "moodle-risk", "RISK_APP_ID", "consumer group, and prefix of internal topics and transactions"
+        _WORKER,
+        "moodle-risk",
+        "RISK_APP_ID",
+        "consumer group; prefix of internal topics and transactional ids; workers of one app share it",
     )
-    web_port: int = _setting(6066, "RISK_WEB_PORT", "port of /health and /stats")
-    web_bind: str = _setting("127.0.0.1", "RISK_WEB_BIND", "address /health and /stats listen on")
-    store: str = _setting("rocksdb://", "RISK_STORE", "rocksdb:// or memory:// (tests)")
-    model: str = _setting("", "RISK_MODEL", "path of a risk model, none to switch scoring off, empty: the shipped one")
+    datadir: Path = _setting(
+        _WORKER, Path("moodle-risk-data"), "RISK_DATADIR", "directory of the local state (RocksDB), one for each worker"
+    )
+    store: str = _setting(_WORKER, "rocksdb://", "RISK_STORE", "rocksdb://, or memory:// for tests")
+    batch_rows: int = _setting(_WORKER, 40_000, "RISK_BATCH_ROWS", "most visits in one flush")
     session_timeout_s: float = _setting(
-        6.0, "RISK_SESSION_TIMEOUT", "silence after which the group takes a worker for dead [s]"
+        _WORKER,
+        6.0,
+        "RISK_SESSION_TIMEOUT",
+        "time without a heartbeat after which the group gives a worker's partitions to others [s]",
     )
     stall_timeout_s: float = _setting(
-        60.0, "RISK_STALL_TIMEOUT", "a worker that has something to do and makes no step for so long ends itself [s]"
+        _WORKER,
+        60.0,
+        "RISK_STALL_TIMEOUT",
+        "a worker that makes no progress for this long although there is work ends with exit code 1 [s]",
     )
-    batch_rows: int = _setting(40_000, "RISK_BATCH_ROWS", "most visits in one flush or frame")
-    replication: int = _setting(1, "RISK_REPLICATION", "replication factor of the topics the app declares")
+    web_bind: str = _setting(_WORKER, "127.0.0.1", "RISK_WEB_BIND", "address of /health and /stats")
+    web_port: int = _setting(_WORKER, 6066, "RISK_WEB_PORT", "port of /health and /stats, one for each worker")
 
     @property
     def unit_ms(self) -> int:
@@ -55,8 +87,18 @@ class Settings:
         return 1000 if self.time_unit == "s" else 1
 
     @property
+    def emit_every_change(self) -> bool:
+        """Whether every revision is written, as KSQL does with its cache off."""
+        return self.emit == "changes"
+
+    @property
+    def topic_names(self) -> TopicNames:
+        """The names of all topics the app reads or writes."""
+        return TopicNames.of(source=self.source_topic, prefix=self.topic_prefix, app_id=self.app_id)
+
+    @property
     def brokers(self) -> list[str]:
-        """The bootstrap servers, one by one."""
+        """The bootstrap servers as a list."""
         return [b.strip() for b in self.broker.split(",")]
 
     @classmethod
@@ -109,14 +151,23 @@ class Settings:
             raise ConfigError(f"RISK_REPLICATION: {self.replication} is not at least 1")
 
     @classmethod
-    def describe(cls) -> str:
-        """One line a setting: variable, default, meaning."""
-        rows = [(f.metadata["variable"], str(f.default) or '""', f.metadata["text"]) for f in fields(cls)]
-        return "\n".join(f"  {v:<22} {d:<38} {t}" for v, d, t in rows)
+    def describe(cls, width: int = 100) -> str:
+        """List the settings by group, in lines of `width` characters: variable, default, meaning."""
+        lines: list[str] = []
+        group = ""
+        for f in fields(cls):
+            if f.metadata["group"] != group:
+                group = f.metadata["group"]
+                lines += ["", group]
+            default = f"default: {f.default}" if str(f.default) else "default: empty"
+            meaning = wrap(f"{f.metadata['text']} ({default})", max(40, width - _INDENT))
+            lines.append(f"  {f.metadata['variable']:<{_INDENT - 2}}{meaning[0]}")
+            lines += [" " * _INDENT + line for line in meaning[1:]]
+        return "\n".join(lines[1:])
 
 
 def is_topic_name(name: str) -> bool:
-    """Whether a topic may be called so, with room for what is put around it."""
+    """Whether `name` is valid for a topic, and short enough for the app's prefixes and suffixes."""
     return 0 < len(name) <= 200 and all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
 
 

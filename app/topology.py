@@ -3,8 +3,8 @@
 RISK_SOURCE_TOPIC                        N partitions, keyed by log id
    | agent repartition                   decode, read in time order, route by student
    v
-<app>-visits                             N partitions, keyed by student; a record is a frame
-   | agent process                       sessionize, rollup, score: one transaction a flush
+<app>-visits                             N partitions, keyed by student; a record is a visit batch
+   | agent process                       sessionize, roll up, score: one transaction a flush
    |                                     table students: N partitions
    |--> MOODLE_LOGS_SESSIONS_PER_15MINS  1 partition
    |--> MOODLE_LOGS_PREDICTION_AGG       1 partition, compacted
@@ -19,31 +19,61 @@ RISK_SOURCE_TOPIC                        N partitions, keyed by log id
 
 from __future__ import annotations
 
-from agents.process import Pipeline
-from app.faust_app import RiskApp
+from agents.pipeline import Options, Pipeline
+from app.faust_app import Agent, RiskApp, Runtime
 from app.kafka.log import KafkaLog
+from app.ops.preflight import Checked
 from app.ops.web import add_pages
 from app.settings import Settings
 from app.state.partition import OwnedPartitions
-from app.topic_names import TopicNames
+from app.state.table import StateTable
 
-#: whoever is told of a student at risk does not mind a tenth of a second; the way to the prediction has no pause [s]
+#: agents and tables
+REPARTITION, PROCESS, ALERT = "repartition", "process", "alert"
+STUDENTS, ALERTS = "students", "alerts"
+#: an alert may be a tenth of a second late and so share a transaction with others; predictions have no such pause [s]
 ALERT_PAUSE_S = 0.1
 
 
-def build(settings: Settings) -> RiskApp:
-    """Declare the app. Touches neither network nor disk."""
-    names = TopicNames.of(settings)
+def declare(settings: Settings) -> RiskApp:
+    """Declare tables, agents and web pages. Touches neither network nor disk."""
+    names = settings.topic_names
     app = RiskApp(settings)
-    students, alerts = app.table_of("students"), app.table_of("alerts")
-    pipeline: Pipeline
-    owned_students = OwnedPartitions(students, settings.brokers, settings.app_id, lambda: pipeline.sources)
-    owned_alerts = OwnedPartitions(alerts, settings.brokers, f"{settings.app_id}-alerts", lambda: 1)
-    students.on_owned, alerts.on_owned = owned_students.renew, owned_alerts.renew
-    app.kafka = KafkaLog(settings.brokers, names.visits, names.dead_letters, owned_students, owned_alerts)
-    pipeline = app.pipeline = Pipeline(settings, names, app.kafka, alert_pause_s=ALERT_PAUSE_S)
-    app.bind("repartition", names.source, pipeline.run_repartition)
-    app.bind("process", names.visits, pipeline.run_process, actor_per_partition=True)
-    app.bind("alert", names.prediction, pipeline.run_alert)
+    app.declare_table(STUDENTS, "sessions and totals of each student, and how far the log is applied")
+    app.declare_table(ALERTS, "up to which prediction the in-risk events are written")
+    app.declare_agent(REPARTITION, names.source, "decodes the log, aligns its partitions in time, routes by student")
+    app.declare_agent(
+        PROCESS,
+        names.visits,
+        "cuts visits into sessions, rolls them up per student and scores each student",
+        actor_per_partition=True,
+    )
+    app.declare_agent(ALERT, names.prediction, "writes an in-risk event for each prediction above 0.7")
     add_pages(app)
     return app
+
+
+def assemble(app: RiskApp, checked: Checked) -> None:
+    """Build what the app's agents and tables run on. Touches neither network nor disk."""
+    settings, names = app.settings, app.settings.topic_names
+    students = _owned(app, STUDENTS, settings.app_id, checked.partitions)
+    alerts = _owned(app, ALERTS, f"{settings.app_id}-alerts", 1)
+    kafka = KafkaLog(settings.brokers, names.visits, names.dead_letters, students, alerts)
+    options = Options(
+        batch_rows=settings.batch_rows,
+        emit_every_change=settings.emit_every_change,
+        unit=settings.time_unit,
+        alert_pause_s=ALERT_PAUSE_S,
+    )
+    pipeline = Pipeline.build(kafka, names, checked.decoder, checked.model, app.metrics, options, checked.partitions)
+    agents: dict[str, Agent] = {REPARTITION: pipeline.repartition, PROCESS: pipeline.process, ALERT: pipeline.alert}
+    app.runtime = Runtime(kafka, checked.model, agents)
+    app.conf.topic_partitions = checked.partitions
+
+
+def _owned(app: RiskApp, table_name: str, transactional_id: str, sources: int) -> OwnedPartitions:
+    table = app.tables[table_name]
+    assert isinstance(table, StateTable)
+    owned = OwnedPartitions(table, app.settings.brokers, transactional_id, sources)
+    table.on_owned = owned.renew
+    return owned

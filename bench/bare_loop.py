@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from app.kafka.producer import new_producer
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
-from app.topic_names import TopicNames
+from app.upstream import install
 from bench.child_process import emit
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
@@ -24,7 +24,7 @@ from models.chunk import Chunk
 
 async def run(settings: Settings) -> None:
     """Run until killed."""
-    names, group = TopicNames.of(settings), settings.app_id
+    names, group = settings.topic_names, settings.app_id
     decoder = LogDecoder(SchemaRegistry(settings.schema_registry))
     producer = new_producer(settings.brokers, transactional_id=group)
     consumer = AIOKafkaConsumer(
@@ -65,4 +65,5 @@ async def _send_rows(
 
 
 if __name__ == "__main__":
+    install()
     asyncio.run(run(Settings.from_env(os.environ)))

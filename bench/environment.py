@@ -15,7 +15,6 @@ from rich.console import Console
 import stack
 from app.kafka import topics
 from app.settings import Settings
-from app.topic_names import TopicNames
 
 #: width of the tables if stderr is no terminal [columns]
 WIDTH = 140
@@ -38,7 +37,7 @@ async def create_topics(settings: Settings, sources: int, *, only: Container[str
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
     await admin.start()
     try:
-        wanted = topics.wanted(TopicNames.of(settings), sources)
+        wanted = topics.wanted(settings.topic_names, sources)
         await topics.declare(admin, [topic for topic in wanted if only is None or topic.name in only], 1)
     finally:
         await admin.close()

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import Settings
-from app.topic_names import TopicNames
 from bench.figures import Run
 from bench.procfs import cpu_s, peak_mb
+from models.topic_names import TopicNames
 from tools.e2e.chaos.verdict import outputs
 from tools.e2e.oracle import Truth, differences, row_by_row
 from tools.e2e.workers import Worker
@@ -27,7 +27,7 @@ Stats = Mapping[str, Any]
 
 def whole_job(variables: Mapping[str, str], log: Path, truth: Truth) -> Run:
     """Measure one run from readiness to the last committed row, then compare the four output topics with `truth`."""
-    names = TopicNames.of(Settings.from_env(variables))
+    names = Settings.from_env(variables).topic_names
     with Worker(variables, log, level="warn") as worker:
         run = measure_worker(worker, truth.events, lambda stats: _progress(stats, names))
         worker.wait_idle(timeout=60, events=truth.events)
@@ -64,7 +64,7 @@ def _progress(stats: Stats, names: TopicNames) -> int:
 def check_outputs(variables: Mapping[str, str], truth: Truth) -> tuple[str, ...]:
     """Compare the four output topics with `truth`; return one line per difference."""
     settings = Settings.from_env(variables)
-    topics = asyncio.run(outputs(settings.broker, TopicNames.of(settings), settings.topic_prefix))
+    topics = asyncio.run(outputs(settings.broker, settings.topic_names, settings.topic_prefix))
     lines = differences(truth, topics)
     if settings.emit == "batch":
         lines += row_by_row(topics)

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from app.settings import Settings
-from app.topic_names import TopicNames
 from bench.child_process import ChildProcess
 from bench.environment import create_topics
 from bench.figures import Latency
@@ -63,7 +62,7 @@ def _measure(key: str, label: str, variables: Mapping[str, str], load: Load, dir
     file, log = directory / f"{settings.app_id}.npz", directory / f"{settings.app_id}-load.log"
     seconds = load.warm_up_s + load.seconds
     load_arguments = [str(x) for x in (load.rate, seconds, load.students, load.partitions, file)]
-    reader_arguments = [TopicNames.of(settings).prediction, str(file), str(load.warm_up_events)]
+    reader_arguments = [settings.topic_names.prediction, str(file), str(load.warm_up_events)]
     with ChildProcess("bench.latency_reader", reader_arguments, variables, log) as reader:
         reader.read()
         with ChildProcess("bench.load", load_arguments, variables, log) as sender:
@@ -81,4 +80,4 @@ async def _create_topics(settings: Settings, partitions: int) -> None:
     """Create the source topic with its schemas, and the topic of the predictions."""
     no_rows = LogRows(*(np.empty(0, np.int64),) * 2, ("",), *(np.empty(0, np.int64),) * 2)
     await prepare(settings, no_rows, partitions=partitions)
-    await create_topics(settings, 1, only={TopicNames.of(settings).prediction})
+    await create_topics(settings, 1, only={settings.topic_names.prediction})

@@ -23,13 +23,12 @@ from schema_registry.client import SchemaRegistryClient
 
 from app.model_file import load_model
 from app.settings import Settings
-from app.topic_names import TopicNames
 
 #: inactivity that closes a session, and how long a closed session is kept for late visits [ms]
 GAP_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000
 
 settings = Settings.from_env(os.environ)
-names = TopicNames.of(settings)
+names = settings.topic_names
 
 
 class RegistryAvro(codecs.Codec):

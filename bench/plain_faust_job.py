@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.settings import Settings
-from app.topic_names import TopicNames
 from bench.environment import create_topics
 from bench.figures import Run
 from bench.job import Stats, check_outputs, measure_worker
@@ -40,7 +39,7 @@ class PlainFaustWorker(Worker):
 def plain_faust_job(variables: Mapping[str, str], log: Path, truth: Truth, partitions: int) -> Run:
     """Measure one run from readiness to the last event's rows, then compare the output topics with `truth`."""
     settings = Settings.from_env(variables)
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     outputs = {names.sessions, names.agg, names.prediction, names.in_risk}
     asyncio.run(create_topics(settings, 1, only=outputs))  # Faust creates its internal topics itself
     with PlainFaustWorker({**variables, "BENCH_PARTITIONS": str(partitions)}, log) as worker:

@@ -18,7 +18,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from app.kafka.reader import read_chunks
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
-from app.worker import rest_the_collector
+from app.upstream import install
+from app.worker import relax_garbage_collection
 from bench.child_process import ChildProcess, emit
 from bench.figures import Run
 from bench.procfs import cpu_s, peak_mb
@@ -47,9 +48,7 @@ async def by_batches(consumer: AIOKafkaConsumer) -> AsyncIterator[Chunk]:
     """Read with the app's batch reader, over the same consumer's fetcher."""
     tps = consumer.assignment()
     while True:
-        with consumer._fetcher._subscriptions.fetch_context():
-            chunks = await read_chunks(consumer._fetcher, tps, _WAIT_S, _MAX_ROWS)
-        for chunk in chunks:
+        for chunk in await read_chunks(consumer, tps, _WAIT_S, _MAX_ROWS):
             yield chunk
 
 
@@ -96,7 +95,8 @@ def main() -> None:
     parser.add_argument("--tuned-gc", action="store_true", help="set the garbage collector as the worker does")
     arguments = parser.parse_args()
     if arguments.tuned_gc:
-        rest_the_collector()
+        relax_garbage_collection()
+    install()
     reader = READERS[arguments.reader]
     run = asyncio.run(read(Settings.from_env(os.environ), arguments.events, arguments.partitions, reader))
     emit(events_per_s=run.events_per_s, cpu_us_per_event=run.cpu_us_per_event, rss_mb=run.rss_mb)

@@ -20,7 +20,6 @@ from rich.console import Console
 
 from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
-from app.topic_names import TopicNames
 from bench.environment import create_topics, stderr_console, temporary_servers
 from bench.procfs import peak_mb, resident_mb
 from bench.synthetic_log import backlog
@@ -44,7 +43,7 @@ _TIMEOUT_S = 600.0
 
 async def write_changelog(settings: Settings, students: int) -> None:
     """Write one record per student, with totals and an open session, and the position of each partition."""
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     await create_topics(settings, PARTITIONS)
     ids = np.arange(1, students + 1)
     keys = keys_of(ids, np.zeros(students, np.bool_))

@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 
 from app.settings import Settings
-from app.topic_names import TopicNames
 from bench.environment import stderr_console, temporary_servers
 from bench.procfs import peak_mb, resident_mb
 from tools.e2e.chaos import verdict
@@ -57,7 +56,7 @@ def main(minutes: float, rate: float, seed: int) -> int:
                     console.print(f"{elapsed_s:6.0f} s  {samples[-1][0]:.0f} MB  {files} files  lag {lag}")
             worker.wait_idle(timeout=120)
             peak = peak_mb(worker.process.pid)
-        topics = asyncio.run(verdict.outputs(settings.broker, TopicNames.of(settings), settings.topic_prefix))
+        topics = asyncio.run(verdict.outputs(settings.broker, settings.topic_names, settings.topic_prefix))
         truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
         wrong = verdict.wrong_rows(truth, topics)
     quarter = max(1, len(samples) // 4)

@@ -1,4 +1,4 @@
-"""Dead letters: records that could not be used, kept with where they came from and why."""
+"""Dead letters: records that could not be used, with their origin and the reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DeadLetter:
 
     @classmethod
     def of(cls, chunk: Chunk, index: int, reason: str, detail: str) -> DeadLetter:
-        """The letter for record `index` of a chunk."""
+        """Make the dead letter of record `index` of a chunk."""
         headers = () if chunk.headers is None else chunk.headers[index]
         offset = int(chunk.offsets[index])
         return cls(
@@ -36,7 +36,7 @@ class DeadLetter:
 
     @property
     def row(self) -> Row:
-        """Key and value as they came; the origin and the reason in headers, before the record's own."""
+        """Key and value unchanged; headers with the origin and the reason, then the record's own headers."""
         origin = [
             ("dead-letter.topic", self.topic.encode()),
             ("dead-letter.partition", b"%d" % self.partition),
@@ -44,6 +44,6 @@ class DeadLetter:
             ("dead-letter.reason", self.reason.encode()),
             ("dead-letter.detail", self.detail.encode("utf-8", "replace")),
         ]
-        # a record without key and value cannot be batched: an empty value says the same here
+        # a record with neither key nor value cannot be written in a batch; an empty value stands for both
         value = b"" if self.key is None and self.value is None else self.value
         return (None, self.key, value, [*origin, *self.headers])

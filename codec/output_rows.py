@@ -10,8 +10,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from agents.score import Scored
-from agents.sessionize import Sessionized
 from codec.record import NO_HEADERS, Row
 from codec.record_batch import FEW, OutputColumns, Rows, make_rows
 from models.chunk import Chunk, Headers
@@ -19,19 +17,19 @@ from models.java.doubles import java_double
 from models.murmur2 import NULL_KEY, keys_of
 from models.padded_bytes import PaddedBytes, big_endian, decimals, literal, take
 from models.predictions import InRisk
-from models.rules import Int64s
+from models.rules import Float64s, Int64s
+from models.session_changes import SessionChanges
 from models.totals import Rollup
 from models.visits import StudentDictionary
 
-# a null userid is grouped under the text "null", which is also how JSON writes it: key and value agree
+# KSQL groups a null userid under the text "null", which is also how JSON writes null: key and value agree
 assert NULL_KEY == b"null"
 
 
 _SESSION = b'{"USERID":%b,"ACTIVITIES":%d,"START_DATE":%d,"END_DATE":%d,"DURATION":%d}'
 _AGG = b'{"USERID":%b,"ACTIVITIES":%d,"DURATION":%b,"SESSIONS":%d}'
 _PREDICTION = b'{"USERID":%b,"PREDICTION":%b,"CREATED_DATE":%d}'
-#: where a template has a place
-_PLACE = re.compile(b"%[bd]")
+_PLACEHOLDER = re.compile(b"%[bd]")
 #: end and start of a session in its key
 _WINDOW = struct.Struct(">qq")
 
@@ -41,93 +39,107 @@ def _double(x: float) -> bytes:
     return java_double(x).encode()
 
 
-def sessions(batch: Sessionized, keys: Sequence[bytes]) -> Rows:
-    """Rows and tombstones of MOODLE_LOGS_SESSIONS_PER_15MINS; `keys` [u] of the batch's students.
+def sessions(
+    changes: SessionChanges,
+    students: StudentDictionary,
+    keys: Sequence[bytes],
+    visit_headers: Sequence[Headers] | None,
+) -> Rows:
+    """Make the rows and tombstones of MOODLE_LOGS_SESSIONS_PER_15MINS.
 
-    Key: utf8(userid), then end and start as big-endian int64 (Kafka Streams SessionKeySchema).
+    keys [u]: of the `students`; visit_headers [n]: of the visits that caused the changes, None if none has any.
+    A row's key is utf8(userid), then end and start as big-endian int64 (Kafka Streams SessionKeySchema).
     """
-    changes = batch.changes.take(np.flatnonzero(batch.changes.written))
-    s, there, headers = changes.sessions, changes.delta > 0, _headers(batch, changes.cause)
+    changes = changes.take(np.flatnonzero(changes.written))
+    s, added, headers = changes.sessions, changes.delta > 0, _headers(visit_headers, changes.cause)
     columns = (s.count, s.start, s.end, s.seconds)
     if len(changes) <= FEW:
         rows: list[Row] = []
-        each = headers or [NO_HEADERS] * len(changes)
-        for owner, row, written, header in zip(
-            s.owner.tolist(), zip(*(c.tolist() for c in columns), strict=True), there.tolist(), each, strict=True
+        row_headers = headers or [NO_HEADERS] * len(changes)
+        for owner, row, is_added, header in zip(
+            s.owner.tolist(), zip(*(c.tolist() for c in columns), strict=True), added.tolist(), row_headers, strict=True
         ):
             _, start, end, _ = row
-            value = _SESSION % (keys[owner], *row) if written else None
+            value = _SESSION % (keys[owner], *row) if is_added else None
             rows.append((end, keys[owner] + _WINDOW.pack(end, start), value, header))
         return rows
-    student = _students(batch.students, s.owner)
+    student = _student_keys(students, s.owner)
     return OutputColumns(
         at=s.end,
         key=(student, big_endian(s.end, s.start)),
-        value=_filled(_SESSION, (student, *(decimals(c) for c in columns))),
-        there=None if there.all() else there,
-        each=headers,
+        value=_fill(_SESSION, (student, *(decimals(c) for c in columns))),
+        has_value=None if added.all() else added,
+        row_headers=headers,
     )
 
 
-def totals(batch: Sessionized, rollup: Rollup, keys: Sequence[bytes]) -> Rows:
-    """Rows of MOODLE_LOGS_PREDICTION_AGG."""
-    r, headers = rollup.rows, _headers(batch, rollup.cause)
+def totals(
+    rollup: Rollup, students: StudentDictionary, keys: Sequence[bytes], visit_headers: Sequence[Headers] | None
+) -> Rows:
+    """Make the rows of MOODLE_LOGS_PREDICTION_AGG; for `keys` and `visit_headers` see `sessions`."""
+    r, headers = rollup.rows, _headers(visit_headers, rollup.cause)
     empty = r.sessions == 0
     if len(r) <= FEW:
         key = [keys[owner] for owner in rollup.owner.tolist()]
         means = [b"null" if none else b"%d" % d for none, d in zip(empty.tolist(), r.duration.tolist(), strict=True)]
         values = [_AGG % row for row in zip(key, r.activities.tolist(), means, r.sessions.tolist(), strict=True)]
         return list(zip(r.at.tolist(), key, values, headers or [NO_HEADERS] * len(r), strict=True))
-    student, duration = _students(batch.students, rollup.owner), [decimals(r.duration)]
+    student, duration = _student_keys(students, rollup.owner), [decimals(r.duration)]
     if empty.any():
         duration = [duration[0].where(~empty), literal(b"null", len(r)).where(empty)]
-    value = _filled(_AGG, (student, decimals(r.activities), duration, decimals(r.sessions)))
-    return OutputColumns(at=r.at, key=(student,), value=value, each=headers)
+    value = _fill(_AGG, (student, decimals(r.activities), duration, decimals(r.sessions)))
+    return OutputColumns(at=r.at, key=(student,), value=value, row_headers=headers)
 
 
-def predictions(scored: Scored, keys: Sequence[bytes], headers: Headers) -> Rows:
-    """Rows of MOODLE_LOGS_PREDICTION, each with the model's `headers`."""
-    rollup = scored.rolled.rollup
-    owner, at = rollup.owner[scored.rows], rollup.rows.at[scored.rows]
+def predictions(
+    owner: Int64s, at: Int64s, risk: Float64s, students: StudentDictionary, keys: Sequence[bytes], headers: Headers
+) -> Rows:
+    """Make the rows of MOODLE_LOGS_PREDICTION.
+
+    owner [k]: the student's index; at [k] ms: the time of the totals that are scored; risk [k], 0…1;
+    keys [u]: of the `students`; headers: the model's, the same on every row.
+    """
     if len(owner) <= FEW:
-        rows = zip(owner.tolist(), scored.risk.tolist(), at.tolist(), strict=True)
-        return [(t, keys[who], _PREDICTION % (keys[who], _double(risk), t), headers) for who, risk, t in rows]
-    student = _students(scored.rolled.batch.students, owner)
-    risks, which = np.unique(scored.risk, return_inverse=True)
-    risk = take([_double(x) for x in risks.tolist()], which)
-    return OutputColumns(
-        at=at, key=(student,), value=_filled(_PREDICTION, (student, risk, decimals(at))), headers=headers
-    )
+        rows = zip(owner.tolist(), risk.tolist(), at.tolist(), strict=True)
+        return [(ms, keys[i], _PREDICTION % (keys[i], _double(x), ms), headers) for i, x, ms in rows]
+    student = _student_keys(students, owner)
+    distinct, index = np.unique(risk, return_inverse=True)
+    text = take([_double(x) for x in distinct.tolist()], index)
+    value = _fill(_PREDICTION, (student, text, decimals(at)))
+    return OutputColumns(at=at, key=(student,), value=value, headers=headers)
 
 
-def in_risk(found: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
-    """Rows of MOODLE_LOGS_PREDICTION_IN_RISK: what the records of each chunk give from a number on, with headers."""
+def in_risk(alerts: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
+    """Make the rows of MOODLE_LOGS_PREDICTION_IN_RISK, with the headers of the predictions they come from.
+
+    alerts: of each chunk of predictions those in risk, and the index of the first record that is new.
+    """
     at: list[int] = []
     keys: list[bytes | None] = []
     values: list[bytes] = []
     headers: list[Headers] = []
-    for chunk, result, first in found:
-        fresh = slice(bisect_left(result.number, first), None)
-        at += result.at[fresh]
-        keys += result.keys[fresh]
-        values += result.values[fresh]
+    for chunk, result, first in alerts:
+        new = slice(bisect_left(result.index, first), None)
+        at += result.at[new]
+        keys += result.keys[new]
+        values += result.values[new]
         if chunk.headers is None:
             headers += [NO_HEADERS] * (len(values) - len(headers))
         else:
-            headers += [chunk.headers[i] for i in result.number[fresh]]
+            headers += [chunk.headers[i] for i in result.index[new]]
     return make_rows(at, keys, values, headers)
 
 
-def _students(students: StudentDictionary, owner: Int64s) -> PaddedBytes:
-    """The key of each row's student [n]: the same bytes as models.murmur2.keys_of."""
+def _student_keys(students: StudentDictionary, owner: Int64s) -> PaddedBytes:
+    """Return the key of each row's student [n]: the same bytes as models.murmur2.keys_of."""
     if not students.null.any():
         return decimals(students.student[owner])
     return take(keys_of(students.student, students.null), owner)
 
 
-def _filled(template: bytes, columns: Sequence[PaddedBytes | list[PaddedBytes]]) -> list[PaddedBytes]:
-    """A template with a column, or several, in each of its places."""
-    first, *texts = _PLACE.split(template)
+def _fill(template: bytes, columns: Sequence[PaddedBytes | list[PaddedBytes]]) -> list[PaddedBytes]:
+    """Put a column, or several in a row, into each placeholder of a template."""
+    first, *texts = _PLACEHOLDER.split(template)
     lists = [column if isinstance(column, list) else [column] for column in columns]
     n = len(lists[0][0])
     pieces = [literal(first, n)]
@@ -136,7 +148,6 @@ def _filled(template: bytes, columns: Sequence[PaddedBytes | list[PaddedBytes]])
     return pieces
 
 
-def _headers(batch: Sessionized, cause: Int64s) -> Sequence[Headers] | None:
-    """The headers of the record that caused each row, as Kafka Streams forwards them; None if there are none."""
-    headers = batch.visits.headers
-    return None if headers is None else [headers[visit] for visit in cause.tolist()]
+def _headers(visit_headers: Sequence[Headers] | None, cause: Int64s) -> Sequence[Headers] | None:
+    """Return the headers of the visit that caused each row, as Kafka Streams forwards them."""
+    return None if visit_headers is None else [visit_headers[visit] for visit in cause.tolist()]

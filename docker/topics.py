@@ -17,7 +17,6 @@ from app.errors import ConfigError
 from app.kafka.topics import Topic, declare, wanted
 from app.ops.preflight import connect
 from app.settings import Settings
-from app.topic_names import TopicNames
 
 #: records that came when events did: the default retention would delete those of last year at once
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
@@ -34,7 +33,7 @@ def of_stack(settings: Settings, connectors: Iterable[Path]) -> list[Topic]:
     plain = replace(settings, topic_prefix="")
     topics = [Topic(settings.source_topic, SOURCES, FOR_EVER)]
     # KSQL and the sinks know the names without the prefix
-    topics += [topic for s in (settings, plain) for topic in wanted(TopicNames.of(s), SOURCES)]
+    topics += [topic for s in (settings, plain) for topic in wanted(s.topic_names, SOURCES)]
     topics += [Topic(name, 1, FOR_EVER) for name in REGISTRY]
     topics += [Topic(f"connect-{what}", 1, COMPACTED) for what in ("configs", "offsets", "status")]
     for path in connectors:

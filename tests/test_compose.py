@@ -19,7 +19,6 @@ import yaml
 
 from app.kafka.topics import wanted
 from app.settings import Settings
-from app.topic_names import TopicNames
 from stack import Environment, mariadb
 from stack.connect import SETTINGS as CONNECT_SETTINGS
 from stack.registry import BASE, COMPATIBILITY, VERSION
@@ -264,7 +263,7 @@ def test_topics_are_the_apps_own_and_dead_letters_are_kept() -> None:
         t.name: t for t in load_topics().of_stack(Settings(topic_prefix="new."), (ROOT / "connect").glob("*.json"))
     }
     for settings in (Settings(), Settings(topic_prefix="new.")):
-        for topic in wanted(TopicNames.of(settings), 1):
+        for topic in wanted(settings.topic_names, 1):
             assert declared[topic.name] == topic
     assert declared[Settings().source_topic].configs["retention.ms"] == "-1"
     for config in CONFIGS.values():

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from app.topic_names import TopicNames
 from connect import register
 from tests.support import golden_cases
 from tests.support.sink_documents import Document, Record, documents, index_of
@@ -30,7 +29,7 @@ EVENTS = {"sink-predictions-history"}
 #: sinks whose documents have their record's key for id
 KEYED = {name: config for name, config in SINKS.items() if name not in EVENTS}
 TEMPLATE = json.loads((CONNECT / "index-template.json").read_text())
-NAMES = TopicNames.of(Settings())
+NAMES = Settings().topic_names
 
 
 def fields_of(case: str, topic: str) -> set[str]:

@@ -58,13 +58,16 @@ async def given_to(m: TopologyTestDriver, deliveries: Sequence[Delivery]) -> lis
         steps.append(("flush", int(position.offsets[0])))
         return await flushed(rows, records, position, hot)
 
+    async def processed(chunk: Chunk) -> None:
+        steps.append(("done", chunk))
+
     async def stream() -> AsyncIterator[Delivery]:
         for one in deliveries:
             yield one
 
     m.students(0).flush = flush  # type: ignore[method-assign]
-    m.processed = lambda chunk: steps.append(("done", chunk))  # type: ignore[method-assign]
-    await m.pipeline.run_process(stream())
+    m.processed = processed  # type: ignore[method-assign]
+    await m.pipeline.process.run(stream())
     return steps
 
 
@@ -89,8 +92,8 @@ async def test_what_has_arrived_together_makes_the_same_of_every_visit(log, batc
     assert together.topics == alone.topics
     assert together.students(0).records == alone.students(0).records
     assert together.students(0).position.offsets.tolist() == alone.students(0).position.offsets.tolist()
-    assert together.pipeline.counts["visits"] == sum(len(f) for some in log for f in some)
-    assert together.pipeline.counts["repeated"] == together.pipeline.counts["detached_slices"] == 0
+    assert together.metrics["visits"] == sum(len(f) for some in log for f in some)
+    assert together.metrics["repeated"] == together.metrics["detached_slices"] == 0
 
 
 @given(CHUNKS, st.integers(1, 12), st.data())
@@ -125,8 +128,8 @@ async def test_what_an_older_generation_left_waiting_is_dropped(log, place, data
     new = deliveries(chunks, some_more(data, len(chunks)), generation=2)
     steps = await given_to(m, [*old, *new])
     assert [what for step, what in steps if step == "done"] == chunks
-    assert m.pipeline.counts["visits"] == sum(len(f) for some in log for f in some)
-    assert m.pipeline.counts["repeated"] == 0
+    assert m.metrics["visits"] == sum(len(f) for some in log for f in some)
+    assert m.metrics["repeated"] == 0
     counted = {key: int(state.unpack([record])[0].activities[0]) for key, record in m.students(0).records.items()}
     wanted: dict[bytes, int] = {}
     for student, _ in (visit for some in log for visit_batch in some for visit in visit_batch):
@@ -140,4 +143,4 @@ async def test_frames_of_a_partition_that_moved_on_are_not_flushed_with_another_
     m = memory()
     steps = await given_to(m, [*deliveries(first, [True]), *deliveries(again, [False], generation=2)])
     assert steps == [("flush", 2), ("done", again[0])]
-    assert m.pipeline.counts["repeated"] == 0
+    assert m.metrics["repeated"] == 0

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.rollup import rollup
-from agents.score import Scored, score
-from agents.sessionize import Arrived, sessionize
+from agents.score import Scores, score
+from agents.sessionize import Sessionized, sessionize
 from app.model_file import load_model
-from codec import output_rows as rows
+from codec import output_rows
 from codec.record import Row
 from codec.record_batch import OutputColumns, Rows
 from models import state
 from models.chunk import Headers
 from models.murmur2 import keys_of
 from models.position import Position
+from models.totals import Rollup, roll_up
 from models.visit_batch import SourceRange, VisitBatch
 from models.visits import StudentDictionary, Visits
 
@@ -36,18 +36,41 @@ class Students:
 
     def __init__(self) -> None:
         self.position = Position.start(1)
-        self.changes: dict[bytes, bytes] = {}
+        self.next_offset = 0
+        self.records: dict[bytes, bytes] = {}
 
     def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
-        return [self.changes.get(key) for key in keys_of(students.student, students.null)]
+        return [self.records.get(key) for key in keys_of(students.student, students.null)]
 
-    def keep(self, scored: Scored) -> list[bytes]:
-        """What a flush does; the students' keys."""
-        batch = scored.rolled.batch
-        keys = keys_of(batch.students.student, batch.students.null)
-        self.changes |= zip(keys, state.pack(scored.rolled.rollup.totals, batch.sessions), strict=True)
+    async def flush(self, *_: object) -> bool:
+        raise NotImplementedError
+
+    def keep(self, flushed: Flushed) -> None:
+        """Do what a flush does."""
+        batch = flushed.batch
+        self.records |= zip(flushed.keys, state.pack(flushed.rollup.totals, batch.sessions), strict=True)
         self.position = batch.position
-        return keys
+
+
+@dataclass(frozen=True)
+class Flushed:
+    """What the agent makes of a batch of visits."""
+
+    batch: Sessionized
+    rollup: Rollup
+    scores: Scores
+    #: of the students [u]
+    keys: list[bytes]
+
+    def sessions(self) -> Rows:
+        return output_rows.sessions(self.batch.changes, self.batch.students, self.keys, self.batch.visits.headers)
+
+    def totals(self) -> Rows:
+        return output_rows.totals(self.rollup, self.batch.students, self.keys, self.batch.visits.headers)
+
+    def predictions(self) -> Rows:
+        owner, at, risk = self.scores.owner, self.scores.at, self.scores.risk
+        return output_rows.predictions(owner, at, risk, self.batch.students, self.keys, MODEL_HEADERS)
 
 
 #: a student, or none; huge and negative ones as any 64-bit userid may be
@@ -58,31 +81,32 @@ HEADERS = st.sampled_from([(), (("a", b"1"),), (("a", None), ("a", b""))])
 BATCHES = st.lists(st.lists(st.tuples(STUDENT, SINCE, HEADERS), max_size=25), min_size=1, max_size=3)
 
 
-async def scored_of(
-    log: list[list[tuple[int | None, int, Headers]]], *, each: bool, headed: bool
-) -> AsyncIterator[tuple[Scored, list[bytes]]]:
-    """What the streams make of batches of visits, flush after flush, with the students' keys."""
+def flushes(
+    log: list[list[tuple[int | None, int, Headers]]], *, emit_every_change: bool, with_headers: bool
+) -> Iterator[Flushed]:
+    """Apply batches of visits, flush after flush."""
     students = Students()
-
-    async def arrivals() -> AsyncIterator[Arrived]:
-        at, offset = NOW, 0
-        for some in log:
-            n = len(some)
-            ats = np.cumsum([at, *(since * MINUTE + i for i, (_, since, _) in enumerate(some))])[1:]
-            at = int(ats[-1]) if n else at
-            visits = Visits(
-                np.array([student or 0 for student, _, _ in some], np.int64),
-                np.array([student is None for student, _, _ in some], np.bool_),
-                ats,
-                np.arange(offset, offset + n),
-                [headers for _, _, headers in some] if headed else None,
-            )
-            watermark = int(ats.max(initial=-1))
-            yield Arrived([VisitBatch(1, [SourceRange(0, offset, offset + n, watermark, False, visits)])], [])
-            offset += n
-
-    async for scored in score(rollup(sessionize(arrivals(), students, each=each), each=each), MODEL):
-        yield scored, students.keep(scored)
+    at, offset = NOW, 0
+    for some in log:
+        n = len(some)
+        ats = np.cumsum([at, *(since * MINUTE + i for i, (_, since, _) in enumerate(some))])[1:]
+        at = int(ats[-1]) if n else at
+        visits = Visits(
+            np.array([student or 0 for student, _, _ in some], np.int64),
+            np.array([student is None for student, _, _ in some], np.bool_),
+            ats,
+            np.arange(offset, offset + n),
+            [headers for _, _, headers in some] if with_headers else None,
+        )
+        watermark = int(ats.max(initial=-1))
+        visit_batch = VisitBatch(1, [SourceRange(0, offset, offset + n, watermark, False, visits)])
+        batch = sessionize(students, [visit_batch], emit_every_change=emit_every_change)
+        rollup = roll_up(batch.totals, batch.changes, emit_every_change=emit_every_change)
+        keys = keys_of(batch.students.student, batch.students.null)
+        flushed = Flushed(batch, rollup, score(rollup, batch.students, MODEL), keys)
+        yield flushed
+        students.keep(flushed)
+        offset += n
 
 
 def both(make: Callable[[], Rows]) -> list[Row]:
@@ -90,7 +114,7 @@ def both(make: Callable[[], Rows]) -> list[Row]:
     written: list[list[Row]] = []
     with pytest.MonkeyPatch.context() as patch:
         for few in (10**9, -1):
-            patch.setattr(rows, "FEW", few)
+            patch.setattr(output_rows, "FEW", few)
             some = make()
             assert isinstance(some, OutputColumns) == (few < 0)
             assert len(some) == len(list(some))
@@ -101,14 +125,11 @@ def both(make: Callable[[], Rows]) -> list[Row]:
 
 @given(BATCHES, st.booleans(), st.booleans())
 @settings(max_examples=150)
-async def test_rows_are_the_same_one_by_one_and_in_columns(log, each, headed):
+def test_rows_are_the_same_one_by_one_and_in_columns(log, emit_every_change, with_headers):
     """Sessions and tombstones, totals (DURATION null where no session is left), risks; the student that is none."""
-    async for scored, keys in scored_of(log, each=each, headed=headed):
-        batch, result = scored.rolled.batch, scored.rolled.rollup
-        sessions = both(partial(rows.sessions, batch, keys))
-        totals = both(partial(rows.totals, batch, result, keys))
-        risks = both(partial(rows.predictions, scored, keys, MODEL_HEADERS))
-        check_sessions(scored, sessions)
+    for flushed in flushes(log, emit_every_change=emit_every_change, with_headers=with_headers):
+        sessions, totals, risks = both(flushed.sessions), both(flushed.totals), both(flushed.predictions)
+        check_sessions(flushed.batch, sessions)
         for at, key, value, _ in totals:
             said = json.loads(value or b"")
             assert at is not None
@@ -116,15 +137,14 @@ async def test_rows_are_the_same_one_by_one_and_in_columns(log, each, headed):
             assert (said["DURATION"] is None) == (said["SESSIONS"] == 0)
         assert [json.loads(value or b"")["CREATED_DATE"] for _, _, value, _ in risks] == [at for at, *_ in risks]
         assert all(headers == MODEL_HEADERS for *_, headers in risks)
-        if not headed:
+        if not with_headers:
             assert all(headers == [] for *_, headers in [*sessions, *totals])
 
 
-def check_sessions(scored: Scored, written: list[Row]) -> None:
+def check_sessions(batch: Sessionized, written: list[Row]) -> None:
     """Key and value say the same window; what is taken away has no value."""
-    changes = scored.rolled.batch.changes
-    signs = changes.delta[changes.written].tolist()
-    assert [value is None for _, _, value, _ in written] == [delta < 0 for delta in signs]
+    deltas = batch.changes.delta[batch.changes.written].tolist()
+    assert [value is None for _, _, value, _ in written] == [delta < 0 for delta in deltas]
     for at, key, value, _ in written:
         assert key is not None
         assert int.from_bytes(key[-16:-8], "big") == at
@@ -134,14 +154,12 @@ def check_sessions(scored: Scored, written: list[Row]) -> None:
             assert said["DURATION"] == (said["END_DATE"] - said["START_DATE"]) // 1000
 
 
-async def test_every_kind_of_row_is_in_it():
+def test_every_kind_of_row_is_in_it():
     """Tombstones, totals without a session, a null student, headers: else the test above holds nothing."""
     log = [[(1, 0, (("a", b"1"),)), (None, 1, ()), (1, 5, ()), (1, -5, ())], [(1, 10, ()), (None, 60, ())]]
     found: list[Row] = []
-    async for scored, keys in scored_of(log, each=True, headed=True):
-        batch, result = scored.rolled.batch, scored.rolled.rollup
-        found += both(partial(rows.sessions, batch, keys))
-        found += both(partial(rows.totals, batch, result, keys))
+    for flushed in flushes(log, emit_every_change=True, with_headers=True):
+        found += both(flushed.sessions) + both(flushed.totals)
     values = [value for _, _, value, _ in found]
     assert None in values
     assert b'{"USERID":1,"ACTIVITIES":0,"DURATION":null,"SESSIONS":0}' in values

@@ -26,8 +26,7 @@ import stack
 from app.kafka import topics
 from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
-from app.topic_names import TopicNames
-from app.topology import build
+from app.topology import declare
 from codec.record import Row
 from tests.support import cluster as live
 from tests.support.cluster import KEPT, PATIENCE_S, Place
@@ -109,7 +108,7 @@ def finish(process: subprocess.Popen[str]) -> Done:
 def run(variables: Mapping[str, str], *arguments: str) -> Done:
     """The same in this process, whose imports are done."""
     out, err = io.StringIO(), io.StringIO()
-    built, app.app = app.app, build(Settings.from_env(variables))
+    built, app.app = app.app, declare(Settings.from_env(variables))
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
@@ -419,7 +418,7 @@ def test_the_lag_of_ksql_is_found_by_its_groups_and_explains(changes):
     """Queries are known by what they read; a group of a dropped query or another service is not taken for one."""
     prefix = changes.beside(lambda rows: rows[AGG].pop())
     service = f"_confluent-ksql-{prefix}"
-    names = TopicNames.of(dataclasses.replace(changes.place.settings, topic_prefix=prefix))
+    names = dataclasses.replace(changes.place.settings, topic_prefix=prefix).topic_names
     n, m = len(changes.source), len(changes.ksql[SESSIONS])
     commit(changes.place, f"{service}query_CTAS_{SESSIONS}_1", {names.source: 1})
     commit(changes.place, f"{service}query_CTAS_{SESSIONS}_3", {names.source: n})

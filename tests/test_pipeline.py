@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
+from agents.alert import Alert
 from agents.ports import Delivery
 from app.model_file import load_model
 from app.settings import Settings
-from codec.avro_schema import Declared
+from codec.avro_schema import DeclaredColumns
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
 from models.risk import RiskModel
@@ -35,7 +36,7 @@ class Registry:
 
 
 def memory(settings: Settings = SETTINGS, model: RiskModel | None = None) -> TopologyTestDriver:
-    declared = Declared({"ID": "BIGINT", "EVENTNAME": "STRING", "USERID": "BIGINT", "TIMECREATED": "BIGINT"})
+    declared = DeclaredColumns({"ID": "BIGINT", "EVENTNAME": "STRING", "USERID": "BIGINT", "TIMECREATED": "BIGINT"})
     return TopologyTestDriver(settings, LogDecoder(Registry(), declared, unit_ms=settings.unit_ms), model)
 
 
@@ -67,10 +68,10 @@ async def test_bad_records_are_kept_with_their_origin_and_disturb_nothing():
         (4, "truncated"),
         (6, "negative-time"),
     ]
-    assert m.pipeline.counts.reasons("rejected") == {
+    assert m.metrics.reasons("rejected") == {
         "bad-magic": 1, "unknown-schema": 1, "truncated": 1, "negative-time": 1,
     }  # fmt: skip
-    assert m.pipeline.counts["source_tombstones"] == 1
+    assert m.metrics["source_tombstones"] == 1
     assert [r["ACTIVITIES"] for r in rows(m, m.names.agg)] == [2]
     at, key, value, headers = m.dead_letters[0].row
     assert (at, key, value) == (None, None, b"\1garbage")
@@ -86,7 +87,7 @@ async def test_predictions_that_are_not_strict_json_are_kept():
     assert [r["PREDICTION"] for r in rows(m, m.names.in_risk)] == [0.9, 0.8]
     (dead_letter,) = m.topics["test-dead-letters"]
     assert dead_letter.value == b"{nonsense"
-    assert m.pipeline.counts["rejected"] == 1
+    assert m.metrics["rejected"] == 1
 
 
 async def test_seconds_are_multiplied_and_a_wrong_unit_is_counted():
@@ -94,11 +95,11 @@ async def test_seconds_are_multiplied_and_a_wrong_unit_is_counted():
     seconds = dataclasses.replace(SETTINGS, time_unit="s")
     async with memory(seconds) as m:
         await feed(m, log((1, NOW // 1000), (1, NOW // 1000 + 900), (1, NOW // 1000 + 1801)))
-        assert m.pipeline.counts["suspicious_unit"] == 0
+        assert m.metrics["suspicious_unit"] == 0
     assert rows(m, m.names.sessions)[0]["DURATION"] == 900
     async with memory() as wrong:
         await feed(wrong, log((1, NOW // 1000)))
-        assert wrong.pipeline.counts["suspicious_unit"] == 1
+        assert wrong.metrics["suspicious_unit"] == 1
 
 
 async def test_a_batch_is_one_row_a_key_and_tombstones_only_for_what_was_written():
@@ -119,7 +120,7 @@ async def test_a_chunk_larger_than_a_batch_is_flushed_in_pieces():
     visits = [(1 + i % 3, NOW + i * MINUTE) for i in range(20)]
     async with memory(small) as m:
         await feed(m, log(*visits))
-        assert m.pipeline.counts["flushes"] >= 6
+        assert m.metrics["flushes"] >= 6
         last = {r["USERID"]: r["ACTIVITIES"] for r in rows(m, m.names.agg)}
     assert last == {1: 7, 2: 7, 3: 6}
 
@@ -177,7 +178,7 @@ async def test_what_is_delivered_again_is_not_applied_again():
         before = {topic: len(written) for topic, written in m.topics.items()}
         await m.feed(m.names.visits, [None] * len(sent), sent)
         assert {topic: len(written) for topic, written in m.topics.items()} == before
-        assert m.pipeline.counts["repeated"] == 1
+        assert m.metrics["repeated"] == 1
 
 
 async def test_an_error_that_is_no_bad_record_ends_the_stream():
@@ -209,9 +210,9 @@ async def test_a_fetch_counts_as_processed_only_when_its_frames_are_acknowledged
             steps.append("flush")
             return await flushed(*args)
 
-        def processed(chunk: Any) -> None:
+        async def processed(chunk: Any) -> None:
             steps.append(f"done {chunk.topic}")
-            done(chunk)
+            await done(chunk)
 
         m.send_visits, m.processed, m.students(0).flush = send_visits, processed, flush  # type: ignore[method-assign]
         await feed(m, log((1, NOW)))
@@ -226,9 +227,9 @@ async def test_what_was_not_flushed_does_not_count_as_processed():
     async def lost(*_: Any) -> bool:
         return False
 
-    m.students(0).flush, m.processed = lost, done.append  # type: ignore[method-assign]
+    m.students(0).flush, m.processed = lost, appending(done)  # type: ignore[method-assign]
     chunk = Chunk(m.names.visits, 0, [0], [None], [encode(VisitBatch(1, ()))], 0, 1, 1)
-    await m.pipeline.run_process(delivered(m, chunk))
+    await m.pipeline.process.run(delivered(m, chunk))
     assert done == []
 
 
@@ -237,11 +238,11 @@ async def test_predictions_that_are_read_again_are_not_forwarded_again():
     m = memory()
     values = [b'{"USERID":1,"PREDICTION":0.9,"CREATED_DATE":5}', b'{"USERID":2,"PREDICTION":0.8,"CREATED_DATE":6}']
     done: list[Any] = []
-    m.processed = done.append  # type: ignore[method-assign]
+    m.processed = appending(done)  # type: ignore[method-assign]
     short, whole = (
         Chunk(m.names.prediction, 0, range(n), [None] * n, values[:n], 0, n, n, None) for n in (1, len(values))
     )
-    await m.pipeline.run_alert(delivered(m, short, whole, whole))
+    await m.pipeline.alert.run(delivered(m, short, whole, whole))
     assert [r["USERID"] for r in rows(m, m.names.in_risk)] == [1, 2]
     assert done == [short, whole, whole]
 
@@ -249,7 +250,7 @@ async def test_predictions_that_are_read_again_are_not_forwarded_again():
 async def test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_pause():
     """A transaction for all of them; a pause only where nothing more is there; nothing for what another one owned."""
     m = memory()
-    m.pipeline.alert_pause_s = 0.05
+    agent = Alert(m, m.names, m.metrics, pause_s=0.05)
     steps: list[Any] = []
     flushed = m.alerts().flush
 
@@ -257,7 +258,10 @@ async def test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_p
         steps.append("flush")
         return await flushed(*args)
 
-    m.alerts().flush, m.processed = flush, lambda chunk: steps.append(chunk.start)  # type: ignore[method-assign]
+    async def processed(chunk: Chunk) -> None:
+        steps.append(chunk.start)
+
+    m.alerts().flush, m.processed = flush, processed  # type: ignore[method-assign]
     value = b'{"USERID":%d,"PREDICTION":0.9,"CREATED_DATE":5}'
     ends = (9, 9, 3, 9, 9)
     chunks = [Chunk(m.names.prediction, 0, [n], [None], [value % n], n, n + 1, end) for n, end in enumerate(ends)]
@@ -269,9 +273,18 @@ async def test_predictions_that_have_arrived_are_one_flush_and_then_there_is_a_p
             yield Delivery(chunk, generation, frozenset({0}), some)
             steps.append(time.monotonic() - began > 0.04)
 
-    await m.pipeline.run_alert(deliveries())
+    await agent.run(deliveries())
     assert steps == [False, False, "flush", 1, 2, True, False, "flush", 3, 4, False]
     assert [r["USERID"] for r in rows(m, m.names.in_risk)] == [1, 2, 3, 4]
+
+
+def appending(chunks: list[Any]) -> Callable[[Chunk], Awaitable[None]]:
+    """A `processed` that only remembers the chunks."""
+
+    async def processed(chunk: Chunk) -> None:
+        chunks.append(chunk)
+
+    return processed
 
 
 async def delivered(m: TopologyTestDriver, *chunks: Chunk) -> AsyncIterator[Delivery]:

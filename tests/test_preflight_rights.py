@@ -1,4 +1,4 @@
-"""A broker that asks who is there: every right a worker needs and has not is told before the start, in one line."""
+"""On a broker with an authorizer every missing right is reported before the start, in one line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from aiokafka.protocol.admin import CreateAclsRequest
 import stack
 import stack.kafka
 from app.errors import ConfigError
-from app.kafka import acls as rights
+from app.kafka.acls import Right, denied
 from app.ops.preflight import preflight
-from app.topology import build
+from app.upstream.aiokafka import send_request
 from tests.support import cluster as live
 from tests.support.cluster import PATIENCE_S, Place
 from tests.test_preflight import refused
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.broker
 TOPIC, GROUP, CLUSTER, TRANSACTIONAL = 2, 3, 4, 5
 ALL, READ, WRITE, CREATE, DESCRIBE = 2, 3, 4, 5, 8
 DENY, ALLOW = 2, 3
-#: kind and name of a resource, and what is denied on it
+#: type and name of a resource, and the operation denied on it
 Denied = tuple[int, str, int]
 
 DENIALS: dict[str, tuple[Callable[[Place], Denied], str]] = {
@@ -53,7 +53,7 @@ MORE: dict[str, tuple[Callable[[Place], Denied], str]] = {
 
 @pytest.fixture(scope="module")
 def guarded(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
-    """A broker that looks at rights, and creates topics that somebody asks for, as Kafka does by default."""
+    """A broker with an authorizer that creates missing topics on request, as Kafka does by default."""
     directory = tmp_path_factory.mktemp("guarded")
     settings = {
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -63,22 +63,22 @@ def guarded(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stack.kafka, "SETTINGS", {**stack.kafka.SETTINGS, **settings})
         up = stack.up(directory, owner_pid=os.getpid())
-    # who may create topics in the cluster may create each
+    # the right to create topics in the cluster would include the right to create each of them
     acls(up, (CLUSTER, "kafka-cluster", ALL, ALLOW), (CLUSTER, "kafka-cluster", CREATE, DENY))
     yield up
     stack.down(directory)
 
 
 def acls(servers: stack.Environment, *entries: tuple[int, str, int, int]) -> None:
-    """Add rules for everybody, who has no name here."""
+    """Add ACLs for the anonymous user, which every client here is."""
 
     async def added() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=servers.broker)
         await admin.start()
         try:
             for kind, name, operation, permission in entries:
-                one = CreateAclsRequest(kind, name, 3, "User:ANONYMOUS", "*", operation, permission)
-                answer = await admin._send_request(one)
+                request = CreateAclsRequest(kind, name, 3, "User:ANONYMOUS", "*", operation, permission)
+                answer = await send_request(admin, request)
                 assert [code for code, *_ in answer.creation_responses] == [0]
         finally:
             await admin.close()
@@ -86,20 +86,20 @@ def acls(servers: stack.Environment, *entries: tuple[int, str, int, int]) -> Non
     live.run(added())
 
 
-def denied(place: Place, *some: Denied) -> Place:
-    """The place, with two source partitions and without some rights: where one rule stands, all must."""
+def deny(place: Place, *denials: Denied) -> Place:
+    """Create two source partitions, and deny some rights: a resource with one ACL needs ACLs for all operations."""
     place.make_source(2)
-    for kind, name, operation in some:
+    for kind, name, operation in denials:
         acls(place.servers, (kind, name, ALL, ALLOW), (kind, name, operation, DENY))
     return place
 
 
 def test_a_missing_right_ends_the_start_in_one_line(guarded, tmp_path):
-    """The real command, six at a time: reading, seeing, creating, writing, the group, the transactions."""
+    """The real command without one of six rights: read, describe, create, write, the group, the transactions."""
     jobs = []
-    for name, (deny, says) in DENIALS.items():
+    for name, (denial, says) in DENIALS.items():
         place = Place.new(guarded, tmp_path / name.replace(" ", "-"))
-        denied(place, deny(place))
+        deny(place, denial(place))
         variables = {**place.variables, "RISK_DATADIR": str(place.state())}
         jobs.append((variables, says.format(place.names), "grant"))
     with ThreadPoolExecutor(3) as pool:
@@ -107,53 +107,53 @@ def test_a_missing_right_ends_the_start_in_one_line(guarded, tmp_path):
 
 
 @pytest.mark.parametrize("name", MORE)
-def test_each_right_is_looked_at(guarded, tmp_path, name):
-    """What it needs of every topic and every transactional id."""
-    deny, says = MORE[name]
+def test_each_right_is_checked(guarded, tmp_path, name):
+    """The rights on every topic and every transactional id."""
+    denial, says = MORE[name]
     place = Place.new(guarded, tmp_path)
-    denied(place, deny(place))
+    deny(place, denial(place))
     with pytest.raises(ConfigError) as caught:
-        live.run(preflight(build(place.settings).pipeline))
+        live.run(preflight(place.settings))
     assert says.format(place.names) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_all_missing_rights_are_told_at_once(guarded, tmp_path):
-    """Nobody wants to be told one a start."""
+def test_all_missing_rights_are_reported_at_once(guarded, tmp_path):
+    """Not one per start."""
     place = Place.new(guarded, tmp_path)
     app_id = place.settings.app_id
-    denied(place, (TOPIC, place.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE))
+    deny(place, (TOPIC, place.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE))
     with pytest.raises(ConfigError) as caught:
-        live.run(preflight(build(place.settings).pipeline))
+        live.run(preflight(place.settings))
     wanted = f"rights Read on topic {place.names.visits}, Read on group {app_id}, Write on transactional id {app_id}-0:"
     assert wanted in str(caught.value)
 
 
-def test_what_is_not_needed_may_be_denied(guarded, tmp_path):
-    """Without scoring nothing is written to the predictions; and asking changes nothing for a worker that runs."""
+def test_rights_that_are_not_needed_may_be_denied(guarded, tmp_path):
+    """Without scoring no prediction is written; and the check does not disturb a running worker."""
     place = Place.new(guarded, tmp_path, RISK_MODEL="none")
-    denied(place, (TOPIC, place.names.prediction, WRITE), (TOPIC, place.names.source, WRITE))
+    deny(place, (TOPIC, place.names.prediction, WRITE), (TOPIC, place.names.source, WRITE))
     with place.worker() as worker:
         worker.wait(lambda stats: stats["problem"] is None, timeout=PATIENCE_S)
-        live.run(preflight(build(place.settings).pipeline))
-        # the one that runs is still the owner of its transactions
+        live.run(preflight(place.settings))
+        # the running worker still owns its transactional ids
         place.send(place.names.visits, [live.row(b"no frame", None)])
         live.until(lambda: place.read(place.names.dead_letters))
         assert worker.stop() == 0
     assert "taken over" not in worker.log.read_text()
 
 
-def test_looking_creates_no_topic(guarded, tmp_path):
-    """On a broker that creates what is asked for: a misspelt source stays missing, our topics become as declared."""
+def test_the_check_creates_no_topic(guarded, tmp_path):
+    """On a broker that creates topics on request a misspelt source topic stays missing."""
     place = Place.new(guarded, tmp_path)
     with pytest.raises(ConfigError, match="does not exist"):
-        live.run(preflight(build(place.settings).pipeline))
+        live.run(preflight(place.settings))
     with pytest.raises(ConfigError, match="does not exist"):
-        live.run(preflight(build(place.settings).pipeline))
+        live.run(preflight(place.settings))
 
 
-def test_an_old_broker_that_does_not_tell_is_believed():
-    """Operations untold, or topics not described, are no missing rights."""
-    wanted = {"a": (rights.Right.READ,), "b": (rights.Right.WRITE,), "c": (rights.Right.READ, rights.Right.WRITE)}
-    told = {"a": (0, -(1 << 31)), "c": (0, 1 << 4)}
-    assert list(rights._denied(wanted, told)) == ["Read on topic c"]
+def test_rights_that_an_old_broker_does_not_report_are_assumed():
+    """Neither unreported operations nor a topic that is not described count as missing rights."""
+    wanted = {"a": (Right.READ,), "b": (Right.WRITE,), "c": (Right.READ, Right.WRITE)}
+    operations = {"a": (0, -(1 << 31)), "c": (0, 1 << 4)}
+    assert list(denied(wanted, operations)) == ["Read on topic c"]

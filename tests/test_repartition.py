@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +12,16 @@ from aiokafka.partitioner import murmur2 as reference_murmur2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.repartition import Fetched, repartition
+from agents.ports import Delivery
+from agents.repartition import Repartition
+from app.ops.metrics import Metrics
+from models.chunk import Chunk
+from models.decoded import Decoded
 from models.murmur2 import keys_of, partitions_of
 from models.position import Position, drop_applied
 from models.routing import Router, visit_batches
-from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch, decode, encode
+from models.topic_names import TopicNames
+from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch, decode
 from models.visits import Visits
 
 PARTITIONS = 3
@@ -26,6 +33,30 @@ def visits(students: list[int], ats: list[int], first: int) -> Visits:
     return Visits(*columns, np.arange(first, first + n))
 
 
+EVERYBODY = frozenset(range(PARTITIONS))
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """A chunk of a source partition, and what is decoded from it."""
+
+    partition: int
+    visits: Visits
+    next_offset: int
+    lagging: bool
+    generation: int = 1
+    has_next: bool = False
+
+    def delivery(self) -> Delivery:
+        """The chunk as the agent receives it; values are the row numbers that `Decoder` looks up."""
+        end = self.next_offset + self.lagging
+        offsets = self.visits.offset.tolist()
+        start = offsets[0] if offsets else self.next_offset
+        nothing = [None] * len(offsets)
+        chunk = Chunk("log", self.partition, offsets, nothing, nothing, start, self.next_offset, end)
+        return Delivery(chunk, self.generation, EVERYBODY, self.has_next)
+
+
 @dataclass
 class Source:
     """One source partition: its events, and in which pieces they are fetched."""
@@ -33,14 +64,13 @@ class Source:
     events: list[tuple[int, int]]
     cuts: list[int]
 
-    def fetches(self, partition: int, generation: int = 1) -> list[Fetched]:
+    def fetches(self, partition: int, generation: int = 1) -> list[Fetch]:
         out, at = [], 0
-        everybody = frozenset(range(PARTITIONS))
         for size in [*self.cuts, len(self.events)]:
             piece = self.events[at : at + size]
             v = visits([s for s, _ in piece], [t for _, t in piece], at)
             at += len(piece)
-            out.append(Fetched(partition, v, at, at < len(self.events), generation, everybody, (partition, at)))
+            out.append(Fetch(partition, v, at, at < len(self.events), generation))
         return out
 
 
@@ -54,19 +84,64 @@ def sources(draw: st.DrawFn) -> list[Source]:
     return out
 
 
-async def run(fetches: list[Fetched], max_rows: int = 1000) -> tuple[list[list[VisitBatch]], list[object]]:
-    async def stream():
+class Decoder:
+    """Decodes each delivered chunk to the visits that were given with it."""
+
+    def __init__(self) -> None:
+        self._visits: dict[int, Visits] = {}
+
+    def expect(self, chunk: Chunk, visits: Visits) -> None:
+        self._visits[id(chunk)] = visits
+
+    async def decode(self, chunk: Chunk) -> Decoded:
+        v = self._visits[id(chunk)]
+        return Decoded(np.arange(len(v)), v.student, v.null, v.at, [], 0, 0)
+
+
+class Recorder:
+    """A log that remembers each round: the visit batches it sends, and the chunks processed after it."""
+
+    def __init__(self) -> None:
+        self.rounds: list[tuple[list[list[VisitBatch]], list[Chunk]]] = []
+
+    async def send_visits(self, visit_batches: Sequence[Sequence[bytes]]) -> None:
+        self.rounds.append(([[decode(raw) for raw in batches] for batches in visit_batches], []))
+
+    async def processed(self, chunk: Chunk) -> None:
+        if not self.rounds:
+            self.rounds.append(([[] for _ in range(PARTITIONS)], []))
+        self.rounds[-1][1].append(chunk)
+
+    def pause(self, topic: str, partition: int) -> None: ...
+
+    def resume(self, topic: str, partition: int) -> None: ...
+
+
+async def rounds_of(fetches: list[Fetch], max_rows: int = 1000) -> list[tuple[list[list[VisitBatch]], list[Chunk]]]:
+    """What the agent sends, and what it says is processed, round by round."""
+    decoder, log = Decoder(), Recorder()
+    names = TopicNames.of(source="log", prefix="", app_id="test")
+
+    async def deliveries() -> AsyncIterator[Delivery]:
         for fetch in fetches:
-            yield fetch
+            delivery = fetch.delivery()
+            decoder.expect(delivery.chunk, fetch.visits)
+            yield delivery
 
-    rounds = [r async for r in repartition(stream(), PARTITIONS, max_rows)]
-    sent = [
-        [decode(encode(f)) for r in rounds if r.visit_batches for f in r.visit_batches[p]] for p in range(PARTITIONS)
-    ]
-    return sent, [token for r in rounds for token in r.done]
+    agent: Any = Repartition
+    agent = agent(log, names, decoder, Metrics(), partitions=PARTITIONS, batch_rows=max_rows, unit="ms")
+    await agent.run(deliveries())
+    return log.rounds
 
 
-def interleave(log: list[Source], random) -> list[Fetched]:
+async def run(fetches: list[Fetch], max_rows: int = 1000) -> tuple[list[list[VisitBatch]], list[tuple[int, int]]]:
+    """The visit batches of each visits partition, and (partition, next offset) of each chunk that is processed."""
+    rounds = await rounds_of(fetches, max_rows)
+    sent = [[batch for batches, _ in rounds for batch in batches[p]] for p in range(PARTITIONS)]
+    return sent, [(chunk.partition, chunk.next_offset) for _, done in rounds for chunk in done]
+
+
+def interleave(log: list[Source], random) -> list[Fetch]:
     """The fetches of all partitions, each partition's in order, at uneven speed."""
     waiting = [s.fetches(p) for p, s in enumerate(log)]
     out = []
@@ -91,7 +166,7 @@ async def test_every_visit_is_sent_once_and_every_fetch_is_done(log, random, max
     wanted = {(p, i, s, t) for p, source in enumerate(log) for i, (s, t) in enumerate(source.events)}
     assert got == wanted
     assert sum(len(f) for partition in sent for f in partition) == len(wanted)
-    assert sorted(map(repr, done)) == sorted(repr(f.token) for p, s in enumerate(log) for f in s.fetches(p))
+    assert sorted(done) == sorted((p, f.next_offset) for p, s in enumerate(log) for f in s.fetches(p))
     assert all(len(f) <= max_rows for partition in sent for f in partition)
 
 
@@ -132,11 +207,11 @@ async def test_nothing_of_a_time_ordered_backlog_is_late(log, random):
 async def test_what_has_arrived_together_is_sent_as_if_it_had_come_alone(log, random, max_rows):
     """Rounds of several fetches hold each partition's visits in the same order, and tell the same in the end."""
     alone = interleave(log, random)
-    together = [replace(fetch, more=random.random() < 0.6) for fetch in alone[:-1]] + alone[-1:]
+    together = [replace(fetch, has_next=random.random() < 0.6) for fetch in alone[:-1]] + alone[-1:]
     wanted, all_done = await run(alone, max_rows)
     sent, done = await run(together, max_rows)
     assert by_source(sent) == by_source(wanted)
-    assert sorted(map(repr, done)) == sorted(map(repr, all_done))
+    assert sorted(done) == sorted(all_done)
     for some, others in zip(sent, wanted, strict=True):
         passed, other = drop_applied(Position.start(PARTITIONS), some), drop_applied(Position.start(PARTITIONS), others)
         assert passed.repeated == passed.detached == 0
@@ -164,43 +239,35 @@ def by_source(sent: list[list[VisitBatch]]) -> list[list[list[tuple[int, int, in
 async def test_a_fetch_is_done_with_the_round_that_sends_its_last_visit(log, random, max_rows):
     """Not before, or its visits would be lost with the worker; each partition's in the order they came."""
     fetches = interleave(log, random)
-    fetches = [replace(fetch, more=random.random() < 0.6) for fetch in fetches[:-1]] + fetches[-1:]
+    fetches = [replace(fetch, has_next=random.random() < 0.6) for fetch in fetches[:-1]] + fetches[-1:]
     gone: set[tuple[int, int]] = set()
     done: list[tuple[int, int]] = []
 
-    async def stream():
-        for fetch in fetches:
-            yield fetch
-
-    async for round_ in repartition(stream(), PARTITIONS, max_rows):
-        ranges = [piece for some in round_.visit_batches for visit_batch in some for piece in visit_batch.ranges]
+    for visit_batches_sent, chunks in await rounds_of(fetches, max_rows):
+        ranges = [piece for some in visit_batches_sent for visit_batch in some for piece in visit_batch.ranges]
         gone |= {(piece.source, offset) for piece in ranges for offset in piece.visits.offset.tolist()}
-        for partition, position in round_.done:
-            assert {(partition, offset) for offset in range(position)} <= gone
-            done.append((partition, position))
+        for chunk in chunks:
+            assert {(chunk.partition, offset) for offset in range(chunk.next_offset)} <= gone
+            done.append((chunk.partition, chunk.next_offset))
     for p, source in enumerate(log):
-        assert [token for token in done if token[0] == p] == [fetch.token for fetch in source.fetches(p)]
+        assert [end for partition, end in done if partition == p] == [f.next_offset for f in source.fetches(p)]
 
 
-@pytest.mark.parametrize(("max_rows", "rounds_of"), [(1000, [(0, 1)]), (PARTITIONS, [(0,), (1,)])])
-async def test_what_has_arrived_goes_in_one_round(max_rows, rounds_of):
-    """One frame for each visits partition, and not one for each fetch, as long as it is not too much for a frame."""
-    everybody = frozenset(range(PARTITIONS))
+@pytest.mark.parametrize(("max_rows", "expected"), [(1000, [(0, 1)]), (PARTITIONS, [(0,), (1,)])])
+async def test_what_has_arrived_goes_in_one_round(max_rows, expected):
+    """One visit batch for each visits partition, not one for each fetch, as long as a visit batch has room."""
 
-    def fetch(partition: int, first: int, *, more: bool) -> Fetched:
-        return Fetched(partition, visits([1], [first], first), first + 1, False, 1, everybody, (partition, first), more)
+    def fetch(partition: int, first: int, *, has_next: bool) -> Fetch:
+        return Fetch(partition, visits([1], [first], first), first + 1, False, 1, has_next)
 
-    begin = [Fetched(p, Visits.none(), 0, False, 1, everybody, "began", p < 2) for p in range(PARTITIONS)]
-    again = [fetch(p, first, more=(p, first) != (PARTITIONS - 1, 1)) for first in (0, 1) for p in range(PARTITIONS)]
-
-    async def stream():
-        for one in [*begin, *again]:
-            yield one
-
-    rounds = [r async for r in repartition(stream(), PARTITIONS, max_rows) if any(map(len, r.visit_batches))]
-    done = [sorted((p, first) for first in firsts for p in range(PARTITIONS)) for firsts in rounds_of]
-    assert [sorted(r.done) for r in rounds] == [["began"] * 3, *done]
-    assert [sum(len(f) for some in r.visit_batches for f in some) for r in rounds] == [0, *map(len, done)]
+    begin = [Fetch(p, Visits.none(), 0, False, 1, p < 2) for p in range(PARTITIONS)]
+    again = [fetch(p, first, has_next=(p, first) != (PARTITIONS - 1, 1)) for first in (0, 1) for p in range(PARTITIONS)]
+    rounds = await rounds_of([*begin, *again], max_rows)
+    done = [sorted((chunk.partition, chunk.next_offset) for chunk in chunks) for _, chunks in rounds]
+    started = [(p, 0) for p in range(PARTITIONS)]
+    wanted = [sorted((p, first + 1) for first in firsts for p in range(PARTITIONS)) for firsts in expected]
+    assert done == [started, *wanted]
+    assert [sum(len(b) for some in sent for b in some) for sent, _ in rounds] == [0, *map(len, wanted)]
 
 
 def test_a_slice_that_leaves_a_hole_does_not_pass():
@@ -225,21 +292,15 @@ def test_the_first_slice_of_a_new_owner_may_begin_anywhere():
     assert passed.position.offsets.tolist() == [9]
 
 
-def test_a_new_assignment_forgets_what_was_held():
-    """Visits held under an assignment that is gone are fetched again by whoever owns them now."""
-
-    async def check() -> None:
-        early = Source([(1, 10), (1, 900)], [2]).fetches(0)[:1]
-        early = [Fetched(0, early[0].visits, 2, True, 1, early[0].assigned, "old")]
-        again = Source([(1, 10), (1, 900)], []).fetches(0, generation=2)
-        rest = [f for p in (1, 2) for f in Source([], []).fetches(p, generation=2)]
-        sent, done = await run([*early, *again, *rest])
-        assert sum(len(f) for partition in sent for f in partition) == 2
-        assert "old" not in done
-
-    import asyncio
-
-    asyncio.run(check())
+async def test_a_new_assignment_drops_what_was_buffered():
+    """Visits buffered under an earlier assignment are fetched again by whoever owns their partition now."""
+    first = Source([(1, 10), (1, 900)], [2]).fetches(0)[0]
+    early = replace(first, lagging=True)
+    again = Source([(1, 10), (1, 900)], []).fetches(0, generation=2)
+    rest = [f for p in (1, 2) for f in Source([], []).fetches(p, generation=2)]
+    sent, done = await run([early, *again, *rest])
+    assert sum(len(f) for partition in sent for f in partition) == 2
+    assert done.count((0, 2)) == 1
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50), st.integers(1, 50))

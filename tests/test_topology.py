@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from app.kafka.topics import wanted
 from app.settings import Settings
-from app.topic_names import TopicNames
-from app.topology import build
+from app.topology import declare
 
 SETTINGS = Settings(app_id="site", topic_prefix="new.", store="memory://")
 
 
 def test_the_agents_and_tables_are_these():
     """Agents, tables and changelogs, by name."""
-    app = build(SETTINGS)
+    app = declare(SETTINGS)
     assert sorted(a.name for a in app.agents.values()) == ["alert", "process", "repartition"]
     assert sorted(app.tables) == ["alerts", "students"]
     assert app.tables.changelog_topics == {"site-students-changelog", "site-alerts-changelog"}
@@ -23,7 +22,7 @@ def test_the_agents_and_tables_are_these():
 def test_the_topics_are_these():
     """Every topic the app declares, with its partitions for a source of four, and what it keeps."""
     declared = {t.name: (t.partitions, t.configs.get("cleanup.policy"), t.configs.get("retention.ms")) for t in
-                wanted(TopicNames.of(SETTINGS), 4)}  # fmt: skip
+                wanted(SETTINGS.topic_names, 4)}  # fmt: skip
     assert declared == {
         "site-visits": (4, "delete", "2592000000"),
         "site-students-changelog": (4, "compact", None),
@@ -38,7 +37,7 @@ def test_the_topics_are_these():
 
 def test_the_app_binds_to_this_machine_only_and_serves_none_of_fausts_pages():
     """Safe by default."""
-    conf = build(SETTINGS).conf
+    conf = declare(SETTINGS).conf
     assert conf.web_bind == "127.0.0.1"
     pages = ("tables", "router", "graph", "stats", "metrics")
     assert [name for name in pages if getattr(conf, f"web_{name}_enabled")] == []
@@ -46,6 +45,6 @@ def test_the_app_binds_to_this_machine_only_and_serves_none_of_fausts_pages():
 
 def test_a_worker_that_waits_stays_in_its_group():
     """However long the registry is away: one that has left with its queues full never joins again."""
-    conf = build(Settings()).conf
+    conf = declare(Settings()).conf
     assert conf.broker_max_poll_interval > 20 * 86_400
     assert conf.broker_max_poll_interval * 1000 < 2**31

@@ -83,7 +83,7 @@ def test_records_of_a_new_schema_wait_for_the_registry(own, tmp_path):
         assert worker.stop() == 0
     (letter,) = place.read(place.names.dead_letters)
     assert letter.value == b"\1bad"
-    assert "what needs it waits" in worker.log.read_text()
+    assert "waiting, next attempt in" in worker.log.read_text()
 
 
 def test_a_worker_that_ends_while_it_waits_loses_nothing(own, tmp_path):

@@ -1,7 +1,7 @@
-"""The pipeline without a broker: the same streams over a log and a state in memory.
+"""A test driver for the pipeline: the agents over a log and a state in memory, without a broker.
 
-Kafka Streams has its TopologyTestDriver for this. Parity cases, property tests and anything else that
-wants to know what the app makes of some records feed them here; nothing of the streams is replaced.
+Kafka Streams has its TopologyTestDriver for this. Parity cases and property tests feed records here; the agents
+are those of the worker. Users of the pipeline can test with it what the app makes of their own log.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agents.ports import Delivery
-from agents.process import Pipeline
+from agents.alert import Alert
+from agents.pipeline import Options, Pipeline
+from agents.ports import Delivery, Target
+from agents.process import Process
+from agents.repartition import Repartition
+from app.ops.metrics import Metrics
 from app.settings import Settings
-from app.state.partition import Target
-from app.topic_names import TopicNames
 from codec.dead_letters import DeadLetter
 from codec.moodle_log import LogDecoder
 from codec.record_batch import Rows
@@ -28,7 +30,7 @@ from models.visits import StudentDictionary
 
 
 class Written(NamedTuple):
-    """A row that came out."""
+    """A row the pipeline has written."""
 
     at: int | None
     key: bytes | None
@@ -39,7 +41,7 @@ class Written(NamedTuple):
 
 
 class MemoryState:
-    """One partition of a state table, in a dict. Implements agents.ports.State."""
+    """One partition of a state table, in a dict. Implements agents.ports.StatePartition."""
 
     def __init__(self, sink: TopologyTestDriver) -> None:
         self._sink = sink
@@ -47,7 +49,7 @@ class MemoryState:
         self.position = Position.start(1)
 
     def read(self, key: bytes) -> bytes | None:
-        """One record."""
+        """Return one record."""
         return self.records.get(key)
 
     @property
@@ -56,7 +58,7 @@ class MemoryState:
         return positions.unpack_next_offset(self.read(positions.NEXT_OFFSET_KEY))
 
     def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
-        """The state record of each student [u]."""
+        """Return the state record of each student [u]."""
         return [self.records.get(key) for key in keys_of(students.student, students.null)]
 
     async def flush(
@@ -67,8 +69,8 @@ class MemoryState:
         hot: tuple[StudentDictionary, Sequence[bytes]] | None = None,
     ) -> bool:
         """Keep rows and records; goes through the stored form of the front, as a restart would."""
-        for (topic, _), some in rows.items():
-            self._sink.write(topic, some)
+        for (topic, _), written in rows.items():
+            self._sink.write(topic, written)
         self.records.update(records)
         if position is not None:
             lagging = position.watermarks.lagging
@@ -79,21 +81,23 @@ class MemoryState:
 
 @dataclass
 class TopologyTestDriver:
-    """A log of one partition per topic, and the pipeline running over it. Implements agents.ports.Log.
+    """The pipeline over a log of one partition a topic. Implements agents.ports.Log.
 
-    Use as an async context manager, and `feed` it.
+    Use as an async context manager, and `feed` it; `topics` then has what came out.
     """
 
     settings: Settings
     decoder: LogDecoder
     model: RiskModel | None = None
-    #: what came out, by topic
+    #: the rows written so far, by topic
     topics: dict[str, list[Written]] = field(default_factory=dict)
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.names = TopicNames.of(self.settings)
-        self.pipeline = Pipeline(self.settings, self.names, self, self.decoder, self.model)
+        self.names = self.settings.topic_names
+        self.metrics = Metrics()
+        options = Options(self.settings.batch_rows, self.settings.emit_every_change, self.settings.time_unit)
+        self.pipeline = Pipeline.build(self, self.names, self.decoder, self.model, self.metrics, options, partitions=1)
         self._students, self._alerts = MemoryState(self), MemoryState(self)
         self._queues: dict[str, asyncio.Queue[Delivery | None]] = {}
         self._offsets: dict[str, int] = {}
@@ -102,13 +106,13 @@ class TopologyTestDriver:
         self._source = -1
 
     async def __aenter__(self) -> TopologyTestDriver:
-        streams = {
-            self.names.source: self.pipeline.run_repartition,
-            self.names.visits: self.pipeline.run_process,
-            self.names.prediction: self.pipeline.run_alert,
+        agents: dict[str, Repartition | Process | Alert] = {
+            self.names.source: self.pipeline.repartition,
+            self.names.visits: self.pipeline.process,
+            self.names.prediction: self.pipeline.alert,
         }
-        self._queues = {topic: asyncio.Queue() for topic in streams}
-        self._tasks = [asyncio.create_task(run(self._pump(topic))) for topic, run in streams.items()]
+        self._queues = {topic: asyncio.Queue() for topic in agents}
+        self._tasks = [asyncio.create_task(agent.run(self._deliveries(topic))) for topic, agent in agents.items()]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -116,7 +120,7 @@ class TopologyTestDriver:
             queue.put_nowait(None)
         await asyncio.gather(*self._tasks)
 
-    async def _pump(self, topic: str) -> AsyncIterator[Delivery]:
+    async def _deliveries(self, topic: str) -> AsyncIterator[Delivery]:
         while (delivery := await self._queues[topic].get()) is not None:
             yield delivery
 
@@ -129,7 +133,7 @@ class TopologyTestDriver:
         *,
         source: int = -1,
     ) -> None:
-        """Give one fetch of `topic` to the pipeline; returns when everything that follows is written."""
+        """Deliver one fetch of `topic`; return when everything that follows from it is written."""
         self._source = source
         await self._deliver(topic, keys, values, headers)
         if self._visit_batches:
@@ -151,7 +155,7 @@ class TopologyTestDriver:
         await asyncio.wait([done, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in self._tasks:
             if task.done():
-                task.result()  # raises what ended it
+                task.result()  # raises what ended the agent
 
     def write(self, topic: str, rows: Rows) -> None:
         """Keep rows of a flush."""
@@ -159,24 +163,27 @@ class TopologyTestDriver:
         kept += [Written(*row, self._source) for row in rows]
 
     async def send_visits(self, visit_batches: Sequence[Sequence[bytes]]) -> None:
-        """Frames for the one visits partition; `feed` delivers them next."""
+        """Keep visit batches, which `feed` delivers next."""
         self._visit_batches += visit_batches[0]
 
     async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Keep records that could not be used."""
         self.dead_letters += dead_letters
 
-    def processed(self, chunk: Chunk) -> None:
-        """What `feed` waits for."""
+    async def processed(self, chunk: Chunk) -> None:
+        """Wake `feed`, which waits for this."""
         self._waiting.pop(id(chunk)).set_result(None)
 
-    def hold(self, topic: str, partition: int, held: bool) -> None:
-        """Nothing is fetched here."""
+    def pause(self, topic: str, partition: int) -> None:
+        """No-op: nothing is fetched here."""
+
+    def resume(self, topic: str, partition: int) -> None:
+        """No-op: nothing is fetched here."""
 
     def students(self, partition: int) -> MemoryState:
-        """The one partition of students."""
+        """Return the one partition of students."""
         return self._students
 
     def alerts(self) -> MemoryState:
-        """The state of `alert`."""
+        """Return the state of `alert`."""
         return self._alerts

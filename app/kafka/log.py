@@ -1,22 +1,26 @@
-"""The streams' view of the real Kafka: frames and dead letters out, state partitions, commits."""
+"""The agents' log on Kafka: visit batches and dead letters out, owned state partitions, acknowledgements."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import TypeVar
 
 from aiokafka import AIOKafkaProducer
 
 from app.kafka.driver import Consumer
 from app.kafka.producer import last_offset, new_producer, send_rows
+from app.ops.failpoints import failpoints
 from app.state.partition import OwnedPartitions, Partition
 from codec.dead_letters import DeadLetter
 from codec.record import NO_HEADERS
 from models.chunk import Chunk
 
+T = TypeVar("T")
+
 
 class KafkaLog:
-    """Implements agents.ports.Log. Mutable: holds the producer of frames while the worker runs."""
+    """Implements agents.ports.Log. Mutable: holds the consumer and a producer while the worker runs."""
 
     def __init__(
         self, brokers: Sequence[str], visits: str, dead_letters: str, students: OwnedPartitions, alerts: OwnedPartitions
@@ -28,55 +32,63 @@ class KafkaLog:
         self._consumer: Consumer | None = None
 
     async def start(self, consumer: Consumer) -> None:
-        """Connect the producer of frames and dead letters."""
+        """Connect the producer of visit batches and dead letters."""
         self._consumer = consumer
         self._producer = new_producer(self._brokers)
         await self._producer.start()
 
     async def release(self) -> None:
-        """Let flushes under way finish, and own no state partition."""
+        """Let flushes finish, and own no state partition from now on."""
         await asyncio.gather(self.owned_students.release(), self.owned_alerts.release())
 
     async def stop(self) -> None:
-        """Settle, and disconnect."""
+        """Release the state partitions, and disconnect."""
         await self.release()
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
 
     async def send_visits(self, visit_batches: Sequence[Sequence[bytes]]) -> None:
-        """Write frames to each of the visits partitions; returns when all are acknowledged."""
+        """Write visit batches to each of the visits partitions; return when all are acknowledged."""
+        producer = self._running(self._producer)
         sent = []
-        for partition, some in enumerate(visit_batches):
-            # one batch a frame: two of the largest would not fit the broker's limit
-            for visit_batch in some:
-                sent += await send_rows(self._running, self._visits, partition, [(None, None, visit_batch, NO_HEADERS)])
+        for partition, batches in enumerate(visit_batches):
+            # one record batch each: two of the largest would not fit the broker's limit
+            for batch in batches:
+                sent += await send_rows(producer, self._visits, partition, [(None, None, batch, NO_HEADERS)])
         await last_offset(sent)
+        await failpoints.at("framed")
 
     async def send_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
-        """Keep records that could not be used."""
-        rows = [letter.row for letter in dead_letters]
-        await last_offset(await send_rows(self._running, self._dead_letters, 0, rows))
+        """Write dead letters; return when all are acknowledged."""
+        rows = [dead_letter.row for dead_letter in dead_letters]
+        await last_offset(await send_rows(self._running(self._producer), self._dead_letters, 0, rows))
 
-    @property
-    def _running(self) -> AIOKafkaProducer:
-        assert self._producer is not None, "the worker has not started"
-        return self._producer
+    async def processed(self, chunk: Chunk) -> None:
+        """Mark a chunk as processed: its offsets may be committed."""
+        self._running(self._consumer).processed(chunk)
+        if chunk.topic == self._visits:
+            await failpoints.at("processed")
 
-    def processed(self, chunk: Chunk) -> None:
-        """Everything that follows from `chunk` is written."""
-        if self._consumer is not None:
-            self._consumer.processed(chunk)
+    def pause(self, topic: str, partition: int) -> None:
+        """Stop fetching a source partition."""
+        self._running(self._consumer).pause(topic, partition)
 
-    def hold(self, topic: str, partition: int, held: bool) -> None:
-        """Stop or go on fetching a source partition."""
-        if self._consumer is not None:
-            self._consumer.hold(topic, partition, held)
+    def resume(self, topic: str, partition: int) -> None:
+        """Fetch a source partition again."""
+        self._running(self._consumer).resume(topic, partition)
+
+    @staticmethod
+    def _running(client: T | None) -> T:
+        """Return the client. Raises RuntimeError if the worker has not started: a call would be lost."""
+        if client is None:
+            raise RuntimeError("the worker has not started: it has no Kafka client")
+        return client
 
     def students(self, partition: int) -> Partition | None:
-        """The state of a visits partition, None if it is not ours now."""
+        """Return the students of a visits partition, None if another worker owns it now."""
         return self.owned_students.get(partition)
 
     def alerts(self) -> Partition | None:
-        """The state of `alert`, None if it is not ours now."""
+        """Return the state of `alert`, None if another worker owns it now."""
         return self.owned_alerts.get(0)

@@ -1,4 +1,4 @@
-"""What happened, counted: events, rows, and everything unusual by its reason."""
+"""Counters of a worker: events, rows, and everything unusual by its reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Metrics:
         self._reasons: dict[str, Counter[str]] = {}
 
     def add(self, name: str, number: int = 1, reason: str | None = None) -> None:
-        """Count `number` of `name`, with the `reason` where there are several."""
+        """Count `number` of `name`, under a `reason` if there are several."""
         if not number:
             return
         self._counts[name] += number
@@ -24,9 +24,9 @@ class Metrics:
         return self._counts[name]
 
     def reasons(self, name: str) -> dict[str, int]:
-        """Numbers of `name` by reason."""
+        """Return the counts of `name` by reason."""
         return dict(self._reasons.get(name, {}))
 
     def as_dict(self) -> dict[str, object]:
-        """All counters; those with reasons as {reason: number}."""
+        """Return all counters; those with reasons as {reason: number}."""
         return {name: self.reasons(name) or number for name, number in sorted(self._counts.items())}

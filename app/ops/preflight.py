@@ -1,4 +1,4 @@
-"""Before the worker starts: is everything there, and as it must be? If not, one line that says what to do."""
+"""Checks before the worker starts: whatever is missing or wrong ends the start with one line that says what to do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
 from tempfile import TemporaryFile
@@ -17,15 +18,14 @@ from urllib.parse import urlsplit
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from agents.process import Pipeline
 from app.errors import ConfigError
-from app.kafka import acls as rights
-from app.kafka import topics
+from app.kafka import acls, topics
 from app.kafka.registry import SchemaRegistry
 from app.model_file import load_model
 from app.settings import Settings
 from codec.avro_schema import Json, check
 from codec.moodle_log import LogDecoder
+from models.risk import RiskModel
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ PATIENCE_S = 6.0
 
 
 def check_machine(settings: Settings, *, web: bool) -> None:
-    """Raises ConfigError for what this machine does not give: the web port, the data directory, names of hosts."""
+    """Check the web port, the data directory and the names of hosts. Raises ConfigError for the first that fails."""
     if web:
         check_port(settings.web_bind, settings.web_port)
     if settings.store == "rocksdb://":
@@ -43,13 +43,24 @@ def check_machine(settings: Settings, *, web: bool) -> None:
     check_names("RISK_SCHEMA_REGISTRY", [urlsplit(settings.schema_registry).hostname or ""])
 
 
-async def preflight(pipeline: Pipeline) -> None:
-    """Check the model, the broker, the topics and the schema; declare topics; tell the pipeline what was found.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What preflight has found; the worker is built from it."""
+
+    #: partitions of the source topic, and so of the visits topic and of the table of students
+    partitions: int
+    decoder: LogDecoder
+    #: None: scoring is off
+    model: RiskModel | None
+
+
+async def preflight(settings: Settings) -> Checked:
+    """Check the model, the broker, the topics and the schema, and create the topics that are missing.
 
     Raises ConfigError with one line.
     """
-    settings, names = pipeline.settings, pipeline.names
-    pipeline.model = load_model(settings.model)
+    names = settings.topic_names
+    model = load_model(settings.model)
     admin = await connect(settings)
     try:
         found = await topics.partitions_of(admin, [names.source])
@@ -58,41 +69,41 @@ async def preflight(pipeline: Pipeline) -> None:
                 f"topic {names.source} does not exist on {settings.broker}: start the Debezium connector, "
                 "or set RISK_SOURCE_TOPIC"
             )
-        pipeline.sources = found[names.source]
-        for line in await topics.declare(admin, topics.wanted(names, pipeline.sources), settings.replication):
+        partitions = found[names.source]
+        for line in await topics.declare(admin, topics.wanted(names, partitions), settings.replication):
             log.warning("%s", line)
-        await _require_rights(admin, pipeline)
+        await _require_rights(admin, settings, partitions, scoring=model is not None)
     except KafkaError as error:
         raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error}") from error
     finally:
         await admin.close()
     schema_id, schema = await _latest(settings)
-    # the one that most records have is known from now on, should the registry go away
-    schemas = SchemaRegistry(settings.schema_registry, known={schema_id: schema})
-    pipeline.decoder = LogDecoder(schemas, check(schema, settings.source_topic), unit_ms=settings.unit_ms)
+    # most records have this schema: it stays known should the registry go away
+    registry = SchemaRegistry(settings.schema_registry, known={schema_id: schema})
+    decoder = LogDecoder(registry, check(schema, settings.source_topic), unit_ms=settings.unit_ms)
+    return Checked(partitions, decoder, model)
 
 
-async def _require_rights(admin: AIOKafkaAdminClient, pipeline: Pipeline) -> None:
-    """Raises ConfigError with all the rights that the broker does not give us."""
-    settings, names = pipeline.settings, pipeline.names
-    wanted = rights.needed(names, scoring=pipeline.model is not None)
-    transactional_ids = [f"{settings.app_id}-{n}" for n in range(pipeline.sources)] + [f"{settings.app_id}-alerts-0"]
-    if denied := await rights.missing(admin, wanted, settings.app_id, transactional_ids):
+async def _require_rights(admin: AIOKafkaAdminClient, settings: Settings, partitions: int, *, scoring: bool) -> None:
+    """Raise ConfigError with all rights that the broker does not grant."""
+    wanted = acls.needed(settings.topic_names, scoring=scoring)
+    transactional_ids = [f"{settings.app_id}-{n}" for n in range(partitions)] + [f"{settings.app_id}-alerts-0"]
+    if denied := await acls.missing(admin, wanted, settings.app_id, transactional_ids):
         raise ConfigError(
-            f"{settings.broker} (RISK_BROKER) does not give the user this worker runs as the rights "
+            f"{settings.broker} (RISK_BROKER) does not grant the user this worker runs as the rights "
             f"{', '.join(denied)}: grant them (kafka-acls --add)"
         )
 
 
 async def _latest(settings: Settings) -> tuple[int, Json]:
-    """Id and schema of the source topic's latest version, the one that KSQL's CREATE STREAM judges by."""
+    """Return id and schema of the source topic's latest version, by which KSQL's CREATE STREAM judges."""
     subject, schemas = f"{settings.source_topic}-value", SchemaRegistry(settings.schema_registry)
     try:
         with silent("app.kafka.registry"):
             latest = await asyncio.wait_for(schemas.latest(subject), PATIENCE_S)
     except asyncio.TimeoutError:
         raise ConfigError(
-            f"no schema registry answers at {schemas.name} ({schemas.trouble or 'silence'}): start it, or set "
+            f"no schema registry answers at {schemas.name} ({schemas.last_error or 'silence'}): start it, or set "
             "RISK_SCHEMA_REGISTRY"
         ) from None
     if latest is None:
@@ -103,7 +114,7 @@ async def _latest(settings: Settings) -> tuple[int, Json]:
 
 
 async def connect(settings: Settings) -> AIOKafkaAdminClient:
-    """An admin client of the brokers. Raises ConfigError if none answers."""
+    """Start an admin client of the brokers. Raises ConfigError if none answers."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers, request_timeout_ms=int(PATIENCE_S * 1000))
     try:
         with silent("aiokafka"):
@@ -114,10 +125,10 @@ async def connect(settings: Settings) -> AIOKafkaAdminClient:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises ConfigError if nothing can listen on this address: it is taken, or not this machine's."""
+    """Raise ConfigError if nothing can listen on this address: it is taken, or not this machine's."""
     try:
         with socket.socket() as probe:
-            # as the web server does: a port that was used a moment ago may be used again
+            # as the web server does: a port may be used again right after its last user has ended
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
@@ -125,7 +136,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_directory(path: Path) -> None:
-    """Raises ConfigError if nothing can be written there."""
+    """Raise ConfigError if the directory cannot be made or written to."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path):
@@ -135,25 +146,25 @@ def check_directory(path: Path) -> None:
 
 
 def check_names(variable: str, hosts: Sequence[str]) -> None:
-    """Raises ConfigError if no name of `hosts` leads anywhere within PATIENCE_S.
+    """Raise ConfigError if none of `hosts` can be resolved within PATIENCE_S.
 
-    A name server that is silent would hold the end of the event loop, and so of the program, for minutes:
-    a thread of ours does not.
+    In daemon threads: the event loop's own resolver threads would keep the program from ending for minutes
+    while a name server does not answer.
     """
-    found: Queue[bool] = Queue()
+    answers: Queue[bool] = Queue()
 
     def resolve(host: str) -> None:
         try:
-            found.put(bool(socket.getaddrinfo(host, None)))
+            answers.put(bool(socket.getaddrinfo(host, None)))
         except (OSError, UnicodeError):
-            found.put(False)
+            answers.put(False)
 
     for host in hosts:
         Thread(target=resolve, args=(host.strip("[]"),), daemon=True).start()
     give_up = time.monotonic() + PATIENCE_S
     for _ in hosts:
         try:
-            if found.get(timeout=max(0.0, give_up - time.monotonic())):
+            if answers.get(timeout=max(0.0, give_up - time.monotonic())):
                 return
         except Empty:
             break
@@ -162,11 +173,11 @@ def check_names(variable: str, hosts: Sequence[str]) -> None:
 
 @contextmanager
 def silent(logger: str) -> Iterator[None]:
-    """Keep a library's word on each failed try back: the one line that matters is ours."""
-    found = logging.getLogger(logger)
-    level = found.level
-    found.setLevel(logging.CRITICAL + 1)
+    """Silence a library's logger, which reports every failed attempt: one line says it all."""
+    silenced = logging.getLogger(logger)
+    level = silenced.level
+    silenced.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        found.setLevel(level)
+        silenced.setLevel(level)

@@ -1,8 +1,8 @@
-"""A worker that makes no progress although there is something to do ends itself, and says why.
+"""The watchdog ends a worker that makes no progress although there is work, and says why.
 
-The event loop tells every second what it is doing (`Standing`); a thread of its own looks at that, so that
-a loop that no longer turns is noticed as well. The end is abrupt and exit code 1: whatever is under way is
-an open transaction, which the next owner of its partition aborts.
+The event loop reports every second what it is doing (`Standing`); a separate thread checks the reports, so that a
+blocked event loop is noticed as well. The process ends at once with exit code 1: what is unfinished is an open
+transaction, which the next owner of the partition aborts.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def standing(app: Any) -> Standing:
     if not app.tables.actives_ready:
         return Standing("waiting for partitions to be assigned", None, stopping)
     if isinstance(consumer, Consumer):
-        waiting, done = consumer.waiting()
+        waiting, done = consumer.backlog()
         if waiting:
             return Standing(waiting, done, stopping)
     return Standing(None, None, stopping)

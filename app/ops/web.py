@@ -1,4 +1,4 @@
-"""/health and /stats: JSON on the worker's web port, for a supervisor and for a person."""
+"""/health and /stats: JSON on the worker's web port."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from app.faust_app import RiskApp
 from app.kafka.driver import Consumer
 from app.ops.metrics import Metrics
 
-#: how far back rates look [s]
+#: window over which rates are averaged [s]
 RATE_S = 10
 
 
 def add_pages(app: RiskApp) -> None:
-    """Serve the two pages, and none of Faust's own."""
+    """Serve /health and /stats."""
     started = time.monotonic()
-    rates = Rates(app.pipeline.counts)
+    rates = Rates(app.metrics)
 
     @app.page("/health", name="health")
     async def health(web: Any, request: Any) -> Any:
@@ -30,8 +30,8 @@ def add_pages(app: RiskApp) -> None:
         return web.json(_stats(app, rates, time.monotonic() - started))
 
     @app.timer(interval=1.0, name="rates")  # type: ignore[untyped-decorator]
-    async def look() -> None:
-        rates.look(time.monotonic())
+    async def sample() -> None:
+        rates.sample(time.monotonic())
 
 
 def _problem(app: RiskApp) -> str | None:
@@ -47,42 +47,44 @@ def _problem(app: RiskApp) -> str | None:
 
 
 class Rates:
-    """How fast things are counted, over the last seconds. Mutable: `look` once a second."""
+    """Rates of the counters over the last RATE_S. Mutable: call `sample` once a second."""
 
     _COUNTED = ("events", "visits", "rows", "rejected")
 
-    def __init__(self, counts: Metrics) -> None:
-        self._counts = counts
-        self._looks: deque[tuple[float, list[int]]] = deque(maxlen=RATE_S + 1)
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._samples: deque[tuple[float, list[int]]] = deque(maxlen=RATE_S + 1)
 
-    def look(self, now_s: float) -> None:
-        """Remember the counts at `now_s`."""
-        self._looks.append((now_s, [self._counts[name] for name in self._COUNTED]))
+    def sample(self, now_s: float) -> None:
+        """Remember the counters at `now_s`."""
+        self._samples.append((now_s, [self._metrics[name] for name in self._COUNTED]))
 
     def per_s(self) -> dict[str, float]:
-        """Events read, visits applied, rows written and records rejected a second, over the last RATE_S."""
-        if len(self._looks) < 2:
+        """Return events read, visits applied, rows written and records rejected per second."""
+        if len(self._samples) < 2:
             return dict.fromkeys(self._COUNTED, 0.0)
-        (then, old), (now, new) = self._looks[0], self._looks[-1]
+        (then, old), (now, new) = self._samples[0], self._samples[-1]
         rates = [round((b - a) / (now - then), 1) for a, b in zip(old, new, strict=True)]
         return dict(zip(self._COUNTED, rates, strict=True))
 
 
 def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
-    pipeline, kafka = app.pipeline, app.kafka
-    positions = {p.number: p.loaded_position for p in kafka.owned_students.all() if p.loaded_position is not None}
+    runtime = app.runtime
+    model = None if runtime is None else runtime.model
+    students = [] if runtime is None else list(runtime.kafka.owned_students.all())
+    positions = {p.number: p.loaded_position for p in students if p.loaded_position is not None}
     lags = app.consumer.lags() if app.started and isinstance(app.consumer, Consumer) else {}
     return {
         "app": app.settings.app_id,
         "uptime_s": round(uptime_s, 1),
         "problem": _problem(app),
-        "model": None if pipeline.model is None else pipeline.model.sha256,
-        "lag_looks": app.consumer.looks if isinstance(app.consumer, Consumer) else 0,
+        "model": None if model is None else model.sha256,
+        "lag_looks": app.consumer.end_offset_polls if isinstance(app.consumer, Consumer) else 0,
         "lag": {f"{topic}-{partition}": lag for (topic, partition), lag in sorted(lags.items())},
-        "state_partitions": sorted(p.number for p in kafka.owned_students.all()),
+        "state_partitions": sorted(p.number for p in students),
         "students": sum(position.students for position in positions.values()),
-        "students_in_memory": sum(p.known for p in kafka.owned_students.all()),
+        "students_in_memory": sum(p.known for p in students),
         "rates_per_s": rates.per_s(),
         "observed_ms": {number: position.watermarks.stream_time for number, position in positions.items()},
-        "counts": pipeline.counts.as_dict(),
+        "counts": app.metrics.as_dict(),
     }

@@ -20,8 +20,8 @@ import stack
 from app.kafka import topics
 from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
-from app.topic_names import TopicNames
 from codec.record import NO_HEADERS, Row
+from models.topic_names import TopicNames
 from tests.support.forked_worker import ForkedWorker
 from tools.e2e.oracle import Truth, differences, recount, row_by_row
 from tools.e2e.read_topic import Record, read_topic
@@ -103,7 +103,7 @@ class Place:
 
     @property
     def names(self) -> TopicNames:
-        return TopicNames.of(self.settings)
+        return self.settings.topic_names
 
     def worker(self, number: int = 1, *, forked: bool = True, **variables: str) -> Worker:
         """A worker, not started; each number has its own state and log, which the next one of that number finds.

@@ -1,7 +1,1 @@
-"""The commands of `faust -A app`: importing this registers them."""
-
-from __future__ import annotations
-
-from tools.commands import chaos, demo, parity, replay, settings, smoke, train
-
-__all__ = ["chaos", "demo", "parity", "replay", "settings", "smoke", "train"]
+"""The commands of `faust -A app` that are not the worker's; app/commands registers them."""

@@ -14,8 +14,8 @@ from typing import Any
 from faust.cli import option
 
 import stack
+from app.commands.base import Command
 from app.errors import ConfigError
-from tools.commands.base import Command
 from tools.e2e.chaos import run as trials
 from tools.e2e.chaos.actions import DEEDS, TAKEOVER_S
 from tools.e2e.workers import TrialError

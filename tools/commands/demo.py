@@ -12,8 +12,8 @@ from faust.cli import option
 from rich.console import Console
 
 import stack
+from app.commands.base import Command
 from app.errors import ConfigError
-from tools.commands.base import Command
 from tools.demo import run as demos
 from tools.e2e.workers import TrialError
 from tools.replay import oulad

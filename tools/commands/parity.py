@@ -9,10 +9,10 @@ from typing import Any
 
 from faust.cli import argument, option
 
+from app.commands.base import Command
 from app.errors import ConfigError
 from app.ops.preflight import silent
 from app.settings import Settings, is_topic_name
-from tools.commands.base import Command
 from tools.parity import cases
 from tools.parity import recorded as parities
 from tools.parity.live import compare as live

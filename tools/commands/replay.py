@@ -9,9 +9,9 @@ from typing import Any
 
 from faust.cli import argument, option
 
+from app.commands.base import Command
 from app.errors import ConfigError
 from app.settings import Settings
-from tools.commands.base import Command
 from tools.replay import csv_file as table
 from tools.replay import oulad
 from tools.replay.log_rows import LogRows

@@ -9,7 +9,7 @@ from typing import Any
 from faust.cli import option
 
 import stack
-from tools.commands.base import Command
+from app.commands.base import Command
 from tools.e2e import smoke as smokes
 from tools.e2e.workers import TrialError
 

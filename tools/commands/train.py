@@ -7,7 +7,7 @@ from typing import Any
 
 from faust.cli import option
 
-from tools.commands.base import Command
+from app.commands.base import Command
 from tools.training import train as training
 
 

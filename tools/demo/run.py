@@ -16,7 +16,6 @@ from rich.live import Live
 
 import stack
 from app.settings import Settings
-from app.topic_names import TopicNames
 from tools.demo.sources import Database, Feed, Replay
 from tools.demo.stats import Tally
 from tools.demo.view import line, picture
@@ -81,7 +80,7 @@ async def _running(feed: Feed) -> AsyncIterator[asyncio.Task[None]]:
 @asynccontextmanager
 async def _consumer(settings: Settings, feeding: asyncio.Task[None]) -> AsyncIterator[AIOKafkaConsumer]:
     """A reader of the totals and the predictions, once the feed has made the source topic."""
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.broker,
         isolation_level="read_committed",

@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: KSQL's alert threshold (ksql/)
-THRESHOLD = 0.7
+from models.predictions import THRESHOLD
 
 
 @dataclass

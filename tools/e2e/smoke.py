@@ -12,7 +12,7 @@ from pathlib import Path
 
 import stack
 from app.settings import Settings
-from app.topic_names import TopicNames
+from models.topic_names import TopicNames
 from tools.e2e.oracle import compacted, differences, recount
 from tools.e2e.read_topic import Record, read_topic
 from tools.e2e.workers import Worker
@@ -80,7 +80,7 @@ async def _run(
         await asyncio.to_thread(worker.wait_idle, timeout=PATIENCE_S, events=len(rows))
         wall_s = time.monotonic() - began
     say("reading the four topics back and recounting …")
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     topics = {
         t: await read_topic(settings.broker, t) for t in (names.sessions, names.agg, names.prediction, names.in_risk)
     }

@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 import stack
 from app.kafka import topics
 from app.settings import Settings
-from app.topic_names import TopicNames
+from models.topic_names import TopicNames
 from tools.e2e.chaos import verdict
 from tools.e2e.chaos.actions import DEEDS, TAKEOVER_S, Deed, Trial
 from tools.e2e.chaos.feeder import Feeding
@@ -128,7 +128,7 @@ def _tried(
     say: Callable[[str], object],
     only: str,
 ) -> Result:
-    names = TopicNames.of(settings)
+    names = settings.topic_names
     asyncio.run(_declare(settings, names))
     feeding = Feeding(settings, rows, seconds, PARTITIONS)
     watch = Watch(settings.broker, names.agg)

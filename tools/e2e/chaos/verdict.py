@@ -9,9 +9,9 @@ from pathlib import Path
 import rocksdict
 
 from app.state.store import Store
-from app.topic_names import TopicNames
 from models import position as positions
 from models import state
+from models.topic_names import TopicNames
 from tools.e2e.oracle import Truth, compacted, differences, row_by_row
 from tools.e2e.read_topic import Record, read_topic
 

@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 from app.errors import ConfigError
 from app.kafka import topics
 from app.settings import Settings
-from app.topic_names import TopicNames
+from models.topic_names import TopicNames
 from tools.parity.live import report, tables
 from tools.parity.live import verdict as judging
 from tools.parity.live.cluster import Cluster, Reading, every
@@ -68,8 +68,8 @@ class _Watch:
         """outputs: partitions by topic, of all topics that are compared."""
         self._say = say
         self._cluster, self._asked, self._outputs, self._group = cluster, asked, outputs, settings.app_id
-        self._names = TopicNames.of(settings)
-        self._theirs = TopicNames.of(replace(settings, topic_prefix=asked.against))
+        self._names = settings.topic_names
+        self._theirs = replace(settings, topic_prefix=asked.against).topic_names
 
     async def look(self) -> _Moment:
         """How things are now."""
@@ -110,7 +110,7 @@ async def compare(settings: Settings, asked: Asked, say: Say) -> Report:
             f"both sides are the topics with prefix {asked.against!r}: set RISK_TOPIC_PREFIX to the app's prefix, "
             "or --against to the other side's"
         )
-    names, theirs = TopicNames.of(settings), TopicNames.of(replace(settings, topic_prefix=asked.against))
+    names, theirs = settings.topic_names, replace(settings, topic_prefix=asked.against).topic_names
     async with Cluster.of(settings) as cluster:
         there = await cluster.partitions({names.source, *_four(names), *_four(theirs)})
         _check_there(settings, asked, names, theirs, there)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from app.topic_names import TopicNames
+from models.topic_names import TopicNames
 from tools.parity.live.cluster import Cluster, every
 
 #: what KSQL calls a query's consumer group: its service's id, the query's name and number

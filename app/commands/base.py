@@ -1,4 +1,4 @@
-"""What the commands share: no worker around them, and one line for what a person must mend."""
+"""What all commands share: they run without a worker, and what a person must mend is one line."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from app.errors import ConfigError
 
 
 class Command(AppCommand):
-    """A command that just runs: `main` returns the exit code."""
+    """A command whose `main` does the work and returns the exit code."""
 
     abstract = True
 
-    #: faust.cli's options and arguments
+    #: options and arguments, made with faust.cli
     options: Any = ()
-    #: does it, and returns the exit code
+    #: does the work and returns the exit code
     main: ClassVar[Callable[..., int]]
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Run, and end the program; SIGTERM ends it as Ctrl-C does, so that nothing is left running."""
+        """Run `main` and exit. SIGTERM ends the program as Ctrl-C does, so that child processes end too."""
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             code = self.main(**self.kwargs)

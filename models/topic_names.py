@@ -1,15 +1,13 @@
-"""The topics' full names, from the settings; app/topology.py says what they are."""
+"""The names of all topics the pipeline reads or writes; app/topology.py says what each is for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.settings import Settings
-
 
 @dataclass(frozen=True, slots=True)
 class TopicNames:
-    """Every topic the app touches."""
+    """Every topic the pipeline reads or writes."""
 
     source: str
     visits: str
@@ -22,11 +20,10 @@ class TopicNames:
     alerts_changelog: str
 
     @classmethod
-    def of(cls, settings: Settings) -> TopicNames:
-        """Outputs carry RISK_TOPIC_PREFIX, internal topics the app's id."""
-        prefix, app_id = settings.topic_prefix, settings.app_id
+    def of(cls, *, source: str, prefix: str, app_id: str) -> TopicNames:
+        """Name the topics: the four outputs begin with `prefix`, internal topics with `app_id`."""
         return cls(
-            source=settings.source_topic,
+            source=source,
             visits=f"{app_id}-visits",
             sessions=f"{prefix}MOODLE_LOGS_SESSIONS_PER_15MINS",
             agg=f"{prefix}MOODLE_LOGS_PREDICTION_AGG",

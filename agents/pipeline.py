@@ -1,0 +1,73 @@
+"""The three agents of the pipeline, built over whatever log they are given.
+
+The worker builds them over Kafka, the test driver over a log in memory: the same code runs in the worker, in
+the parity cases and in the tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agents.alert import Alert
+from agents.ports import Log, Metrics
+from agents.process import Process
+from agents.repartition import Repartition
+from codec.moodle_log import LogDecoder
+from models.risk import RiskModel
+from models.topic_names import TopicNames
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the agents work."""
+
+    #: most visits in one flush or visit batch
+    batch_rows: int
+    #: write every revision, as KSQL does with its cache off, or one row a key and flush
+    emit_every_change: bool
+    #: unit of timecreated, ms or s
+    unit: str
+    #: pause of `alert` where predictions come singly [s]
+    alert_pause_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The agents of one app."""
+
+    repartition: Repartition
+    process: Process
+    alert: Alert
+
+    @classmethod
+    def build(
+        cls,
+        log: Log,
+        names: TopicNames,
+        decoder: LogDecoder,
+        model: RiskModel | None,
+        metrics: Metrics,
+        options: Options,
+        partitions: int,
+    ) -> Pipeline:
+        """Build the agents; partitions: of the source topic; model: None switches scoring off."""
+        return cls(
+            Repartition(
+                log,
+                names,
+                decoder,
+                metrics,
+                partitions=partitions,
+                batch_rows=options.batch_rows,
+                unit=options.unit,
+            ),
+            Process(
+                log,
+                names,
+                model,
+                metrics,
+                batch_rows=options.batch_rows,
+                emit_every_change=options.emit_every_change,
+            ),
+            Alert(log, names, metrics, pause_s=options.alert_pause_s),
+        )

@@ -1,0 +1,58 @@
+"""The commands of `faust -A app` besides Faust's own: registered by name, imported when they are run.
+
+A worker therefore loads none of them, and an installation without the extras has them listed all the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+from faust.cli.base import cli
+
+#: command → the module with its class, and its line in `faust -A app --help`
+COMMANDS = {
+    "settings": ("app.commands.settings", "List the environment variables that configure the app."),
+    "parity": ("tools.commands.parity", "Compare KSQL's output with the app's: recorded cases or a live cluster."),
+    "replay": ("tools.commands.replay", "Write a log into the source topic as Debezium would."),
+    "train": ("tools.commands.train", "Train the risk model on the shipped students."),
+    "demo": ("tools.commands.demo", "Show the pipeline at work on real students, with a Kafka of its own."),
+    "smoke": ("tools.commands.smoke", "Run the whole pipeline once on a Kafka of its own and check every row."),
+    "chaos": ("tools.commands.chaos", "Kill, wipe and suspend workers and servers, and check every row."),
+}
+
+
+class LazyCommand(click.Command):
+    """Stands for a command until it is run, or asked for its help."""
+
+    def __init__(self, name: str, module: str, short_help: str) -> None:
+        super().__init__(name, short_help=short_help)
+        self._module = module
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Import the command, and let it parse its arguments."""
+        return self._load().make_context(info_name, args, parent, **extra)
+
+    def _load(self) -> click.Command:
+        """Import the module of the command. Exits with one line if its requirements are not installed."""
+        assert self.name is not None
+        try:
+            importlib.import_module(self._module)  # defining the class registers it with Faust's `cli`
+        except ModuleNotFoundError as error:
+            print(
+                f"moodle-risk: `{self.name}` needs {error.name}, which is not installed: "
+                "pip install 'moodle-risk[tools,stack]' (a worker needs neither)",
+                file=sys.stderr,
+            )
+            raise SystemExit(1) from None
+        return cli.commands[self.name]
+
+
+def register() -> None:
+    """Add the commands to `faust -A app`."""
+    for name, (module, short_help) in COMMANDS.items():
+        cli.add_command(LazyCommand(name, module, short_help))
