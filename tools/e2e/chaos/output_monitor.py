@@ -50,7 +50,7 @@ class Watch(threading.Thread):
                     await consumer.start()
                 ends = await asyncio.wait_for(consumer.end_offsets([self._tp]), _ANSWER_S)
                 end = ends[self._tp]
-            except (KafkaError, asyncio.TimeoutError, OSError):
+            except (KafkaError, OSError):
                 end = self.end
             now = time.monotonic()
             if end != self.end or not self.looking.is_set():
