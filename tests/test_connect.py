@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -241,7 +243,7 @@ class Stub(Answering):
 
 @pytest.fixture
 def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    monkeypatch.setattr(register, "LOOK_S", 0.005)
+    monkeypatch.setattr(register, "POLL_S", 0.005)
     monkeypatch.setattr(register, "SETTLED_S", 0.02)
     with served(Stub()) as stub:
         yield stub
@@ -298,7 +300,7 @@ def test_a_refused_configuration_is_said_at_once(
     rest.refusal = 400, "Connector configuration is invalid:\nno such host"
     assert run("sink-agg") == 1
     assert (
-        capsys.readouterr().err == "register: sink-agg is refused: Connector configuration is invalid: no such host\n"
+        capsys.readouterr().err == "register: sink-agg was rejected: Connector configuration is invalid: no such host\n"
     )
 
 
@@ -307,14 +309,14 @@ def test_what_never_runs_ends_when_time_is_out(
 ) -> None:
     rest.script = [("RUNNING", [])]
     assert run("sink-agg", timeout=1) == 1
-    assert capsys.readouterr().err == "register: sink-agg does not run: RUNNING and no task (gave up)\n"
+    assert capsys.readouterr().err == "register: sink-agg is not running: RUNNING, no tasks (timed out)\n"
 
 
 def test_nobody_there_ends_when_time_is_out(capsys: pytest.CaptureFixture[str]) -> None:
     stub = Stub()
     stub.server_close()
     assert register.main([f"--url={stub.url}", "--timeout=0.05", "sink-agg"]) == 1
-    assert f"{stub.url} is no Kafka Connect yet: " in capsys.readouterr().err
+    assert f"{stub.url} is not ready: " in capsys.readouterr().err
 
 
 def test_set_gives_a_key_another_value_wherever_it_stands(rest: Stub, run: Callable[..., int]) -> None:
@@ -328,9 +330,9 @@ def test_set_gives_a_key_another_value_wherever_it_stands(rest: Stub, run: Calla
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--set=databse.port=1", "sink-agg"], "--set databse.port: none of sink-agg has it"),
-        (["--set=x", "sink-agg"], "--set x: not KEY=VALUE"),
-        (["index-template"], "is no connector's configuration: it has no connector.class"),
+        (["--set=databse.port=1", "sink-agg"], "--set databse.port: no such key in sink-agg"),
+        (["--set=x", "sink-agg"], "--set x: expected KEY=VALUE"),
+        (["index-template"], "is not a connector's configuration: connector.class is missing"),
         (["sink-nothing"], "No such file"),
     ],
 )
@@ -339,3 +341,10 @@ def test_wrong_use_is_one_line(arguments: list[str], line: str, capsys: pytest.C
     err = capsys.readouterr().err
     assert line in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", ["connect/register.py", "kibana/load.py"])
+def test_a_script_needs_only_python(script: str) -> None:
+    """Isolated and without site-packages."""
+    command = [sys.executable, "-I", "-S", str(CONNECT.parent / script), "--help"]
+    assert subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0

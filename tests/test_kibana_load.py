@@ -45,7 +45,7 @@ def status(level: str) -> tuple[int, Any]:
 
 @pytest.fixture
 def kibana(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    monkeypatch.setattr(load, "LOOK_S", 0.005)
+    monkeypatch.setattr(load, "POLL_S", 0.005)
     with served(Stub()) as stub:
         yield stub
 
@@ -82,7 +82,7 @@ def test_it_waits_for_kibana_and_sends_the_file_as_it_is(
     assert body.count(load.FILE.read_bytes()) == 1
     assert capsys.readouterr().out.splitlines() == [
         f"Kibana 8.19.14 at {kibana.url}",
-        f"{COUNT} saved objects of moodle-risk.ndjson are there",
+        f"{COUNT} saved objects imported from moodle-risk.ndjson",
     ]
 
 
@@ -102,7 +102,7 @@ def test_success_false_with_http_200_is_a_failure_with_a_line_for_each_object(
     assert capsys.readouterr().err.splitlines() == [
         'load: dashboard moodle-risk: missing_references, {"references": [{"id": "x"}]}',
         'load: index-pattern y: unknown, no such, {"statusCode": 500}',
-        f"load: {COUNT - 2} of {COUNT} saved objects were taken",
+        f"load: imported {COUNT - 2} of {COUNT} saved objects",
     ]
 
 
@@ -122,7 +122,7 @@ def test_a_refused_file_is_said_at_once_in_one_line(
     kibana.imports = [(422, {"statusCode": 422, "error": "Unprocessable Entity", "message": message})]
     assert run() == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"load: Kibana refuses the file (HTTP 422): {' '.join(message.split())}"
+    assert line == f"load: Kibana rejected the file (HTTP 422): {' '.join(message.split())}"
     assert len(kibana.seen) == 1
 
 
@@ -137,7 +137,7 @@ def test_a_kibana_that_never_is_available_ends_when_time_is_out(
 ) -> None:
     kibana.looks = [status("unavailable")]
     assert run(timeout=0.05) == 1
-    assert capsys.readouterr().err == f"load: {kibana.url} is no Kibana yet: unavailable (gave up)\n"
+    assert capsys.readouterr().err == f"load: {kibana.url} is not ready: unavailable (timed out)\n"
     assert not kibana.seen
 
 
@@ -146,7 +146,7 @@ def test_nobody_there_ends_when_time_is_out(capsys: pytest.CaptureFixture[str]) 
     stub.server_close()
     assert load.main([f"--url={stub.url}", "--timeout=0.05"]) == 1
     err = capsys.readouterr().err
-    assert f"{stub.url} is no Kibana yet: " in err
+    assert f"{stub.url} is not ready: " in err
     assert err.count("\n") == 1
 
 
