@@ -260,7 +260,7 @@ def test_the_registry_is_asked_for_what_the_tests_registry_is_asked_for() -> Non
 def test_topics_are_the_apps_own_and_dead_letters_are_kept() -> None:
     """With a prefix, the topics without it are still there, for KSQL and the sinks."""
     declared = {
-        t.name: t for t in load_topics().of_stack(Settings(topic_prefix="new."), (ROOT / "connect").glob("*.json"))
+        t.name: t for t in load_topics().all_topics(Settings(topic_prefix="new."), (ROOT / "connect").glob("*.json"))
     }
     for settings in (Settings(), Settings(topic_prefix="new.")):
         for topic in wanted(settings.topic_names, 1):

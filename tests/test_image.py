@@ -108,3 +108,10 @@ def test_the_worker_starts_up_to_the_broker(installed: Path, tmp_path: Path) -> 
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if broker in line], done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_command_of_tools_names_the_extra_to_install(installed: Path) -> None:
+    done = faust(installed, "demo")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'moodle-risk[tools" in line
