@@ -10,7 +10,7 @@ import gzip
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 
@@ -60,7 +60,7 @@ class Presentation:
     @property
     def starts(self) -> int:
         """Midnight UTC of day 0 [epoch ms]."""
-        first = datetime(int(self.code[:4]), MONTHS[self.code[4]], 1, tzinfo=timezone.utc)
+        first = datetime(int(self.code[:4]), MONTHS[self.code[4]], 1, tzinfo=UTC)
         return int(first.timestamp()) * 1000
 
     def midnight(self, day: int) -> int:

@@ -162,7 +162,7 @@ async def last_records(brokers: list[str], topic: str, count: int) -> dict[int, 
             if record is not None:
                 last[tp.partition] = record
         return last
-    except (asyncio.TimeoutError, KafkaError) as error:
+    except (TimeoutError, KafkaError) as error:
         raise ReplayError(f"the end of {topic} cannot be read: {error!r}") from error
     finally:
         await consumer.stop()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from tools.parity.live.content import Key
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: a session's key ends in its end and its start, int64 each, big-endian
 _WINDOW = struct.Struct(">qq")
 
