@@ -18,7 +18,7 @@ from tools.parity import recorded as parity
 pytestmark = pytest.mark.broker
 
 GOLDEN = Path(__file__).parent / "golden"
-EXCEPTIONS = parity.load_exceptions(GOLDEN / "differences.json")
+EXCEPTIONS = parity.load_known_differences(GOLDEN / "differences.json")
 #: one of each kind: every rule of sessions, input and predictions, and long random mixtures
 CHOSEN = [
     "p04_gap_boundary", "p09_bridge_multi_event", "p14_expired_session_not_seen", "p16_null_userid", "p21_tombstones",
@@ -69,11 +69,11 @@ def play(cluster: stack.Environment, directory: Path, case: cases.Case) -> list[
     for topic, wanted in case.expected.items():
         got = [(r.key, r.value, r.at, len(r.headers)) for r in outputs[topic]]
         mine = [w for w in wanted if not topic.endswith("IN_RISK") or w.source in kept]
-        compared.append((topic, got, [(w.key, w.value, w.at, w.headers) for w in mine]))
+        compared.append((topic, got, [(w.key, w.value, w.timestamp, w.header_count) for w in mine]))
     return compared
 
 
-def row_of(record: cases.Input, ids: dict[int, int]) -> Row:
+def row_of(record: cases.InputRecord, ids: dict[int, int]) -> Row:
     """The record with the schema id this registry gave, where it has one of the case's."""
     value = record.value
     if value is not None and value[:1] == b"\0" and len(value) >= 5:
