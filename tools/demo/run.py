@@ -163,5 +163,5 @@ async def _read_to_end(consumer: AIOKafkaConsumer, tally: Tally) -> None:
 
 def _lost() -> dict[int, bool]:
     """How the students' enrolments ended; of several the last counts."""
-    outcomes = oulad.outcomes()
-    return dict(zip(outcomes.student.tolist(), outcomes.lost.tolist(), strict=True))
+    enrolments = oulad.load_enrolments()
+    return dict(zip(enrolments.student.tolist(), enrolments.unsuccessful.tolist(), strict=True))
