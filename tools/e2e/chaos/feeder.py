@@ -42,7 +42,7 @@ class Feeding(threading.Thread):
         while not self.over:
             try:
                 plan = await prepare(self._settings, self._rows, partitions=self._partitions)
-                self.sent = plan.present
+                self.sent = plan.already_written
                 sending = asyncio.create_task(produce(plan, speed=self._pace(), advance=self._advance))
                 while not sending.done():
                     await asyncio.wait([sending], timeout=_AGAIN_S)
