@@ -146,8 +146,8 @@ def hints(
     if larger_here and source_partitions > 1 and lag_there.behind == 0:
         lines.append(
             f"{count_noun(larger_here, 'total')} there {_is_are(larger_here)} smaller. KSQL drops part of a backlog "
-            f"in several partitions (the source topic has {source_partitions}) as late; the app does not: README, "
-            "Not like KSQL"
+            f"in several partitions (the source topic has {source_partitions}) as late; the app does not: see "
+            "Not like KSQL in docs/guarantees.md"
         )
     if larger_there and lag_here.behind == 0:
         lines.append(
