@@ -118,11 +118,11 @@ def _sequences(report: Report) -> list[str]:
             continue
         format_key = _key_format(topic.name)
         marked = {"both"}  # the first row of each side is the one that differs
-        for step in topic.sequence_rows:
-            mark = " " if step.side in marked else ">"
-            marked.add(step.side)
-            headers = f" {len(step.headers)} headers" if step.headers else ""
-            lines.append(f"  {mark} {step.side:<5}  {_row(step.row)}{headers}  [{format_key(step.key)}]")
+        for row in topic.sequence_rows:
+            mark = " " if row.side in marked else ">"
+            marked.add(row.side)
+            headers = f" {len(row.headers)} headers" if row.headers else ""
+            lines.append(f"  {mark} {row.side:<5}  {_row(row.row)}{headers}  [{format_key(row.key)}]")
         if first := topic.sequence.first:
             sides = (("here", first.here), ("there", first.there))
             lines += [f"  > {side:<5}  end of the sequence" for side, locations in sides if not locations]

@@ -118,7 +118,7 @@ class _Records:
 
 
 def _first_difference(a: _Records, b: _Records, a_rows: Int64s, b_rows: Int64s, at: int) -> FirstDifference:
-    """Describe the first difference: a_rows [n], b_rows [m]: the compared rows, in order; at: index that differs."""
+    """Return the first difference. a_rows [n], b_rows [m]: the compared rows, in order; at: its index in both."""
     both = at < len(a_rows) and at < len(b_rows)
     return FirstDifference(
         row=at + 1,
