@@ -172,8 +172,8 @@ async def test_cancelled_replay_continues_where_it_stopped(cluster: Environment,
 
 KILLED = """
 import asyncio, sys
-from tools.replay import oulad, sender
 from app.settings import Settings
+from tools.replay import oulad, sender
 where = Settings(broker=sys.argv[1], schema_registry=sys.argv[2], source_topic=sys.argv[3])
 rows = oulad.generate(["AAA-2013J"], last_day=10)
 plan = asyncio.run(sender.prepare(where, rows, partitions=4))
