@@ -16,7 +16,7 @@ from tools.training.metrics import evaluate
 
 TRAIN = ("AAA-2013J", "BBB-2013B")
 TEST = ("BBB-2013J",)
-#: the only one of `FEATURES` whose coefficient does not depend on the generated times of day. Beside it, duration and
+#: the only one of `FEATURES` whose coefficient hardly depends on the generated times of day. Beside it, duration and
 #: activities per session get coefficients near 0, with a sign that depends on the seed, and add nothing to the AUC
 SELECTED_FEATURES = ("log1p_sessions",)
 #: decimals kept of fitted numbers, so that the rounding of another processor gives the same file
@@ -24,7 +24,7 @@ DECIMALS = 6
 
 
 def train(seed: int = 1) -> RiskModel:
-    """Train the model with `SELECTED_FEATURES`; the result depends on the seed only. Takes several seconds.
+    """Train the model with `SELECTED_FEATURES`; the same seed gives the same model. Takes several seconds.
 
     Raises ArithmeticError if a coefficient has the wrong sign: such a model would give wrong reasons.
     """
