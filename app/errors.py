@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-
-class ConfigError(Exception):
-    """The program cannot start; the message names the setting, topic or column to change."""
+from models.errors import ConfigError as ConfigError
 
 
 class MissingRecords(Exception):

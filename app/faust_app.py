@@ -9,23 +9,20 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import faust
-from faust.transport.drivers import TRANSPORTS
-from mode.utils.queues import FlowControlEvent
 
 from agents.ports import Delivery
-from app.kafka.driver import SCHEME, Consumer
+from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
-from app.kafka.queue import ChunkQueue
+from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.ops.metrics import Metrics
 from app.ops.watchdog import LOOK_S, Standing, Watchdog, standing
 from app.settings import Settings
 from app.state.table import StateTable
+from app.upstream import SCHEME, install
+from app.upstream.faust import FlowControl
 from models.risk import RiskModel
 
 log = logging.getLogger(__name__)
-
-#: the entry point does the same where the package is installed; a bare checkout has none
-TRANSPORTS.aliases[SCHEME] = "app.kafka.driver:Transport"
 
 #: how long a worker may take nothing from its fetcher before it leaves the group [s]: the longest possible. While the
 #: registry is down everything waits, and a worker that leaves the group with full queues never joins it again
@@ -61,20 +58,6 @@ class ChunkSchema(faust.Schema[Any, Any]):
         return decode
 
 
-class FlowControl(FlowControlEvent):
-    """Faust's flow control, without its hole.
-
-    Faust resumes flow that was never suspended, and clears the agents' queues on the way, when the
-    fetcher may have begun to fill them: what was in there was never seen again.
-    """
-
-    def resume(self) -> None:
-        """Resume; clear the queues only if flow had been suspended."""
-        if self.is_active():
-            return
-        super().resume()
-
-
 class RiskApp(faust.App):
     """The Faust app. Declared at import; a worker gives it the `runtime` before it starts."""
 
@@ -86,6 +69,7 @@ class RiskApp(faust.App):
         #: made when the worker starts
         self.watchdog: Watchdog
         timeout = settings.session_timeout_s
+        install()
         super().__init__(
             settings.app_id,
             broker=";".join(f"{SCHEME}://{server}" for server in settings.brokers),
@@ -120,7 +104,7 @@ class RiskApp(faust.App):
         self.flow_control = FlowControl(initially_suspended=True)
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> ChunkQueue:
-        """Faust's queue, bounded by what is in it."""
+        """Create an agent's queue, bounded by the size of its chunks."""
         return ChunkQueue(maxsize=maxsize or 0, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
 
     def declare_table(self, name: str, description: str) -> StateTable:
@@ -160,8 +144,9 @@ class RiskApp(faust.App):
             message = event.message
             assigned = frozenset(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
             # an actor per partition receives only one chunk of a fetch
-            has_next = not stream.channel.empty() or (message.value.followed and not alone)
-            yield Delivery(message.value, message.generation_id, assigned, has_next)
+            queued: QueuedChunk = message.value
+            has_next = not stream.channel.empty() or (queued.has_next and not alone)
+            yield Delivery(queued.chunk, message.generation_id, assigned, has_next)
 
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
         if self.crashed:

@@ -1,1 +1,1 @@
-"""The figures README quotes, from one command on one machine: `make bench`."""
+"""Benchmarks: `make bench` measures the figures of the README in one session on one machine."""

@@ -1,7 +1,7 @@
-"""`python -m bench.bare_loop`: the least a transaction costs in time: read, write a row for each record, commit.
+"""`python -m bench.bare_loop`: a minimal transactional loop: read, write a row per record, commit.
 
-A bare loop over aiokafka, without Faust, state, or a second hop: what the client and the broker alone take until a
-row that depends on a record is committed. The app's latency is held against it.
+The loop uses only aiokafka, without Faust, state or a second hop. Its latency is the time that client and broker alone
+need until a row that depends on a record is committed, and the baseline for the app's latency.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from app.kafka.producer import new_producer
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
-from bench.children import say
+from app.upstream import install
+from bench.child_process import emit
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
 
 
 async def run(settings: Settings) -> None:
-    """Until it is killed."""
+    """Run until killed."""
     names, group = settings.topic_names, settings.app_id
     decoder = LogDecoder(SchemaRegistry(settings.schema_registry))
     producer = new_producer(settings.brokers, transactional_id=group)
@@ -37,24 +38,24 @@ async def run(settings: Settings) -> None:
     await producer.start()
     await consumer.start()
     await consumer.getmany(timeout_ms=100)
-    say(ready=True)
+    emit(ready=True)
     while True:
         fetched = await consumer.getmany(timeout_ms=1000)
         if fetched:
             async with producer.transaction():
                 for tp, records in fetched.items():
-                    await _answer(producer, names.prediction, decoder, tp, records)
-                # a broker that is told of more of a transaction just while it looks whether a row belongs to it
-                # refuses the row, and aiokafka tries again after 100 ms
+                    await _send_rows(producer, names.prediction, decoder, tp, records)
+                # without the flush, offsets may be added to the transaction while the broker still verifies a row;
+                # it then rejects the row, and aiokafka retries only after 100 ms
                 await producer.flush()
                 ends = {tp: records[-1].offset + 1 for tp, records in fetched.items()}
                 await producer.send_offsets_to_transaction(ends, group)
 
 
-async def _answer(
+async def _send_rows(
     producer: AIOKafkaProducer, topic: str, decoder: LogDecoder, tp: TopicPartition, records: Sequence[ConsumerRecord]
 ) -> None:
-    """A row that looks like a prediction for each record; handed over, the commit waits for them."""
+    """Send a row like a prediction for each record, without waiting for acknowledgements: the commit does."""
     offsets = [r.offset for r in records]
     chunk = Chunk(tp.topic, tp.partition, offsets, offsets, [r.value for r in records], 0, 0, 0)
     decoded = await decoder.decode(chunk)
@@ -64,4 +65,5 @@ async def _answer(
 
 
 if __name__ == "__main__":
+    install()
     asyncio.run(run(Settings.from_env(os.environ)))

@@ -1,32 +1,30 @@
-"""Where something is measured: servers of its own and a directory, both gone afterwards."""
+"""Servers, directory, console and argument types that the benchmarks share."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aiokafka.admin import AIOKafkaAdminClient
 from rich.console import Console
 
 import stack
+from app.kafka import topics
+from app.settings import Settings
 
-#: columns of the tables where no terminal says how many it has
+#: width of the tables if stderr is no terminal [columns]
 WIDTH = 140
-#: stack/'s JVMs stop at the first compiler, to start sooner; a broker that has run for long has the second one's code,
-#: and takes half the time for a transaction
-_STEADY = {"_JAVA_OPTIONS": "-XX:TieredStopAtLevel=4"}
 
 
 @contextmanager
-def place(name: str, *, steady: bool) -> Iterator[tuple[stack.Environment, Path]]:
-    """Servers that die with this process, and an empty directory; steady: with the code of ones that ran for long."""
-    with tempfile.TemporaryDirectory(prefix=f"moodle-risk-{name}-") as made:
-        directory = Path(made)
-        if steady:
-            os.environ.update(_STEADY)
+def temporary_servers(name: str) -> Iterator[tuple[stack.Environment, Path]]:
+    """Start servers in an empty directory; stop them and delete it afterwards."""
+    with tempfile.TemporaryDirectory(prefix=f"moodle-risk-{name}-") as path:
+        directory = Path(path)
         servers = stack.up(directory / "stack", owner_pid=os.getpid())
         try:
             yield servers, directory
@@ -34,20 +32,31 @@ def place(name: str, *, steady: bool) -> Iterator[tuple[stack.Environment, Path]
             stack.down(directory / "stack")
 
 
-def console() -> Console:
-    """For a person; the last line of standard output is for programs."""
-    made = Console(stderr=True)
-    if not made.is_terminal:
-        made.width = WIDTH
-    return made
+async def create_topics(settings: Settings, sources: int, *, only: Container[str] | None = None) -> None:
+    """Create the app's topics for a source topic of `sources` partitions; only: create just these."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
+    await admin.start()
+    try:
+        wanted = topics.wanted(settings.topic_names, sources)
+        await topics.declare(admin, [topic for topic in wanted if only is None or topic.name in only], 1)
+    finally:
+        await admin.close()
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """An argument's type: a whole number that is not less."""
+def stderr_console() -> Console:
+    """Return a console for tables and progress; stdout is for the line of JSON."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """Return an argparse type for integers that are not less than `minimum`."""
 
     def number(text: str) -> int:
-        if (found := int(text)) < least:
-            raise argparse.ArgumentTypeError(f"{found} is less than {least}")
-        return found
+        if (value := int(text)) < minimum:
+            raise argparse.ArgumentTypeError(f"{value} is less than {minimum}")
+        return value
 
     return number

@@ -1,4 +1,4 @@
-"""The figures of one session of measuring, as values; and those that are only cited."""
+"""Results of a measuring session, and figures cited from elsewhere."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of one thing."""
+    """Result of one run of one program."""
 
     events_per_s: float
-    #: CPU of the whole process, user and system, all threads [us]
+    #: CPU time of the whole process, user and system, all threads [us]
     cpu_us_per_event: float
     #: peak resident memory of the process [MB]
     rss_mb: float = 0.0
-    #: what its end state has wrong, a line each; None: nobody looked
+    #: differences of the end state from the expected one, a line each; None: not checked
     wrong: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
@@ -30,9 +30,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """All runs of one thing, on one log."""
+    """All runs of one program on one log."""
 
-    #: what it is, for programs; README's and the plot's rows go by it
+    #: identifies the program in JSON, tables and the plot
     key: str
     label: str
     events: int
@@ -41,31 +41,31 @@ class Series:
 
     @property
     def cpu_best(self) -> float:
-        """Least CPU per event [us]."""
+        """Minimum CPU per event [us]."""
         return min(r.cpu_us_per_event for r in self.runs)
 
     @property
     def cpu_median(self) -> float:
-        """CPU per event, the median of the runs [us]."""
+        """Median CPU per event [us]."""
         return statistics.median(r.cpu_us_per_event for r in self.runs)
 
     @property
     def rate_best(self) -> float:
-        """Most events a second."""
+        """Maximum events per second."""
         return max(r.events_per_s for r in self.runs)
 
     @property
     def rate_median(self) -> float:
-        """Events a second, the median of the runs."""
+        """Median events per second."""
         return statistics.median(r.events_per_s for r in self.runs)
 
     @property
     def exact(self) -> bool | None:
-        """Whether every run's end state was; None where nobody looked."""
+        """Whether the end state of every run was exact; None if one was not checked."""
         return None if any(r.wrong is None for r in self.runs) else not any(r.wrong for r in self.runs)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the JSON fields."""
         return {
             "key": self.key,
             "label": self.label,
@@ -82,53 +82,54 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How much dearer one thing is than another, both in one session."""
+    """CPU of one program relative to another, both measured in one session."""
 
-    #: best run over best run
+    #: ratio of the best runs
     best: float
-    #: median of the rounds' own ratios: both of a round are measured one right after the other
+    #: median of the ratios of each round, in which both are measured one right after the other
     median: float
 
     @classmethod
     def of(cls, job: Series, read: Series) -> Ratio:
-        """CPU of `job` over that of `read`; their runs are in the order of the rounds."""
+        """Divide the CPU of `job` by that of `read`; both list their runs in the order of the rounds."""
         rounds = [j.cpu_us_per_event / r.cpu_us_per_event for j, r in zip(job.runs, read.runs, strict=True)]
         return cls(job.cpu_best / read.cpu_best, statistics.median(rounds))
 
     def as_dict(self) -> dict[str, float]:
-        """For JSON."""
+        """Return the JSON fields."""
         return {"best": round(self.best, 2), "median": round(self.median, 2)}
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """From the producer's `send` to a reader that reads committed, of single events at an even rate."""
+    """Time from the producer's `send` to a read_committed consumer, for single events at a constant rate."""
 
     key: str
     label: str
-    #: events a second, and how many were counted
+    #: events per second
     rate: float
+    #: number of measured events
     events: int
-    #: events no prediction was seen for
+    #: events for which no prediction was seen
     unseen: int
     p50_ms: float
     p99_ms: float
     max_ms: float
-    #: of one core, while the load ran: the process between, and everything on the machine (2.0: two cores are full)
+    #: CPU during the load, 1.0 being one core: of the measured process, and of the whole machine
     cpu_share: float = 0.0
     machine_share: float = 0.0
-    #: how late the load itself was, 99th percentile [ms]: what is more than a few ms says the machine was busy
+    #: delay of the load against its schedule, 99th percentile [ms]; more than a few ms means a busy machine
     load_late_ms: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the JSON fields."""
         return {name: round(x, 3) if isinstance(x, float) else x for name, x in asdict(self).items()}
 
 
 def percentiles(latency_ms: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Median, 99th percentile and maximum of latencies [n] ms; NaN where there are none.
+    """Return median, 99th percentile and maximum of latencies [n] ms; NaN if there are none.
 
-    Each is a latency that occurred (the smallest one that so large a share does not exceed), never one between two.
+    Each is a latency that occurred, never interpolated (numpy's method `inverted_cdf`).
     """
     if not len(latency_ms):
         return np.nan, np.nan, np.nan
@@ -138,21 +139,21 @@ def percentiles(latency_ms: npt.NDArray[np.float64]) -> tuple[float, float, floa
 
 @dataclass(frozen=True, slots=True)
 class Cited:
-    """A figure this command does not measure."""
+    """A figure that is not measured by this command."""
 
     key: str
     label: str
-    #: from, to [us]
+    #: lower and upper bound [us]
     cpu_us_per_event: tuple[float, float]
     events_per_s: tuple[float, float]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the JSON fields."""
         return asdict(self)
 
 
-#: real KSQL 5.3, the same job without scoring, a million events, one JVM, on the same kind of machine: the project's
-#: own earlier measurement. No command of this repository makes it again
+#: KSQL 5.3 with the same job without scoring, a million events, one JVM, on the same kind of machine: an earlier
+#: measurement of this project that no command of the repository repeats
 CITED: Sequence[Cited] = (
     Cited("ksql", "KSQL 5.3, default cache, 1 partition (cited)", (47.0, 50.0), (26_000.0, 27_000.0)),
     Cited("ksql-uncached", "KSQL 5.3, cache off, 1 partition (cited)", (101.0, 101.0), (16_000.0, 16_000.0)),

@@ -1,9 +1,9 @@
-"""The same job the usual Faust way, for comparison: `faust -A bench.plain_faust worker`.
+"""The same job in plain Faust, for comparison: `faust -A bench.plain_faust worker`.
 
-What a careful user of Faust would write from its manual: a record a message, an agent over the source topic that
-groups by student, RocksDB tables for the open sessions and the totals, `send` for every row, at least once. It writes
-the rows of RISK_EMIT=changes under RISK_TOPIC_PREFIX, but for the subtractions in the roll-up.
-Bounded as KSQL's store is: a session that ended a day before its student's latest is no longer kept.
+Written as Faust's manual suggests: one message per record, an agent over the source topic that groups by student,
+RocksDB tables for the open sessions and the totals, `send` for every row, at least once. It writes the rows of
+RISK_EMIT=changes under RISK_TOPIC_PREFIX, except for the subtractions in the roll-up.
+Its state is bounded like KSQL's store: a session that ended a day before its student's latest one is dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from schema_registry.client import SchemaRegistryClient
 from app.model_file import load_model
 from app.settings import Settings
 
-#: silence that closes a session, and how long a closed one may still take a visit [ms]
+#: inactivity that closes a session, and how long a closed session is kept for late visits [ms]
 GAP_MS, KEPT_MS = 15 * 60 * 1000, 24 * 3600 * 1000
 
 settings = Settings.from_env(os.environ)
@@ -32,7 +32,7 @@ names = settings.topic_names
 
 
 class RegistryAvro(codecs.Codec):
-    """Avro in Confluent's wire format, each record by its writer's schema out of the registry."""
+    """Avro in Confluent's wire format, decoded with the writer's schema from the registry."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
@@ -42,9 +42,9 @@ class RegistryAvro(codecs.Codec):
     def _loads(self, s: bytes) -> Any:
         schema_id = int.from_bytes(s[1:5], "big")
         if schema_id not in self._schemas:
-            found = self._registry.get_by_id(schema_id)
-            assert found is not None, f"no schema {schema_id}"
-            self._schemas[schema_id] = fastavro.parse_schema(found.raw_schema)
+            schema = self._registry.get_by_id(schema_id)
+            assert schema is not None, f"no schema {schema_id}"
+            self._schemas[schema_id] = fastavro.parse_schema(schema.raw_schema)
         return fastavro.schemaless_reader(io.BytesIO(s[5:]), self._schemas[schema_id], None)
 
 
@@ -78,11 +78,11 @@ app = faust.App(
     web_bind=settings.web_bind,
     web_host=settings.web_bind,
     web_port=settings.web_port,
-    # a fresh group is joined in five seconds instead of a minute
+    # join a new group in five seconds instead of a minute
     broker_session_timeout=10,
     broker_heartbeat_interval=3,
     broker_rebalance_timeout=6,
-    # without it every row is a request of its own, at ten times the price
+    # otherwise every row is a request of its own, at ten times the cost
     producer_linger=0.01,
     topic_disable_leader=True,
 )
@@ -90,7 +90,7 @@ app = faust.App(
 
 @app.on_worker_init.connect
 def quiet(*_: Any, **__: Any) -> None:
-    """Faust leaves aiokafka's loggers open at any level; each row that is sent then costs records that nobody sees."""
+    """Raise the level of aiokafka's loggers: Faust leaves it unset, and every sent row would create log records."""
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
 
 
@@ -100,44 +100,44 @@ agg_out = app.topic(names.agg, key_serializer="raw", value_serializer="raw")
 prediction_out = app.topic(names.prediction, key_serializer="raw", key_type=bytes, value_type=Prediction)
 in_risk_out = app.topic(names.in_risk, key_serializer="raw", value_serializer="raw")
 
-#: student -> [[start, end, count], …]; of no declared type, so JSON: a value_type breaks on RocksDB
+#: student -> [[start, end, count], …]; stored as JSON, since a value_type fails on RocksDB
 open_sessions: Any = app.Table("sessions", default=list)
 #: student -> [activities, seconds, sessions, latest end]
 totals: Any = app.Table("totals", default=lambda: [0, 0, 0, 0])
 
-found = load_model(settings.model)
-assert found is not None, "the job is measured with scores"
-model = found
+_loaded = load_model(settings.model)
+assert _loaded is not None, "the benchmark needs a model"
+model = _loaded
 
-#: events that are through, predictions looked at
+#: processed events and predictions
 counts = {"visits": 0, "predictions_read": 0}
 
 
 def student_of(row: LogRow) -> bytes:
-    """The key rows are grouped by."""
+    """Return the key by which rows are grouped."""
     return str(row.userid).encode()
 
 
 @app.agent(source, name="sessionize")
 async def sessionize(rows: faust.StreamT[LogRow]) -> None:
-    """Sessions, totals and a score for every event."""
+    """Update sessions, totals and the prediction for every event."""
     async for row in rows.group_by(student_of, name="userid"):
         student = str(row.userid)
         merged, gone, kept = merge(open_sessions[student], row.timecreated)
         open_sessions[student] = [*kept, merged]
         for session in gone:
-            # one that begins and ends with this event is overwritten
+            # a session that starts and ends with this event has the same key as the merged one
             if merged[0] != merged[1]:
                 await sessions_out.send(key=session_key(student, session), value=None, timestamp=session[1] / 1000)
         await sessions_out.send(
             key=session_key(student, merged), value=session_row(row.userid, merged), timestamp=merged[1] / 1000
         )
-        await rolled_up(row.userid, merged, gone)
+        await roll_up(row.userid, merged, gone)
         counts["visits"] += 1
 
 
-async def rolled_up(userid: int, merged: list[int], gone: list[list[int]]) -> None:
-    """Take the sessions that are gone out of the student's totals, put the new one in, and score them."""
+async def roll_up(userid: int, merged: list[int], gone: list[list[int]]) -> None:
+    """Replace the sessions `gone` by `merged` in the student's totals, and score them."""
     student = str(userid)
     activities, seconds, number, latest = totals[student]
     activities += merged[2] - sum(s[2] for s in gone)
@@ -155,7 +155,7 @@ async def rolled_up(userid: int, merged: list[int], gone: list[list[int]]) -> No
 
 @app.agent(prediction_out, name="alert")
 async def alert(predictions: faust.StreamT[Prediction]) -> None:
-    """Forward what says that a student is in risk."""
+    """Forward predictions above the threshold."""
     async for key, prediction in predictions.items():
         if prediction.PREDICTION > 0.7:
             value = compact(**prediction.asdict())
@@ -164,7 +164,7 @@ async def alert(predictions: faust.StreamT[Prediction]) -> None:
 
 
 def merge(sessions: list[list[int]], at: int) -> tuple[list[int], list[list[int]], list[list[int]]]:
-    """The session an event makes, those it swallows, and those that stay as they are and are not too old."""
+    """Add an event; return the resulting session, those merged into it, and the others that are not too old."""
     gone = [s for s in sessions if s[0] - GAP_MS <= at <= s[1] + GAP_MS]
     merged = [min([at, *(s[0] for s in gone)]), max([at, *(s[1] for s in gone)]), 1 + sum(s[2] for s in gone)]
     latest = max([merged[1], *(s[1] for s in sessions)])
@@ -172,28 +172,28 @@ def merge(sessions: list[list[int]], at: int) -> tuple[list[int], list[list[int]
 
 
 def duration(session: list[int]) -> int:
-    """Length of a session [s]."""
+    """Return the length of a session [s]."""
     return (session[1] - session[0]) // 1000
 
 
 def session_key(student: str, session: list[int]) -> bytes:
-    """Kafka Streams' key of a session."""
+    """Return the windowed key of a session as Kafka Streams encodes it."""
     return student.encode() + struct.pack(">qq", session[1], session[0])
 
 
 def session_row(userid: int, session: list[int]) -> bytes:
-    """The value of a session's row."""
+    """Return the value of a session's row."""
     start, end, count = session
     return compact(USERID=userid, ACTIVITIES=count, START_DATE=start, END_DATE=end, DURATION=duration(session))
 
 
 def compact(**columns: object) -> bytes:
-    """JSON as KSQL writes it."""
+    """Encode columns as JSON like KSQL."""
     return json.dumps(columns, separators=(",", ":")).encode()
 
 
 @app.page("/stats", name="bench-stats")
 async def stats(web: Any, request: Any) -> Any:
-    """How far it is; in the words of the app's own page, as far as bench.job asks."""
+    """Report progress like the app's own page, with the fields that bench.job reads."""
     ready = app.tables.actives_ready and not app.rebalancing and not app.in_recovery
     return web.json({"problem": None if ready else "starting", "counts": counts})

@@ -1,4 +1,4 @@
-"""Measures bench/plain_faust.py as bench/job.py measures the app."""
+"""Measure bench/plain_faust.py in the same way as bench/job.py measures the app."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from aiokafka.admin import AIOKafkaAdminClient
-
-from app.kafka import topics
 from app.settings import Settings
+from bench.environment import create_topics
 from bench.figures import Run
-from bench.job import Stats, measured, wrong
+from bench.job import Stats, check_outputs, measure_worker
 from stack.supervisor import dying_with
-from tools.e2e.oracle import Truth
+from tools.e2e.oracle import ExpectedTables
 from tools.e2e.workers import ROOT, Worker
 
 
-class UsualWorker(Worker):
+class PlainFaustWorker(Worker):
     """`faust -A bench.plain_faust worker`."""
 
-    def start(self) -> UsualWorker:
+    def start(self) -> PlainFaustWorker:
         """Start the process."""
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
@@ -37,29 +36,19 @@ class UsualWorker(Worker):
         return self
 
 
-def usual_job(variables: Mapping[str, str], log: Path, truth: Truth, partitions: int) -> Run:
-    """One run, from ready until the last event's rows are out; then its topics against the truth."""
+def plain_faust_job(variables: Mapping[str, str], log: Path, truth: ExpectedTables, partitions: int) -> Run:
+    """Measure one run from readiness to the last event's rows, then compare the output topics with `truth`."""
     settings = Settings.from_env(variables)
-    asyncio.run(_declare(settings))
-    with UsualWorker({**variables, "BENCH_PARTITIONS": str(partitions)}, log) as worker:
-        run = measured(worker, truth.events, _progress)
-    # it was asked to stop, and has written what it held before it ended
-    return Run(run.events_per_s, run.cpu_us_per_event, run.rss_mb, wrong({**variables, "RISK_EMIT": "changes"}, truth))
+    names = settings.topic_names
+    outputs = {names.sessions, names.agg, names.prediction, names.in_risk}
+    asyncio.run(create_topics(settings, 1, only=outputs))  # Faust creates its internal topics itself
+    with PlainFaustWorker({**variables, "BENCH_PARTITIONS": str(partitions)}, log) as worker:
+        run = measure_worker(worker, truth.events, _progress)
+    # stopped by the with block, it has flushed its producer
+    return replace(run, wrong=check_outputs({**variables, "RISK_EMIT": "changes"}, truth))
 
 
 def _progress(stats: Stats) -> int:
     counts = stats["counts"]
-    # a prediction is the last row of its event, and is read back: it is out
+    # a prediction is the last row of its event and is read back, so the event's rows are written
     return min(int(counts["visits"]), int(counts["predictions_read"]))
-
-
-async def _declare(settings: Settings) -> None:
-    """The topics it writes, as the app would have them; those Faust makes itself are left to Faust."""
-    names = settings.topic_names
-    four = {names.sessions, names.agg, names.prediction, names.in_risk}
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
-    await admin.start()
-    try:
-        await topics.declare(admin, [t for t in topics.wanted(names, 1) if t.name in four], 1)
-    finally:
-        await admin.close()

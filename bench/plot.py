@@ -1,4 +1,4 @@
-"""The figures as a picture: CPU per event on a log scale, and the latency of single events."""
+"""Plot of the figures: CPU per event on a log scale, and the latency of single events."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-#: size [inch] and dots an inch: 1,500 by 675 pixels without latency, as wide with it
+#: size [inch] and resolution [dots per inch]: 1,500 by 675 pixels
 _SIZE, _DPI = (10.0, 4.5), 150
-#: of each kind of bar
-_OURS, _READ, _OTHERS = "#1f6f8b", "#9aa5b1", "#d08c60"
-#: rows of the left panel from top to bottom: key, name, colour
+#: colours: this app, reading alone, other implementations
+_APP, _READ, _OTHERS = "#1f6f8b", "#9aa5b1", "#d08c60"
+#: bars of the left panel from top to bottom: key, label, colour
 _BARS = (
     ("read-batches", "reading, through the app's reader", _READ),
     ("read", "reading, aiokafka's getmany", _READ),
-    ("job", "the whole job (batch)", _OURS),
-    ("job-changes", "the whole job (changes)", _OURS),
+    ("job", "the whole job (batch)", _APP),
+    ("job-changes", "the whole job (changes)", _APP),
     ("ksql", "KSQL 5.3, default cache *", _OTHERS),
     ("ksql-uncached", "KSQL 5.3, cache off *", _OTHERS),
-    ("usual", "the usual Faust way", _OTHERS),
+    ("usual", "plain Faust", _OTHERS),
 )
-#: percentiles of the right panel: name in the document, label
+#: percentiles of the right panel: JSON key, label
 _TIMES = (("p50_ms", "p50"), ("p99_ms", "p99"), ("max_ms", "max"))
-_NAMES = {"app": "the whole job", "floor": "bare transaction loop (aiokafka): the floor"}
+_NAMES = {"app": "the whole job", "floor": "bare transactional loop (aiokafka)"}
 
 
 def draw(document: Mapping[str, Any], path: Path) -> None:
-    """Draw what `bench.report.document` made, as a PNG."""
+    """Draw the result of `bench.report.document` as a PNG."""
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
         if document["latency"]:
@@ -44,7 +44,7 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
 
 
 def _cpu(axes: Axes, document: Mapping[str, Any]) -> None:
-    measured = {one["key"]: one for one in reversed(document["measured"])}  # the first log's come last, and stay
+    measured = {one["key"]: one for one in reversed(document["measured"])}  # of several logs the first wins
     spans = {key: (one["cpu_us_per_event"]["best"],) for key, one in measured.items()}
     spans |= {one["key"]: tuple(one["cpu_us_per_event"]) for one in document["cited"]}
     bars = [bar for bar in _BARS if bar[0] in spans]
@@ -60,38 +60,38 @@ def _cpu(axes: Axes, document: Mapping[str, Any]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", zorder=0)
     axes.xaxis.set_major_formatter(_plain)
-    axes.set_xlabel("CPU of the whole process for an event [µs], log scale")
-    axes.set_title("A backlog read to its end: CPU per event", loc="left", fontweight="bold")
+    axes.set_xlabel("CPU of the whole process per event [µs], log scale")
+    axes.set_title("Processing a backlog: CPU per event", loc="left", fontweight="bold")
 
 
 def _plain(number: float, _: object) -> str:
-    """A tick's label: 0.1, 1, 1,000."""
+    """Format a tick's label: 0.1, 1, 1,000."""
     return f"{number:,.0f}" if number >= 1 else f"{number:g}"
 
 
 def _short(number: float) -> str:
-    """Three digits at most behind which nothing can be told apart anyway."""
+    """Format a bar's value: two decimals below 20, else none."""
     return f"{number:,.0f}" if number >= 20 else f"{number:.2f}"
 
 
 def _latency(axes: Axes, latencies: list[Mapping[str, Any]]) -> None:
     height = 0.8 / len(latencies)
     for i, one in enumerate(latencies):
-        colour = _OURS if one["key"] == "app" else _READ
-        places = [y + (i - (len(latencies) - 1) / 2) * height for y in range(len(_TIMES))]
+        colour = _APP if one["key"] == "app" else _READ
+        positions = [y + (i - (len(latencies) - 1) / 2) * height for y in range(len(_TIMES))]
         values = [one[name] for name, _ in _TIMES]
-        axes.barh(places, values, height=height * 0.92, color=colour, zorder=2, label=_NAMES[one["key"]])
-        for y, value in zip(places, values, strict=True):
+        axes.barh(positions, values, height=height * 0.92, color=colour, zorder=2, label=_NAMES[one["key"]])
+        for y, value in zip(positions, values, strict=True):
             axes.text(value * 1.08, y, f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms", va="center")
     axes.set_xscale("log")
     values = [one[name] for one in latencies for name, _ in _TIMES]
     axes.set_xlim(min(values) / 4, max(values) * 8)
     axes.set_yticks(range(len(_TIMES)), [label for _, label in _TIMES])
-    axes.set_ylim(len(_TIMES) - 0.5, -1.15)  # from top to bottom, with room for the legend
+    axes.set_ylim(len(_TIMES) - 0.5, -1.15)  # top to bottom, with room for the legend
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#dddddd", zorder=0)
     axes.xaxis.set_major_formatter(_plain)
-    axes.set_xlabel("produced to visible, committed [ms], log scale")
+    axes.set_xlabel("from produced to visible for read_committed [ms], log scale")
     axes.set_title(f"Latency at {latencies[0]['rate']:,.0f} single events/s", loc="left", fontweight="bold")
     axes.legend(loc="upper left", frameon=False, fontsize=8)
 
@@ -101,7 +101,7 @@ def _footnote(document: Mapping[str, Any]) -> str:
     students = document["measured"][0]["students"] if document["measured"] else 0
     return (
         f"{document['date']}, {where['cores']} cores ({where['cpu']}), Python {what['python']}, Kafka {what['kafka']} "
-        f"on the same machine, {students:,} students, {document['partitions']} partitions; best run, CPU as the "
-        "operating system counts it\n* cited: the project's earlier measurement, one partition, without scoring; not "
+        f"on the same machine, {students:,} students, {document['partitions']} partitions; best run, CPU time "
+        "of the whole process\n* cited: an earlier measurement of this project, one partition, without scoring; not "
         "measured by this command"
     )

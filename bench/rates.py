@@ -1,8 +1,7 @@
-"""`python -m bench.rates`: live latency at several rates, and how busy the machine is with it; JSON last.
+"""Measure live latency and CPU load at several rates. Prints a table on stderr and one line of JSON on stdout.
 
-A single event through all hops costs a fixed amount of CPU in worker and broker, whatever is in it. So at a low rate
-latency is what the hops take one after another; as soon as they fill the machine it is how long a round of them takes,
-and then it hardly depends on the rate any more.
+A single event costs worker and broker a fixed amount of CPU for all hops. At a low rate the latency is the sum of the
+hops; when they fill the machine it is the duration of one round over all partitions, and hardly depends on the rate.
 """
 
 from __future__ import annotations
@@ -12,32 +11,32 @@ import json
 import signal
 import sys
 
-from bench.environment import at_least, console, place
+from bench.environment import at_least, stderr_console, temporary_servers
 from bench.latency import Load
 from bench.report import latency
 from bench.session import Report, Session
 
 
 def main() -> int:
-    """Measure, print a table and one line of JSON; the exit code."""
+    """Measure, print a table and one line of JSON, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.rates", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     number = parser.add_argument
-    number("--rates", type=at_least(1), nargs="+", default=[10, 100, 1_000], help="single events a second")
-    number("--seconds", type=at_least(1), default=15, help="of load that count")
-    number("--warm-up", type=at_least(0), default=8, metavar="SECONDS", help="of load before that")
-    number("--partitions", type=at_least(1), default=4, help="of the source topics")
-    given = parser.parse_args()
-    said, found = console(), Report()
-    with place("rates", steady=True) as (servers, directory):
-        for rate in given.rates:
-            session = Session(servers, directory, said, tag=f"rate-{rate}")
-            session.live(Load(rate, given.seconds, given.warm_up, 5_000, given.partitions))
-            found.latencies += session.report.latencies
-    said.print(latency(found))
-    print(json.dumps({"latency": [one.as_dict() for one in found.latencies]}))
-    return 0 if found.exact else 1
+    number("--rates", type=at_least(1), nargs="+", default=[10, 100, 1_000], help="single events per second")
+    number("--seconds", type=at_least(1), default=15, metavar="SECONDS", help="duration of the measured load")
+    number("--warm-up", type=at_least(0), default=8, metavar="SECONDS", help="load before the measured one")
+    number("--partitions", type=at_least(1), default=4, help="partitions of the source topics")
+    arguments = parser.parse_args()
+    console, results = stderr_console(), Report()
+    with temporary_servers("rates") as (servers, directory):
+        for rate in arguments.rates:
+            session = Session(servers, directory, console, tag=f"rate-{rate}")
+            session.run_latency(Load(rate, arguments.seconds, arguments.warm_up, 5_000, arguments.partitions))
+            results.latencies += session.report.latencies
+    console.print(latency(results))
+    print(json.dumps({"latency": [one.as_dict() for one in results.latencies]}))
+    return 0 if results.exact else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""`python -m bench.reading`: what merely reading the source topic costs; no Faust in the way, and nothing kept.
+"""Measure the cost of only reading and decoding the source topic, without Faust or state.
 
-The log is read from its beginning and decoded to columns, in this process of its own, which counts its CPU from
-the moment the consumer is connected until the last event is decoded, and says it in one JSON line.
+Reads the log from its beginning and decodes it to columns. Measures this process from the connected consumer to the
+last decoded event, and prints one line of JSON. Settings are the worker's RISK_ environment variables.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from app.kafka.reader import read_chunks
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
+from app.upstream import install
 from app.worker import relax_garbage_collection
-from bench.children import Child, say
+from bench.child_process import ChildProcess, emit
 from bench.figures import Run
 from bench.procfs import cpu_s, peak_mb
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
 
-#: bytes of one partition in one fetch: as the worker asks for
+#: maximum size of a partition in one fetch, as in the worker [bytes]
 _FETCH_BYTES = 1 << 21
-#: how long one look waits for records [s]
+#: how long one fetch waits for records [s]
 _WAIT_S = 0.5
-#: records in one chunk at most, as in the worker
-_MOST_ROWS = 50_000
+#: maximum records in one chunk, as in the worker
+_MAX_ROWS = 50_000
 
 Chunks = Callable[[AIOKafkaConsumer], AsyncIterator[Chunk]]
 
 
 async def by_getmany(consumer: AIOKafkaConsumer) -> AsyncIterator[Chunk]:
-    """aiokafka's public way: an object a record."""
+    """Read with aiokafka's public API, which creates an object per record."""
     while True:
         for tp, records in (await consumer.getmany(timeout_ms=round(_WAIT_S * 1000))).items():
             offsets = [r.offset for r in records]
@@ -44,20 +45,18 @@ async def by_getmany(consumer: AIOKafkaConsumer) -> AsyncIterator[Chunk]:
 
 
 async def by_batches(consumer: AIOKafkaConsumer) -> AsyncIterator[Chunk]:
-    """The app's own reader over the same consumer's fetcher."""
+    """Read with the app's batch reader, over the same consumer's fetcher."""
     tps = consumer.assignment()
     while True:
-        with consumer._fetcher._subscriptions.fetch_context():
-            chunks = await read_chunks(consumer._fetcher, tps, _WAIT_S, _MOST_ROWS)
-        for chunk in chunks:
+        for chunk in await read_chunks(consumer, tps, _WAIT_S, _MAX_ROWS):
             yield chunk
 
 
-WAYS: dict[str, Chunks] = {"getmany": by_getmany, "batches": by_batches}
+READERS: dict[str, Chunks] = {"getmany": by_getmany, "batches": by_batches}
 
 
 async def read(settings: Settings, events: int, partitions: int, chunks: Chunks) -> Run:
-    """Read until `events` have been decoded."""
+    """Read until `events` have been decoded, and return the measurement."""
     decoder = LogDecoder(SchemaRegistry(settings.schema_registry))
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.broker, isolation_level="read_committed", max_partition_fetch_bytes=_FETCH_BYTES
@@ -79,26 +78,28 @@ async def read(settings: Settings, events: int, partitions: int, chunks: Chunks)
 
 
 def measure(
-    variables: Mapping[str, str], events: int, partitions: int, way: str, log: Path, *, rested: bool = True
+    variables: Mapping[str, str], events: int, partitions: int, reader: str, log: Path, *, tuned_gc: bool = True
 ) -> Run:
-    """One run, in a process of its own. rested: with the worker's settings of the collector, or Python's own."""
-    arguments = [way, str(events), str(partitions), *(["--rested"] if rested else [])]
-    with Child("bench.reading", arguments, variables, log) as child:
-        return Run(**child.said())
+    """Measure one run in a child process. tuned_gc: with the worker's settings of the garbage collector."""
+    arguments = [reader, str(events), str(partitions), *(["--tuned-gc"] if tuned_gc else [])]
+    with ChildProcess("bench.reading", arguments, variables, log) as child:
+        return Run(**child.read())
 
 
 def main() -> None:
-    """What the child does."""
+    """Run as a child process."""
     parser = argparse.ArgumentParser(prog="python -m bench.reading", description=__doc__)
-    parser.add_argument("way", choices=WAYS)
-    parser.add_argument("events", type=int)
-    parser.add_argument("partitions", type=int)
-    parser.add_argument("--rested", action="store_true", help="the collector rests, as in the worker")
-    given = parser.parse_args()
-    if given.rested:
+    parser.add_argument("reader", choices=READERS, help="aiokafka's getmany or the app's batch reader")
+    parser.add_argument("events", type=int, help="number of events to read")
+    parser.add_argument("partitions", type=int, help="partitions of the source topic")
+    parser.add_argument("--tuned-gc", action="store_true", help="set the garbage collector as the worker does")
+    arguments = parser.parse_args()
+    if arguments.tuned_gc:
         relax_garbage_collection()
-    run = asyncio.run(read(Settings.from_env(os.environ), given.events, given.partitions, WAYS[given.way]))
-    say(events_per_s=run.events_per_s, cpu_us_per_event=run.cpu_us_per_event, rss_mb=run.rss_mb)
+    install()
+    reader = READERS[arguments.reader]
+    run = asyncio.run(read(Settings.from_env(os.environ), arguments.events, arguments.partitions, reader))
+    emit(events_per_s=run.events_per_s, cpu_us_per_event=run.cpu_us_per_event, rss_mb=run.rss_mb)
 
 
 if __name__ == "__main__":

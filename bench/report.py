@@ -1,4 +1,4 @@
-"""What a session found, as a table for a person and as JSON for programs."""
+"""Results of a session as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rich.table import Table
 from bench.figures import CITED, Latency, Series
 from bench.session import Report
 
-#: what a figure may depend on
+#: packages on which the figures may depend
 PACKAGES = ("aiokafka", "faust-streaming", "numpy", "fastavro", "rocksdict")
 
 
 def machine() -> dict[str, Any]:
-    """Where it was measured."""
+    """Describe the machine."""
     cpus = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = re.search(r"^MemTotal: *(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
     return {
@@ -30,20 +30,20 @@ def machine() -> dict[str, Any]:
         "cpu": cpus[1] if cpus else platform.machine(),
         "memory_gb": round(int(memory[1]) / 1e6) if memory else None,
         "system": platform.platform(terse=True),
-        # above the number of cores others were at work too, and the figures say more about them
+        # above the number of cores, other processes were running and have distorted the figures
         "load_average": round(os.getloadavg()[0], 1),
     }
 
 
 def versions() -> dict[str, str]:
-    """What it was measured with."""
+    """Return the versions of Python, Kafka and PACKAGES."""
     artifacts = json.loads(files("stack").joinpath("artifacts.json").read_text())
     kafka = next(root.rsplit(":", 1)[1] for root in artifacts["kafka"]["roots"] if ":kafka_" in root)
     return {"python": platform.python_version(), "kafka": kafka} | {name: version(name) for name in PACKAGES}
 
 
 def document(report: Report, partitions: int) -> dict[str, Any]:
-    """Everything, for the file."""
+    """Return all results, for docs/bench.json."""
     ratios = {
         str(one.students): {
             "to_getmany": report.ratio(one.students).as_dict(),
@@ -66,10 +66,10 @@ def document(report: Report, partitions: int) -> dict[str, Any]:
 
 
 def line(report: Report) -> dict[str, Any]:
-    """The figures in brief: of the first log, and the app's latency if it was measured."""
+    """Return the main figures of the first log, and the latencies if they were measured."""
     job, read, ratio = report.of("job"), report.of("read"), report.ratio()
     live = {one.key: one for one in report.latencies}
-    brief: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "events": job.events,
         "cpu_us_per_event": round(job.cpu_best, 2),
         "read_cpu_us_per_event": round(read.cpu_best, 2),
@@ -80,27 +80,25 @@ def line(report: Report) -> dict[str, Any]:
     }
     for key, name in (("app", "latency"), ("floor", "floor_latency")):
         if key in live:
-            brief |= {f"{name}_p50_ms": round(live[key].p50_ms, 1), f"{name}_p99_ms": round(live[key].p99_ms, 1)}
-    return brief | {"exact": report.exact}
+            fields |= {f"{name}_p50_ms": round(live[key].p50_ms, 1), f"{name}_p99_ms": round(live[key].p99_ms, 1)}
+    return fields | {"exact": report.exact}
 
 
-def caption(found: dict[str, Any]) -> str:
-    """Where, when and with what, in two lines."""
-    where, what = found["machine"], found["versions"]
-    named = {"faust": what["faust-streaming"], **{name: what[name] for name in ("aiokafka", "numpy")}}
+def caption(document: dict[str, Any]) -> str:
+    """Return date, machine and versions in two lines."""
+    machine, versions = document["machine"], document["versions"]
+    packages = {"faust": versions["faust-streaming"], **{name: versions[name] for name in ("aiokafka", "numpy")}}
     return (
-        f"{found['date']}, {where['cores']} cores ({where['cpu']}), {where['system']}, "
-        f"load average {where['load_average']} at the end\n"
-        f"Python {what['python']}, Kafka {what['kafka']} on the same machine, {found['partitions']} partitions, "
-        + ", ".join(f"{name} {number}" for name, number in named.items())
+        f"{document['date']}, {machine['cores']} cores ({machine['cpu']}), {machine['system']}, "
+        f"load average {machine['load_average']} at the end\n"
+        f"Python {versions['python']}, Kafka {versions['kafka']} on the same machine, "
+        f"{document['partitions']} partitions" + "".join(f", {name} {number}" for name, number in packages.items())
     )
 
 
-def throughput(report: Report, found: dict[str, Any]) -> Table:
-    """CPU, rate, memory: best run, and the median in brackets."""
-    table = Table(
-        title="A backlog read to its end; best run (median); CPU of the whole process", caption=caption(found)
-    )
+def throughput(report: Report, document: dict[str, Any]) -> Table:
+    """Return a table of CPU, rate and memory: the best run, and the median in brackets."""
+    table = Table(title="Processing a backlog: best run (median); CPU of the whole process", caption=caption(document))
     table.add_column("")
     for column in ("students", "events", "runs", "CPU µs/event", "events/s", "peak MB", "exact"):
         table.add_column(column, justify="right")
@@ -131,9 +129,9 @@ def _span(span: tuple[float, float]) -> str:
 
 
 def ratios(report: Report) -> Table:
-    """The whole job's CPU over that of reading, of one session."""
+    """Return a table of the whole job's CPU divided by that of reading."""
     table = Table(title="CPU of the whole job (batch), as a multiple of reading and decoding")
-    for column in ("students", "over getmany: best/best", "median", "over the batch reader: best/best", "median"):
+    for column in ("students", "to getmany: best/best", "median", "to the batch reader: best/best", "median"):
         table.add_column(column, justify="right")
     for job in (one for one in report.series if one.key == "job"):
         both = (report.ratio(job.students), report.ratio(job.students, "read-batches"))
@@ -142,8 +140,8 @@ def ratios(report: Report) -> Table:
 
 
 def latency(report: Report) -> Table:
-    """Milliseconds."""
-    table = Table(title="From produced to visible for a reader that reads committed; single events, evenly")
+    """Return a table of latencies [ms] and CPU."""
+    table = Table(title="Latency of single events at a constant rate: from produced to visible for read_committed")
     table.add_column("")
     for column in (
         "events/s",
@@ -154,7 +152,7 @@ def latency(report: Report) -> Table:
         "CPU of a core",
         "all CPU",
         "unseen",
-        "load late by, p99 ms",
+        "load delay, p99 ms",
     ):
         table.add_column(column, justify="right")
     for one in report.latencies:

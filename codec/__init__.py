@@ -1,1 +1,1 @@
-"""Bytes of the Moodle log: Avro schemas, the registry that keeps them, and chunks decoded by them."""
+"""Bytes to values and back: the Moodle log's Avro, output rows, Kafka's record batches, dead letters."""

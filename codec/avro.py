@@ -1,9 +1,9 @@
-"""Avro's binary form, one record at a time: which bytes are a record, and what userid and timecreated say.
+"""Avro's binary encoding, one record at a time: whether bytes are a record, and its userid and timecreated.
 
-Every field is read, as KSQL reads it, so a record that is damaged anywhere is refused. The rules are
-those of the Avro 1.8 reader inside KSQL 5.3: an int has at most 5 bytes and a long 10, surplus bits
-fall away, lengths and branch numbers are ints, bytes after the record are ignored, text need not be
-UTF-8. `codec.avro_columns` reads many records at once and leaves to this module what it cannot.
+Every field is read, as in KSQL, so a record that is damaged anywhere is refused. The rules are those of the Avro 1.8
+reader in KSQL 5.3: an int has at most 5 bytes and a long 10, excess bits are dropped, lengths and branch indices are
+ints, bytes after the record are ignored, text need not be UTF-8. `codec.avro_columns` reads many records at once and
+leaves to this module those that it cannot decode.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-#: bytes before the Avro body in Confluent's wire format: a zero, then the schema's id as int32 BE
+#: bytes before the Avro body in Confluent's wire format: a zero, then the schema's id as big-endian int32
 HEADER = 5
 
 
 class Kind(IntEnum):
-    """The types of Avro, as far as their bytes differ."""
+    """Avro's types, as far as their encodings differ."""
 
     NULL = 0
     BOOLEAN = 1
@@ -36,14 +36,14 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
-    """How one value stands in the bytes."""
+class AvroType:
+    """The type of a value, as far as its encoding depends on it."""
 
     kind: Kind
-    #: FIXED: its bytes; ENUM: the number of its symbols
+    #: FIXED: number of bytes; ENUM: number of symbols
     size: int = 0
-    #: ARRAY: its items; MAP: its values; UNION: its branches; RECORD: its fields
-    parts: tuple[Wire, ...] = ()
+    #: the types of an ARRAY's items, a MAP's values, a UNION's branches or a RECORD's fields
+    parts: tuple[AvroType, ...] = ()
 
     @property
     def optional(self) -> bool:
@@ -52,8 +52,8 @@ class Wire:
         return self.kind is Kind.UNION and len(kinds) == 2 and Kind.NULL in kinds
 
     @property
-    def present(self) -> Wire:
-        """The type of a value that is not null: an optional type's other branch, else the type itself."""
+    def present(self) -> AvroType:
+        """The type of a value that is not null: an optional type's other branch, otherwise the type itself."""
         if not self.optional:
             return self
         return next(part for part in self.parts if part.kind is not Kind.NULL)
@@ -61,17 +61,17 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A writer's record, and where in it our two columns are."""
+    """How to read a writer's records: their fields, and which of them are our two columns."""
 
-    fields: tuple[Wire, ...]
-    #: which field is userid, an int or long or an optional one; None: there is none, it is null
+    fields: tuple[AvroType, ...]
+    #: index of the field userid, an int or long, possibly optional; None: no such field, userid is null
     student: int | None
-    #: which field is timecreated, of the same types
+    #: index of the field timecreated, of the same types
     at: int | None
 
 
 class Undecodable(Exception):
-    """Bytes that are no record of their schema; `reason` is "truncated" or "malformed"."""
+    """The bytes are no record of the schema; `reason` is "truncated" or "malformed"."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -80,42 +80,42 @@ class Undecodable(Exception):
 
 
 def read_one(plan: Plan, value: bytes) -> tuple[int | None, int | None]:
-    """userid and timecreated of one record, null or missing ones as None; raises Undecodable."""
+    """Return userid and timecreated of one record, None for null or missing ones. Raises Undecodable."""
     pos = HEADER
     student = at = None
-    for i, wire in enumerate(plan.fields):
+    for i, field in enumerate(plan.fields):
         if i == plan.student:
-            student, pos = _number(wire, value, pos)
+            student, pos = _number(field, value, pos)
         elif i == plan.at:
-            at, pos = _number(wire, value, pos)
+            at, pos = _number(field, value, pos)
         else:
-            pos = _SKIP[wire.kind](wire, value, pos)
+            pos = _SKIP[field.kind](field, value, pos)
     return student, at
 
 
-def _number(wire: Wire, value: bytes, pos: int) -> tuple[int | None, int]:
-    if wire.kind is Kind.UNION:
-        wire, pos = _branch(wire, value, pos)
-    if wire.kind is Kind.NULL:
+def _number(avro_type: AvroType, value: bytes, pos: int) -> tuple[int | None, int]:
+    if avro_type.kind is Kind.UNION:
+        avro_type, pos = _branch(avro_type, value, pos)
+    if avro_type.kind is Kind.NULL:
         return None, pos
-    return _int(value, pos) if wire.kind is Kind.INT else _varint(value, pos, 10)
+    return _int(value, pos) if avro_type.kind is Kind.INT else _varint(value, pos, 10)
 
 
-def _varint(value: bytes, pos: int, most: int) -> tuple[int, int]:
-    """The zigzag number at `pos`, of at most `most` bytes, and where it ends."""
+def _varint(value: bytes, pos: int, max_size: int) -> tuple[int, int]:
+    """The zigzag number at `pos`, of at most `max_size` bytes, and the position after it."""
     n = value[pos] if pos < len(value) else 0x80
-    if n < 0x80:  # one byte, as most have
+    if n < 0x80:  # the usual case: one byte
         return (n >> 1) ^ -(n & 1), pos + 1
     n = 0
-    for i in range(most):
+    for i in range(max_size):
         if pos + i >= len(value):
             raise _truncated(value, pos + i + 1)
         octet = value[pos + i]
         n |= (octet & 0x7F) << 7 * i
         if octet < 0x80:
-            n &= (1 << 64) - 1 if most == 10 else (1 << 32) - 1
+            n &= (1 << 64) - 1 if max_size == 10 else (1 << 32) - 1
             return (n >> 1) ^ -(n & 1), pos + i + 1
-    raise Undecodable("malformed", f"a number at byte {pos} has more than {most} bytes")
+    raise Undecodable("malformed", f"a number at byte {pos} has more than {max_size} bytes")
 
 
 def _int(value: bytes, pos: int) -> tuple[int, int]:
@@ -123,59 +123,59 @@ def _int(value: bytes, pos: int) -> tuple[int, int]:
 
 
 def _truncated(value: bytes, needed: int) -> Undecodable:
-    return Undecodable("truncated", f"{len(value)} bytes, where its schema needs {needed} or more")
+    return Undecodable("truncated", f"{len(value)} bytes, the schema requires at least {needed}")
 
 
-def _forward(value: bytes, pos: int, size: int) -> int:
+def _advance(value: bytes, pos: int, size: int) -> int:
     if pos + size > len(value):
         raise _truncated(value, pos + size)
     return pos + size
 
 
-def _skip_int(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_int(avro_type: AvroType, value: bytes, pos: int) -> int:
     return _int(value, pos)[1]
 
 
-def _skip_long(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_long(avro_type: AvroType, value: bytes, pos: int) -> int:
     return _varint(value, pos, 10)[1]
 
 
-def _skip_sized(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_sized(avro_type: AvroType, value: bytes, pos: int) -> int:
     size, pos = _int(value, pos)
     if size < 0:
         raise Undecodable("malformed", f"a length at byte {pos} is {size}")
-    return _forward(value, pos, size)
+    return _advance(value, pos, size)
 
 
-def _skip_enum(wire: Wire, value: bytes, pos: int) -> int:
+def _skip_enum(avro_type: AvroType, value: bytes, pos: int) -> int:
     symbol, end = _int(value, pos)
-    if not 0 <= symbol < wire.size:
-        raise Undecodable("malformed", f"symbol {symbol} at byte {pos}, of {wire.size}")
+    if not 0 <= symbol < avro_type.size:
+        raise Undecodable("malformed", f"symbol {symbol} at byte {pos}, of {avro_type.size}")
     return end
 
 
-def _branch(wire: Wire, value: bytes, pos: int) -> tuple[Wire, int]:
+def _branch(avro_type: AvroType, value: bytes, pos: int) -> tuple[AvroType, int]:
     branch, end = _int(value, pos)
-    if not 0 <= branch < len(wire.parts):
-        raise Undecodable("malformed", f"branch {branch} at byte {pos}, of {len(wire.parts)}")
-    return wire.parts[branch], end
+    if not 0 <= branch < len(avro_type.parts):
+        raise Undecodable("malformed", f"branch {branch} at byte {pos}, of {len(avro_type.parts)}")
+    return avro_type.parts[branch], end
 
 
-def _skip_union(wire: Wire, value: bytes, pos: int) -> int:
-    part, pos = _branch(wire, value, pos)
+def _skip_union(avro_type: AvroType, value: bytes, pos: int) -> int:
+    part, pos = _branch(avro_type, value, pos)
     return _SKIP[part.kind](part, value, pos)
 
 
-def _skip_record(wire: Wire, value: bytes, pos: int) -> int:
-    for part in wire.parts:
+def _skip_record(avro_type: AvroType, value: bytes, pos: int) -> int:
+    for part in avro_type.parts:
         pos = _SKIP[part.kind](part, value, pos)
     return pos
 
 
-def _skip_blocks(wire: Wire, value: bytes, pos: int) -> int:
-    """Arrays and maps: blocks of items after their number, up to an empty one; a negative number has
-    the block's size after it."""
-    item = wire.parts[0]
+def _skip_blocks(avro_type: AvroType, value: bytes, pos: int) -> int:
+    """Arrays and maps: blocks of items, each after their number, up to an empty block; a negative number is followed
+    by the block's size."""
+    item = avro_type.parts[0]
     skip = _SKIP[item.kind]
     while True:
         count, pos = _varint(value, pos, 10)
@@ -183,24 +183,24 @@ def _skip_blocks(wire: Wire, value: bytes, pos: int) -> int:
             return pos
         if count < 0:
             count, pos = -count, _varint(value, pos, 10)[1]
-        _forward(value, pos, count)  # items have a byte or more each: no endless loop over nothing
+        _advance(value, pos, count)  # every item has at least one byte: bounds the loop
         for _ in range(count):
-            if wire.kind is Kind.MAP:
-                pos = _skip_sized(wire, value, pos)
+            if avro_type.kind is Kind.MAP:
+                pos = _skip_sized(avro_type, value, pos)
             pos = skip(item, value, pos)
 
 
 #: by kind
-_SKIP: tuple[Callable[[Wire, bytes, int], int], ...] = (
-    lambda wire, value, pos: pos,
-    lambda wire, value, pos: _forward(value, pos, 1),
+_SKIP: tuple[Callable[[AvroType, bytes, int], int], ...] = (
+    lambda avro_type, value, pos: pos,
+    lambda avro_type, value, pos: _advance(value, pos, 1),
     _skip_int,
     _skip_long,
-    lambda wire, value, pos: _forward(value, pos, 4),
-    lambda wire, value, pos: _forward(value, pos, 8),
+    lambda avro_type, value, pos: _advance(value, pos, 4),
+    lambda avro_type, value, pos: _advance(value, pos, 8),
     _skip_sized,
     _skip_sized,
-    lambda wire, value, pos: _forward(value, pos, wire.size),
+    lambda avro_type, value, pos: _advance(value, pos, avro_type.size),
     _skip_enum,
     _skip_blocks,
     _skip_blocks,

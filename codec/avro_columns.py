@@ -1,10 +1,9 @@
-"""Avro records of one schema, many at once: the columns userid and timecreated.
+"""Read many Avro records of one schema at once: the columns userid and timecreated.
 
-All values of a fetch lie in one buffer. A cursor per record walks the schema's fields, all records in
-step; a number is taken from the 8 bytes at the cursor, wherever they are aligned. Whatever does not fit
-(numbers of more than 8 bytes, records that end early, branches that are not there) is marked, never
-trusted, and read again by `codec.avro.read_one`, which alone judges what is refused and why. Bytes of
-one record can therefore not disturb another's.
+All values of a fetch are in one buffer. A cursor per record moves through the schema's fields, all records in step;
+numbers are read from the 8 bytes at the cursor, whatever their alignment. Records that this cannot decode (numbers of
+more than 8 bytes, truncated records, invalid branches) are marked, and `codec.avro.read_one` reads them again: it
+alone decides what is refused and why. The bytes of one record therefore cannot affect another.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codec.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
+from codec.avro import HEADER, AvroType, Kind, Plan, Undecodable, read_one
 from models.binary_column import BinaryColumn
 from models.rules import Bools, Int64s
 from models.varints import LONGEST, ONE, Octets, Words, end_of, length_of, signed, squeeze, words_of
 
-#: records that are walked together: few enough that their columns stay in the processor's cache
+#: records that are read together: few enough that their columns stay in the processor's cache
 BLOCK = 16_384
-#: the end mark of a number that has 5 bytes: the most an int has
+#: `end_of` for a number of 5 bytes, the longest int
 _INT_END = np.uint64(0x80 << 32)
 _INT_MAX = np.uint64(0xFFFFFFFF)
 _WIDTH = {Kind.BOOLEAN: 1, Kind.FLOAT: 4, Kind.DOUBLE: 8}
@@ -28,142 +27,145 @@ _FLAT = frozenset({Kind.INT, Kind.LONG, Kind.STRING, Kind.BYTES, Kind.FIXED, Kin
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
-    """The values of a fetch in one buffer."""
+class ValueBuffer:
+    """The values of a fetch, for reading numbers at any position."""
 
     values: BinaryColumn
     octets: Octets
-    #: the 8 bytes from each byte of the buffer on, little-endian [octets - 8]
+    #: the 8 bytes at each position of the buffer, little-endian [octets - 8]
     words: Words
-    #: where each value starts and ends [n]
+    #: where each value starts and ends in the buffer [n]
     start: Int64s
     stop: Int64s
 
     @classmethod
-    def of(cls, values: BinaryColumn) -> Joined:
-        """Strings to take numbers from; every one of them is there."""
+    def of(cls, values: BinaryColumn) -> ValueBuffer:
+        """Wrap `values`, none of which is null."""
         return cls(values, np.frombuffer(values.buffer, np.uint8), words_of(values.buffer), values.start, values.stop)
 
     def heads(self) -> Words:
-        """The first 5 bytes of each value [n], little-endian; of a shorter one, with what comes after."""
+        """The first 5 bytes of each value [n], little-endian; a shorter value's are followed by those of the next."""
         return self.words[self.start] & np.uint64((1 << 8 * HEADER) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What n records say."""
+    """The columns of n records."""
 
-    #: userid, 0 where it is null [n]
+    #: userid, 0 if null [n]
     student: Int64s
+    #: whether userid is null [n]
     null: Bools
-    #: timecreated as it stands, 0 where it is null (KSQL: an event at 0) [n]
+    #: timecreated in its own unit, 0 if null (in KSQL an event at 0) [n]
     at: Int64s
-    #: the records that are none, by their place, and why
+    #: index of each refused record, and the reason
     refused: dict[int, Undecodable]
 
 
 def flat(plan: Plan) -> bool:
-    """Whether the records can be walked in step: numbers, text and the like, or optional ones."""
-    return all(wire.present.kind in _FLAT for wire in plan.fields)
+    """Whether records can be read in columns: all fields are numbers, text and the like, possibly optional."""
+    return all(field.present.kind in _FLAT for field in plan.fields)
 
 
-def read_rows(plan: Plan, joined: Joined, rows: Int64s | None = None) -> Columns:
-    """The records of `joined` at `rows` [n], or all of them; their values are HEADER bytes long or more."""
-    start = joined.start if rows is None else joined.start[rows]
-    stop = joined.stop if rows is None else joined.stop[rows]
+def read_rows(plan: Plan, buffer: ValueBuffer, rows: Int64s | None = None) -> Columns:
+    """Read the records of `buffer` at `rows` [n], or all of them; their values have at least HEADER bytes."""
+    start = buffer.start if rows is None else buffer.start[rows]
+    stop = buffer.stop if rows is None else buffer.stop[rows]
     n = len(start)
     student, at = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    null, bad = np.full(n, plan.student is None), np.ones(n, np.bool_)
+    null, undecoded = np.full(n, plan.student is None), np.ones(n, np.bool_)
     if flat(plan):
         for lo in range(0, n, BLOCK):
             s = slice(lo, lo + BLOCK)
-            bad[s] = _walk(plan, joined, start[s], stop[s], student[s], null[s], at[s])
+            undecoded[s] = _read_block(plan, buffer, start[s], stop[s], student[s], null[s], at[s])
     refused = {}
-    for i in np.flatnonzero(bad).tolist():
+    for i in np.flatnonzero(undecoded).tolist():
         try:
-            value = joined.values[i if rows is None else int(rows[i])]
+            value = buffer.values[i if rows is None else int(rows[i])]
             userid, time = read_one(plan, value or b"")
-        except Undecodable as why:
-            refused[i] = why
+        except Undecodable as error:
+            refused[i] = error
         else:
             student[i], null[i], at[i] = userid or 0, userid is None, time or 0
     return Columns(student, null, at, refused)
 
 
-def _walk(plan: Plan, joined: Joined, start: Int64s, stop: Int64s, student: Int64s, null: Bools, at: Int64s) -> Bools:
-    """Fill the columns of one block; which records were not understood [n]."""
-    bad = np.zeros(len(start), np.bool_)
-    last = len(joined.words) - 2  # behind every record, with room for the byte of a branch
+def _read_block(
+    plan: Plan, buffer: ValueBuffer, start: Int64s, stop: Int64s, student: Int64s, null: Bools, at: Int64s
+) -> Bools:
+    """Fill the columns of one block; return which records could not be decoded [n]."""
+    undecoded = np.zeros(len(start), np.bool_)
+    last = len(buffer.words) - 2  # after every record, with room for the byte of a branch
     pos = start + HEADER
-    for i, wire in enumerate(plan.fields):
-        gone = None
-        if wire.optional:
-            branch = joined.octets[pos]
-            bad |= (branch & 0xFD) != 0
-            gone = branch == 2 * [part.kind for part in wire.parts].index(Kind.NULL)
+    for i, field in enumerate(plan.fields):
+        is_null = None
+        if field.optional:
+            branch = buffer.octets[pos]
+            undecoded |= (branch & 0xFD) != 0
+            is_null = branch == 2 * [part.kind for part in field.parts].index(Kind.NULL)
             pos = pos + 1
-        cells = _cells(wire.present, joined, pos, wanted=i in (plan.student, plan.at))
-        width = cells.width
-        if gone is not None:
-            width = np.where(gone, 0, width)
-            if cells.number is not None:
-                cells.number[gone] = 0
+        column = _read_field(field.present, buffer, pos, wanted=i in (plan.student, plan.at))
+        width = column.width
+        if is_null is not None:
+            width = np.where(is_null, 0, width)
+            if column.number is not None:
+                column.number[is_null] = 0
             if i == plan.student:
-                null[:] = gone
-        if cells.number is not None:
-            (student if i == plan.student else at)[:] = cells.number
-        if cells.wrong is not None:
-            bad |= cells.wrong if gone is None else cells.wrong & ~gone
+                null[:] = is_null
+        if column.number is not None:
+            (student if i == plan.student else at)[:] = column.number
+        if column.undecoded is not None:
+            undecoded |= column.undecoded if is_null is None else column.undecoded & ~is_null
         pos = np.minimum(pos + width, last)
-    # a cursor only moves forward: one look at the end tells whether it ever left its record
-    bad |= pos > stop
-    return bad
+    # cursors only move forward: their final positions tell whether any ever left its record
+    undecoded |= pos > stop
+    return undecoded
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
     """One field of n records."""
 
-    #: bytes it has, of each record or of all [n]
+    #: its length in each record [n], or the same in all [bytes]
     width: Int64s | int
-    #: where it is not understood; None: nowhere [n]
-    wrong: Bools | None = None
-    #: its number, if that is wanted [n]
+    #: where it could not be decoded [n]; None: nowhere
+    undecoded: Bools | None = None
+    #: its number, if wanted [n]
     number: Int64s | None = None
 
 
-def _cells(wire: Wire, joined: Joined, pos: Int64s, *, wanted: bool) -> _Field:
-    """The field at the cursors `pos` [n]; where a cursor is astray it says nothing, but does no harm."""
-    if wire.kind in _WIDTH:
-        return _Field(_WIDTH[wire.kind])
-    if wire.kind is Kind.FIXED:
-        return _Field(wire.size)
-    if wire.kind in (Kind.STRING, Kind.BYTES):
-        return _sized(joined, pos)
-    if wire.kind is Kind.ENUM:
-        symbol = joined.octets[pos]
-        return _Field(1, ((symbol & 0x81) != 0) | (symbol >> 1 >= min(wire.size, 64)))
-    word = joined.words[pos]
+def _read_field(avro_type: AvroType, buffer: ValueBuffer, pos: Int64s, *, wanted: bool) -> _Field:
+    """The field at the cursors `pos` [n]; meaningless but harmless for a cursor that has left its record."""
+    if avro_type.kind in _WIDTH:
+        return _Field(_WIDTH[avro_type.kind])
+    if avro_type.kind is Kind.FIXED:
+        return _Field(avro_type.size)
+    if avro_type.kind in (Kind.STRING, Kind.BYTES):
+        return _read_sized(buffer, pos)
+    if avro_type.kind is Kind.ENUM:
+        symbol = buffer.octets[pos]
+        return _Field(1, ((symbol & 0x81) != 0) | (symbol >> 1 >= min(avro_type.size, 64)))
+    word = buffer.words[pos]
     end = end_of(word)
-    # without an end in 8 bytes, end - 1 is the largest number there is
-    wrong = (end - ONE) >= (_INT_END if wire.kind is Kind.INT else LONGEST)
+    # if none of the 8 bytes ends the number, end is 0 and end - 1 the largest number
+    undecoded = (end - ONE) >= (_INT_END if avro_type.kind is Kind.INT else LONGEST)
     if not wanted:
-        return _Field(length_of(end), wrong)
+        return _Field(length_of(end), undecoded)
     zigzag = squeeze(word, end)
-    if wire.kind is Kind.INT:
-        wrong |= zigzag > _INT_MAX
-    return _Field(length_of(end), wrong, signed(zigzag))
+    if avro_type.kind is Kind.INT:
+        undecoded |= zigzag > _INT_MAX
+    return _Field(length_of(end), undecoded, signed(zigzag))
 
 
-def _sized(joined: Joined, pos: Int64s) -> _Field:
-    """Strings: as many bytes as the length before them says."""
-    octet = joined.octets[pos]
-    if not (octet & 0x81).any():  # lengths below 64, as most are, have one byte
+def _read_sized(buffer: ValueBuffer, pos: Int64s) -> _Field:
+    """Strings and bytes: a length, then as many bytes."""
+    octet = buffer.octets[pos]
+    if not (octet & 0x81).any():  # the usual case: all lengths are below 64 and have one byte
         return _Field((octet >> 1).astype(np.int64) + 1)
-    word = joined.words[pos]
+    word = buffer.words[pos]
     end = end_of(word)
     zigzag = squeeze(word, end)
-    wrong = ((end - ONE) >= _INT_END) | (zigzag > _INT_MAX) | ((zigzag & ONE) != 0)
+    undecoded = ((end - ONE) >= _INT_END) | (zigzag > _INT_MAX) | ((zigzag & ONE) != 0)
     size = (zigzag >> ONE).view(np.int64)
-    size[wrong] = 0
-    return _Field(size + length_of(end), wrong)
+    size[undecoded] = 0
+    return _Field(size + length_of(end), undecoded)

@@ -1,4 +1,4 @@
-"""Chunks of the Moodle log decoded: Confluent's wire format, each record by its writer's schema."""
+"""Decode chunks of the Moodle log: Confluent's wire format, each record by its writer's schema."""
 
 from __future__ import annotations
 
@@ -8,174 +8,176 @@ from typing import Protocol, cast
 import numpy as np
 
 from codec.avro import HEADER, Plan, Undecodable, read_one
-from codec.avro_columns import Joined, read_rows
-from codec.avro_schema import MOODLE, Declared, Json, Unreadable, plan
+from codec.avro_columns import ValueBuffer, read_rows
+from codec.avro_schema import MOODLE, DeclaredColumns, Json, UnusableSchema
+from codec.avro_schema import plan as make_plan
 from models.binary_column import BinaryColumn
 from models.chunk import Chunk
-from models.decoded import Decoded, Part, Reject, decoded
+from models.decoded import DecodedChunk, DecodedRows, RejectedRecord, assemble
 from models.rules import Int64s
 from models.varints import Words
 
-#: chunks up to this size are read record by record, which costs less than setting columns up
-_FEW = 24
-#: schema ids of one chunk that are told apart by comparing; more than these are sorted
-_USUAL_IDS = 8
+#: chunks of up to this many records are read one by one, which costs less than building columns
+_ROW_WISE_MAX = 24
+#: up to this many schema ids of a chunk are separated by comparison, the rest by sorting
+_COMPARED_IDS = 8
 #: registries number schemas with Java ints
-_LAST_ID = (1 << 31) - 1
+_MAX_ID = (1 << 31) - 1
 
 
 class SchemaSource(Protocol):
-    """Where writer schemas come from: `app.kafka.registry.Schemas`, or a dict in tests."""
+    """Provides writers' schemas: a schema registry, or a dict in tests."""
 
     async def schema(self, schema_id: int) -> Json:
-        """The parsed schema of an id, None for an unknown one."""
+        """The parsed schema with an id, None if unknown."""
 
 
 class LogDecoder:
     """Decodes one topic's chunks."""
 
-    def __init__(self, schemas: SchemaSource, declared: Declared = MOODLE, *, unit_ms: int = 1) -> None:
-        """timecreated counts `unit_ms`, 1 or 1000; for `declared` see `declare`."""
+    def __init__(self, schemas: SchemaSource, declared: DeclaredColumns = MOODLE, *, unit_ms: int = 1) -> None:
+        """unit_ms: unit of timecreated, 1 or 1000; declared: see `declare`."""
         self._schemas = schemas
         self._declared = declared
         self._unit_ms = unit_ms
-        #: by schema id, for ever: an id never changes its schema
-        self._plans: dict[int, Plan | Unreadable] = {}
+        #: by schema id; never evicted, because the schema of an id never changes
+        self._plans: dict[int, Plan | UnusableSchema] = {}
 
-    def declare(self, declared: Declared) -> None:
-        """Read what comes from now on as these columns: what `codec.avro_schema.check` found at start."""
+    def declare(self, declared: DeclaredColumns) -> None:
+        """Read chunks as these columns from now on: the result of `codec.avro_schema.check` at the start."""
         self._declared = declared
         self._plans.clear()
 
-    async def decode(self, chunk: Chunk) -> Decoded:
-        """The visits of a chunk, and why its other records are none.
+    async def decode(self, chunk: Chunk) -> DecodedChunk:
+        """The visits of a chunk, and the reasons why its other records are none.
 
-        Waits only for schemas it has not met before; asks for each of them once a chunk.
+        Waits only for schemas that are not cached; requests each of them once per chunk.
         """
-        if len(chunk) <= _FEW:
-            return await self._one_by_one(chunk.values)
-        values, place = _values_of(chunk)
-        rejects: list[Reject] = []
-        parts = await self._in_columns(Joined.of(values), rejects)
-        if place is not None:
-            parts = [Part(place[part.row], part.student, part.null, part.at) for part in parts]
-            rejects = [Reject(int(place[r.index]), r.reason, r.detail) for r in rejects]
-        return decoded(parts, rejects, len(chunk) - len(values), self._unit_ms)
+        if len(chunk) <= _ROW_WISE_MAX:
+            return await self._decode_row_wise(chunk.values)
+        values, index = _values_of(chunk)
+        rejects: list[RejectedRecord] = []
+        parts = await self._decode_columns(ValueBuffer.of(values), rejects)
+        if index is not None:
+            parts = [DecodedRows(index[part.row], part.student, part.null, part.at) for part in parts]
+            rejects = [RejectedRecord(int(index[r.index]), r.reason, r.detail) for r in rejects]
+        return assemble(parts, rejects, len(chunk) - len(values), self._unit_ms)
 
-    async def _one_by_one(self, values: Sequence[bytes | None]) -> Decoded:
-        read: list[tuple[int, int | None, int | None]] = []
+    async def _decode_row_wise(self, values: Sequence[bytes | None]) -> DecodedChunk:
+        decoded: list[tuple[int, int | None, int | None]] = []
         rejects = []
-        unknown: dict[int, Plan | Unreadable] = {}
+        unknown: dict[int, Plan | UnusableSchema] = {}
         for i, value in enumerate(values):
             if value is None:
                 continue
-            reject = _headless(i, value)
+            reject = _invalid_header(i, value)
             if reject is None:
                 schema_id = int.from_bytes(value[1:HEADER], "big")
-                found = self._plans.get(schema_id) or unknown.get(schema_id)
-                if found is None:
-                    found = unknown[schema_id] = await self._plan(schema_id)
-                if isinstance(found, Plan):
+                plan = self._plans.get(schema_id) or unknown.get(schema_id)
+                if plan is None:
+                    plan = unknown[schema_id] = await self._plan(schema_id)
+                if isinstance(plan, Plan):
                     try:
-                        read.append((i, *read_one(found, value)))
-                    except Undecodable as why:
-                        reject = Reject(i, why.reason, why.detail)
+                        decoded.append((i, *read_one(plan, value)))
+                    except Undecodable as error:
+                        reject = RejectedRecord(i, error.reason, error.detail)
                 else:
-                    reject = _unread(i, schema_id, found)
+                    reject = _unusable(i, schema_id, plan)
             if reject is not None:
                 rejects.append(reject)
-        part = Part(
-            np.array([i for i, _, _ in read], np.int64),
-            np.array([student or 0 for _, student, _ in read], np.int64),
-            np.array([student is None for _, student, _ in read], np.bool_),
-            np.array([at or 0 for _, _, at in read], np.int64),
+        rows = DecodedRows(
+            np.array([i for i, _, _ in decoded], np.int64),
+            np.array([student or 0 for _, student, _ in decoded], np.int64),
+            np.array([student is None for _, student, _ in decoded], np.bool_),
+            np.array([at or 0 for _, _, at in decoded], np.int64),
         )
-        return decoded([part], rejects, sum(value is None for value in values), self._unit_ms)
+        return assemble([rows], rejects, sum(value is None for value in values), self._unit_ms)
 
-    async def _in_columns(self, joined: Joined, rejects: list[Reject]) -> list[Part]:
-        heads = joined.heads()
-        size = joined.stop - joined.start
+    async def _decode_columns(self, buffer: ValueBuffer, rejects: list[RejectedRecord]) -> list[DecodedRows]:
+        """The records of each schema; adds the others to `rejects`."""
+        heads = buffer.heads()
+        size = buffer.stop - buffer.start
         if size.min(initial=HEADER) < HEADER:
-            # what follows a short value would pass for its head
+            # the head of a short value includes bytes of the next one: make it invalid
             heads[size < HEADER] = 1
-        parts: list[Part] = []
-        for head, rows in _groups(heads):
+        parts: list[DecodedRows] = []
+        for head, rows in _group_by_head(heads):
             schema_id = int.from_bytes(head.to_bytes(HEADER, "little")[1:], "big")
             if head & 0xFF:
-                headless = (_headless(i, joined.values[i] or b"") for i in rows.tolist())
-                rejects += [reject for reject in headless if reject is not None]
+                invalid = (_invalid_header(i, buffer.values[i] or b"") for i in rows.tolist())
+                rejects += [reject for reject in invalid if reject is not None]
                 continue
-            found = self._plans.get(schema_id) or await self._plan(schema_id)
-            if isinstance(found, Plan):
-                parts.append(self._read(found, joined, rows, rejects))
+            plan = self._plans.get(schema_id) or await self._plan(schema_id)
+            if isinstance(plan, Plan):
+                parts.append(self._read(plan, buffer, rows, rejects))
             else:
-                rejects += [_unread(i, schema_id, found) for i in rows.tolist()]
+                rejects += [_unusable(i, schema_id, plan) for i in rows.tolist()]
         return parts
 
     @staticmethod
-    def _read(found: Plan, joined: Joined, rows: Int64s, rejects: list[Reject]) -> Part:
-        """The records at `rows`, which are all of one schema."""
-        columns = read_rows(found, joined, None if len(rows) == len(joined.values) else rows)
-        part = Part(rows, columns.student, columns.null, columns.at)
+    def _read(plan: Plan, buffer: ValueBuffer, rows: Int64s, rejects: list[RejectedRecord]) -> DecodedRows:
+        """Read the records at `rows`, all of one schema; adds refused ones to `rejects`."""
+        columns = read_rows(plan, buffer, None if len(rows) == len(buffer.values) else rows)
+        part = DecodedRows(rows, columns.student, columns.null, columns.at)
         if not columns.refused:
             return part
-        rejects += [Reject(int(rows[i]), why.reason, why.detail) for i, why in columns.refused.items()]
-        good = np.ones(len(rows), np.bool_)
-        good[list(columns.refused)] = False
-        return Part(rows[good], part.student[good], part.null[good], part.at[good])
+        rejects += [RejectedRecord(int(rows[i]), e.reason, e.detail) for i, e in columns.refused.items()]
+        valid = np.ones(len(rows), np.bool_)
+        valid[list(columns.refused)] = False
+        return DecodedRows(rows[valid], part.student[valid], part.null[valid], part.at[valid])
 
-    async def _plan(self, schema_id: int) -> Plan | Unreadable:
-        """How to read records of a schema met for the first time; unknown ids are not kept."""
-        schema = await self._schemas.schema(schema_id) if schema_id <= _LAST_ID else None
+    async def _plan(self, schema_id: int) -> Plan | UnusableSchema:
+        """How to read records of a schema that is not cached; unknown ids are not cached."""
+        schema = await self._schemas.schema(schema_id) if schema_id <= _MAX_ID else None
         if schema is None:
-            return Unreadable("unknown-schema", "the registry has no Avro schema of this id")
+            return UnusableSchema("unknown-schema", "the registry has no Avro schema with this id")
         try:
-            found: Plan | Unreadable = plan(schema, self._declared)
-        except Unreadable as why:
-            found = why
-        self._plans[schema_id] = found
-        return found
+            plan: Plan | UnusableSchema = make_plan(schema, self._declared)
+        except UnusableSchema as error:
+            plan = error
+        self._plans[schema_id] = plan
+        return plan
 
 
 def _values_of(chunk: Chunk) -> tuple[BinaryColumn, Int64s | None]:
-    """The values that are there, and which records they are of; None: of all."""
+    """The values that are not null, and the index of each in the chunk; None: all are there."""
     values = chunk.values
     if not isinstance(values, BinaryColumn):
         if None not in values:
             return BinaryColumn.of(cast("Sequence[bytes]", values)), None
-        place = np.array([i for i, value in enumerate(values) if value is not None], np.int64)
-        return BinaryColumn.of([value for value in values if value is not None]), place
-    there = values.there()
-    if there.all():
+        index = np.array([i for i, value in enumerate(values) if value is not None], np.int64)
+        return BinaryColumn.of([value for value in values if value is not None]), index
+    valid = values.is_valid()
+    if valid.all():
         return values, None
-    place = np.flatnonzero(there)  # deletions
-    return values.take(place), place
+    index = np.flatnonzero(valid)
+    return values.take(index), index
 
 
-def _headless(index: int, value: bytes) -> Reject | None:
-    """Why a value does not begin with a zero and a schema id, if it does not."""
+def _invalid_header(index: int, value: bytes) -> RejectedRecord | None:
+    """The reason why a value does not begin with a zero and a schema id, None if it does."""
     if value[:1] not in (b"\0", b""):
-        return Reject(index, "bad-magic", f"first byte {value[0]}: not Avro in the registry's format")
+        return RejectedRecord(index, "bad-magic", f"first byte {value[0]}: not Avro in the registry's format")
     if len(value) < HEADER:
-        return Reject(index, "truncated", f"{len(value)} bytes, where the schema's id alone ends at {HEADER}")
+        return RejectedRecord(index, "truncated", f"{len(value)} bytes, magic byte and schema id alone have {HEADER}")
     return None
 
 
-def _unread(index: int, schema_id: int, why: Unreadable) -> Reject:
-    number = schema_id - (1 << 32) if schema_id > _LAST_ID else schema_id
-    return Reject(index, why.reason, f"schema id {number}: {why.detail}")
+def _unusable(index: int, schema_id: int, error: UnusableSchema) -> RejectedRecord:
+    number = schema_id - (1 << 32) if schema_id > _MAX_ID else schema_id
+    return RejectedRecord(index, error.reason, f"schema id {number}: {error.detail}")
 
 
-def _groups(heads: Words) -> Iterator[tuple[int, Int64s]]:
-    """The records of each head [n], most chunks have one, all have few."""
+def _group_by_head(heads: Words) -> Iterator[tuple[int, Int64s]]:
+    """The rows of each distinct head [n]; most chunks have one schema, all have few."""
     rows = np.arange(len(heads))
-    for _ in range(_USUAL_IDS):
+    for _ in range(_COMPARED_IDS):
         if not len(rows):
             return
         same = heads[rows] == heads[rows[0]]
         yield int(heads[rows[0]]), rows if same.all() else rows[same]
         rows = rows[~same]
     rows = rows[np.argsort(heads[rows], kind="stable")]
-    cuts = np.flatnonzero(np.diff(heads[rows])) + 1
-    for part in np.split(rows, cuts) if len(rows) else ():
-        yield int(heads[part[0]]), part
+    boundaries = np.flatnonzero(np.diff(heads[rows])) + 1
+    for group in np.split(rows, boundaries) if len(rows) else ():
+        yield int(heads[group[0]]), group

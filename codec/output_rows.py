@@ -68,8 +68,8 @@ def sessions(
         at=s.end,
         key=(student, big_endian(s.end, s.start)),
         value=_fill(_SESSION, (student, *(decimals(c) for c in columns))),
-        there=None if added.all() else added,
-        each=headers,
+        has_value=None if added.all() else added,
+        row_headers=headers,
     )
 
 
@@ -88,7 +88,7 @@ def totals(
     if empty.any():
         duration = [duration[0].where(~empty), literal(b"null", len(r)).where(empty)]
     value = _fill(_AGG, (student, decimals(r.activities), duration, decimals(r.sessions)))
-    return OutputColumns(at=r.at, key=(student,), value=value, each=headers)
+    return OutputColumns(at=r.at, key=(student,), value=value, row_headers=headers)
 
 
 def predictions(
@@ -112,21 +112,21 @@ def predictions(
 def in_risk(alerts: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
     """Make the rows of MOODLE_LOGS_PREDICTION_IN_RISK, with the headers of the predictions they come from.
 
-    alerts: of each chunk of predictions those in risk, and the number of the first record that is new.
+    alerts: of each chunk of predictions those in risk, and the index of the first record that is new.
     """
     at: list[int] = []
     keys: list[bytes | None] = []
     values: list[bytes] = []
     headers: list[Headers] = []
     for chunk, result, first in alerts:
-        new = slice(bisect_left(result.number, first), None)
+        new = slice(bisect_left(result.index, first), None)
         at += result.at[new]
         keys += result.keys[new]
         values += result.values[new]
         if chunk.headers is None:
             headers += [NO_HEADERS] * (len(values) - len(headers))
         else:
-            headers += [chunk.headers[i] for i in result.number[new]]
+            headers += [chunk.headers[i] for i in result.index[new]]
     return make_rows(at, keys, values, headers)
 
 

@@ -1,4 +1,4 @@
-"""One record to write."""
+"""A row: one record to write."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from models.chunk import Headers
 
-#: timestamp [ms] (None: now), key, value, headers. A plain tuple: there may be a great many
+#: timestamp [ms] (None: now), key, value, headers. A plain tuple, because there may be very many
 Row: TypeAlias = tuple["int | None", "bytes | None", "bytes | None", Headers]
-#: the headers of a row without any; the compiled builder takes lists only, and only reads this one
+#: the headers of a row without any; aiokafka's compiled builder takes lists only, and does not modify this one
 NO_HEADERS: Headers = []

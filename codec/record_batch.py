@@ -1,4 +1,4 @@
-"""Rows of one topic in columns, and the same as Kafka's record batches (message format 2)."""
+"""Rows of one topic in columns, and their encoding as Kafka's record batches (message format 2)."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from models.chunk import Headers
 from models.padded_bytes import PaddedBytes, compress, literal, pad, row_lengths, split, varints
 from models.rules import Bools, Int64s
 
-#: up to so many rows are written one by one, which costs less than setting columns up
+#: up to this many rows are written one by one, which costs less than building columns
 FEW = 512
-#: how much room columns may take, as a multiple of what is in it
-SPARSE = 4
+#: maximum size of padded columns, as a multiple of the bytes used in them
+MAX_PADDING = 4
 
 
 @dataclass(frozen=True, slots=True)
 class OutputColumns:
-    """Some rows that are written together."""
+    """Rows that are written together, in columns."""
 
     #: timestamps [n] ms
     at: Int64s
-    #: the pieces of keys and values [n]
+    #: the pieces of the keys [n]
     key: Sequence[PaddedBytes]
+    #: the pieces of the values [n]
     value: Sequence[PaddedBytes]
-    #: which rows have a value, the others are tombstones [n]; None: all
-    there: Bools | None = None
-    #: what every row has
+    #: which rows have a value [n], the others are tombstones; None: all
+    has_value: Bools | None = None
+    #: the headers that all rows share
     headers: Headers = ()
-    #: what each row has instead [n]
-    each: Sequence[Headers] | None = None
+    #: the headers of each row [n], instead of `headers`
+    row_headers: Sequence[Headers] | None = None
 
     def __len__(self) -> int:
         return len(self.at)
@@ -41,30 +42,33 @@ class OutputColumns:
     def __iter__(self) -> Iterator[Row]:
         """The rows one by one."""
         values: Sequence[bytes | None] = split(self.value)
-        if self.there is not None:
-            values = [value if there else None for value, there in zip(values, self.there.tolist(), strict=True)]
+        if self.has_value is not None:
+            values = [
+                value if present else None for value, present in zip(values, self.has_value.tolist(), strict=True)
+            ]
         shared = list(self.headers) or NO_HEADERS
-        headers = [shared] * len(self) if self.each is None else self.each
+        headers = [shared] * len(self) if self.row_headers is None else self.row_headers
         return iter(list(zip(self.at.tolist(), split(self.key), values, headers, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Records of one batch, without its head."""
+class EncodedBatch:
+    """The records of one batch, without the batch header."""
 
     records: bytes
     count: int
-    #: timestamps of the first record and of the latest [ms]
+    #: timestamp of the first record [ms]
     first: int
+    #: largest timestamp [ms]
     latest: int
 
 
-#: rows of one target, in columns or one by one
+#: rows of one topic, one by one or in columns
 Rows: TypeAlias = "Sequence[Row] | OutputColumns"
 
 
 def changelog_rows(records: Mapping[bytes, bytes], at: int) -> Rows:
-    """Records by their keys as rows of one time, `at` [ms]."""
+    """State records by their keys as rows of one timestamp, `at` [ms]."""
     return make_rows([at] * len(records), list(records), list(records.values()))
 
 
@@ -74,53 +78,60 @@ def make_rows(
     values: Sequence[bytes],
     headers: Sequence[Headers] | None = None,
 ) -> Rows:
-    """Times [n] ms, keys [n], values [n] and headers ([n], None: no row has any) as rows; many in columns."""
+    """Rows of timestamps [n] ms, keys [n], values [n] and headers ([n], None: no row has any); many rows in columns."""
     n = len(values)
     if n > FEW and None not in keys:
-        texts, shared = cast("Sequence[bytes]", keys), headers[0] if headers else NO_HEADERS
-        if _even(texts) and _even(values) and (headers is None or headers.count(shared) == n):
-            return OutputColumns(np.array(at, np.int64), (pad(texts),), (pad(values),), headers=shared)
+        bytes_keys, shared = cast("Sequence[bytes]", keys), headers[0] if headers else NO_HEADERS
+        same_headers = headers is None or headers.count(shared) == n
+        if same_headers and _is_dense(bytes_keys) and _is_dense(values):
+            return OutputColumns(np.array(at, np.int64), (pad(bytes_keys),), (pad(values),), headers=shared)
     return list(zip(at, keys, values, headers or [NO_HEADERS] * n, strict=True))
 
 
-def _even(texts: Sequence[bytes]) -> bool:
-    """Whether columns for these take little more room than what is in them: one long text is as long in every row."""
+def _is_dense(texts: Sequence[bytes]) -> bool:
+    """Whether these fill most of a padded column: one long text makes every row as long."""
     size = list(map(len, texts))
-    return max(size) * len(size) <= SPARSE * sum(size)
+    return max(size) * len(size) <= MAX_PADDING * sum(size)
 
 
-def batches(table: OutputColumns, most: int) -> Iterator[Batch]:
-    """A table without headers of `each` row as record batches of at most `most` bytes. Raises ValueError for less."""
-    shared = _headers(table.headers)
-    # numbers around key and value: length, time, place, two sizes; and the attributes
-    row = sum(piece.octets.shape[1] for piece in (*table.key, *table.value)) + len(shared) + 5 + 10 + 5 + 5 + 5 + 1
-    step = most // row
+def batches(rows: OutputColumns, max_size: int) -> Iterator[EncodedBatch]:
+    """Encode rows without `row_headers` as batches of at most `max_size` bytes.
+
+    Raises ValueError if a row is larger.
+    """
+    shared = _headers(rows.headers)
+    # besides key, value and headers: the varints of length, time, index and two sizes, and the attributes
+    row_size = sum(piece.octets.shape[1] for piece in (*rows.key, *rows.value)) + len(shared) + 5 + 10 + 5 + 5 + 5 + 1
+    step = max_size // row_size
     if not step:
-        raise ValueError(f"a row of {row} bytes does not fit a batch of {most}")
-    for low in range(0, len(table), step):
-        yield _batch(table, slice(low, low + step), shared)
+        raise ValueError(f"a row of {row_size} bytes does not fit a batch of {max_size}")
+    for low in range(0, len(rows), step):
+        yield _batch(rows, slice(low, low + step), shared)
 
 
-def _batch(table: OutputColumns, rows: slice, shared: bytes) -> Batch:
-    at = table.at[rows]
+def _batch(columns: OutputColumns, rows: slice, shared: bytes) -> EncodedBatch:
+    at = columns.at[rows]
     n = len(at)
-    key, value = [piece.take(rows) for piece in table.key], [piece.take(rows) for piece in table.value]
+    key, value = [piece.take(rows) for piece in columns.key], [piece.take(rows) for piece in columns.value]
     key_size, value_size = row_lengths(key), row_lengths(value)
-    said = value_size
-    if table.there is not None:
-        there = table.there[rows]
-        said = np.where(there, value_size, -1)
-        value_size = value_size * there
-        value = [piece.where(there) for piece in value]
-    place = varints(np.arange(n))
-    time, key_said, value_said = varints(at - at[0]), varints(key_size), varints(said)
-    size = 1 + time.length + place.length + key_said.length + key_size + value_said.length + value_size + len(shared)
-    pieces = [varints(size), literal(b"\0", n), time, place, key_said, *key, value_said, *value, literal(shared, n)]
-    return Batch(compress(pieces), n, int(at[0]), int(at.max()))
+    encoded_size = value_size
+    if columns.has_value is not None:
+        has_value = columns.has_value[rows]
+        encoded_size = np.where(has_value, value_size, -1)
+        value_size = value_size * has_value
+        value = [piece.where(has_value) for piece in value]
+    index = varints(np.arange(n))
+    time, key_length, value_length = varints(at - at[0]), varints(key_size), varints(encoded_size)
+    size = 1 + time.length + index.length + key_length.length + key_size + value_length.length + value_size
+    size += len(shared)
+    pieces = [
+        varints(size), literal(b"\0", n), time, index, key_length, *key, value_length, *value, literal(shared, n),
+    ]  # fmt: skip
+    return EncodedBatch(compress(pieces), n, int(at[0]), int(at.max()))
 
 
 def _headers(headers: Headers) -> bytes:
-    """Headers as they stand at a record's end."""
+    """Headers as encoded at the end of a record."""
     out = [_varint(len(headers))]
     for name, value in headers:
         text = name.encode()

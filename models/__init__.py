@@ -1,5 +1,5 @@
-"""Pure values and their algebra: visits, sessions, totals, clocks, risk.
+"""Pure values and functions: visits, sessions, totals, watermarks, risk.
 
-Nothing here knows Faust, Kafka, a clock or the environment; arrays are numpy's, times are epoch
-milliseconds, and every function gives the same answer for the same arguments.
+No I/O: nothing here uses Faust, Kafka, a clock or the environment. Columns are numpy arrays, times are epoch
+milliseconds, and every function returns the same result for the same arguments.
 """

@@ -1,11 +1,11 @@
-"""Reading several source partitions in time order: what is ahead of the slowest backlog waits.
+"""Watermark alignment: read several source partitions in time order.
 
-A backlog is fetched a chunk per partition at a time, at uneven speed. The watermark (clocks.py) makes
-that correct; the aligner makes it efficient: visits that a slower partition may still precede are held,
-so that sessions are not made in pieces and merged afterwards.
+A backlog is fetched one chunk of one partition at a time, at uneven speed. The watermarks (watermarks.py) make the
+result correct in any order; alignment makes it cheap: visits that a slower partition may still precede are
+buffered, so that sessions are not built in pieces and merged later.
 
-Each round releases, of every partition, the visits up to the clock of the slowest partition that has a
-backlog. Without a backlog nothing is held.
+Each round releases, from every partition, the visits up to the watermark of the slowest partition with a backlog.
+Without a backlog nothing is buffered.
 """
 
 from __future__ import annotations
@@ -19,60 +19,60 @@ from models.rules import NEVER, Int64s
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange
 from models.visits import Visits, concatenate
 
-#: nothing is behind: everything may go
+#: no partition has a backlog: everything is released
 _NO_HORIZON = int(np.iinfo(np.int64).max)
 
 
 @dataclass(slots=True)
 class _Buffered:
-    """One fetched piece of a source partition, or what is left of it."""
+    """The visits of one fetch of a source partition that have not been released."""
 
     visits: Visits
-    #: the partition's clock as of each visit [n] ms: non-decreasing
+    #: the partition's watermark after each visit [n] ms: non-decreasing
     watermark: Int64s
-    #: the source offset behind this piece
+    #: the source offset after this fetch
     end: int
 
-    def ripe(self, horizon: int) -> int:
-        """How many of the visits no slower partition may still precede."""
+    def count_until(self, horizon: int) -> int:
+        """Number of visits whose watermark is at most `horizon` [ms]."""
         return int(np.searchsorted(self.watermark, horizon, side="right"))
 
 
 @dataclass(slots=True)
 class _Source:
-    """One source partition, as its reader sees it."""
+    """Mutable state of one source partition."""
 
     lagging: bool = True
     #: the largest event time fetched, and the largest released [ms]
     fetched: int = NEVER
     released: int = NEVER
-    #: the source offset up to which everything is released; FRESH: nothing yet
+    #: the source offset up to which everything is released; UNKNOWN_BEGIN: nothing yet
     end: int = UNKNOWN_BEGIN
     buffered: deque[_Buffered] = field(default_factory=deque)
-    #: what was last told of this partition: (position, clock, lagging)
+    #: what the last source range said of this partition: (end, watermark, lagging)
     announced: tuple[int, int, bool] | None = None
 
     @property
-    def rows(self) -> int:
-        return sum(len(h.visits) for h in self.buffered)
+    def buffered_rows(self) -> int:
+        return sum(len(piece.visits) for piece in self.buffered)
 
 
 class Aligner:
-    """Holds the visits of the source partitions one reader owns. Mutable: one per assignment."""
+    """Buffers the visits of the source partitions that one reader owns. Mutable: one per assignment."""
 
     def __init__(self, partitions: set[int]) -> None:
         self._sources = {p: _Source() for p in sorted(partitions)}
 
     def buffered(self, partition: int) -> int:
-        """Number of visits of a source partition that wait for slower ones."""
-        return self._sources[partition].rows
+        """Number of visits of a source partition that wait for slower partitions."""
+        return self._sources[partition].buffered_rows
 
     def released_to(self, partition: int) -> int:
-        """The offset of a source partition up to which everything has been released."""
+        """The offset of a source partition up to which everything is released."""
         return self._sources[partition].end
 
     def add(self, partition: int, visits: Visits, end: int, lagging: bool) -> None:
-        """Take what was fetched of a source partition, up to its offset `position`; maybe no visits.
+        """Add the visits, possibly none, that were fetched from a source partition up to its offset `end`.
 
         lagging: whether the partition held more than this when it was fetched.
         """
@@ -83,15 +83,14 @@ class Aligner:
         source.lagging = lagging
 
     def release(self, limit: int) -> list[SourceRange]:
-        """The slices that may go now: of every partition at most one, and only where there is news.
+        """Release visits: at most one range of each partition, none for a partition with nothing new.
 
-        limit: about how many visits at most, the earliest first; call again until nothing comes.
+        limit: approximate maximum number of visits, the earliest first; call again until the result is empty.
         """
-        behind = [s.fetched for s in self._sources.values() if s.lagging]
-        horizon = min(behind, default=_NO_HORIZON)
-        ripe = [h.watermark[: h.ripe(horizon)] for s in self._sources.values() for h in s.buffered]
-        if sum(map(len, ripe)) > limit:
-            horizon = int(np.partition(np.concatenate(ripe), limit - 1)[limit - 1])
+        horizon = min((s.fetched for s in self._sources.values() if s.lagging), default=_NO_HORIZON)
+        due = [piece.watermark[: piece.count_until(horizon)] for s in self._sources.values() for piece in s.buffered]
+        if sum(map(len, due)) > limit:
+            horizon = int(np.partition(np.concatenate(due), limit - 1)[limit - 1])
         ranges = [self._release_source(p, s, horizon) for p, s in self._sources.items()]
         return [s for s in ranges if s is not None]
 
@@ -100,7 +99,7 @@ class Aligner:
         while source.buffered:
             piece = source.buffered[0]
             n = len(piece.visits)
-            cut = piece.ripe(horizon)
+            cut = piece.count_until(horizon)
             if cut:
                 parts.append(piece.visits.slice(0, cut))
                 source.released = int(piece.watermark[cut - 1])
@@ -111,10 +110,10 @@ class Aligner:
                 break
             source.end = piece.end
             source.buffered.popleft()
-        # what is held here is a backlog for everybody else, whatever the partition's end says
+        # buffered visits are a backlog for the receivers, even if the partition has been read to its end
         lagging = source.lagging or bool(source.buffered)
-        news = (source.end, source.released, lagging)
-        if not parts and news == source.announced:
+        announcement = (source.end, source.released, lagging)
+        if not parts and announcement == source.announced:
             return None
-        source.announced = news
+        source.announced = announcement
         return SourceRange(partition, begin, source.end, source.released, lagging, concatenate(parts))

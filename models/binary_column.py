@@ -1,4 +1,4 @@
-"""Byte strings that lie in one buffer: no object a string until somebody asks for it."""
+"""A column of byte strings in one buffer, like Arrow's binary arrays: no Python object per string until it is read."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from models.varints import PAD
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BinaryColumn(Sequence[bytes | None]):
-    """Strings of one buffer, some of them none."""
+    """Byte strings and nulls."""
 
     #: ends with PAD
     buffer: bytes
-    #: where each string starts and ends [n]; one that ends before it starts is none
+    #: where each string starts and ends in the buffer [n]; a null ends before it starts
     start: Int64s
     stop: Int64s
 
     @classmethod
     def of(cls, strings: Sequence[bytes]) -> BinaryColumn:
-        """Lay `strings` [n] one after another; raises TypeError where one is none."""
+        """Copy `strings` [n] into one buffer. Raises TypeError for a null."""
         stop = np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)))
         start = np.zeros_like(stop)
         start[1:] = stop[:-1]
@@ -42,10 +42,10 @@ class BinaryColumn(Sequence[bytes | None]):
         for start, stop in zip(self.start.tolist(), self.stop.tolist(), strict=True):
             yield None if stop < start else buffer[start:stop]
 
-    def there(self) -> Bools:
-        """Which strings are not none [n]."""
+    def is_valid(self) -> Bools:
+        """Which strings are not null [n]."""
         return self.stop >= self.start
 
     def take(self, rows: Int64s | Bools) -> BinaryColumn:
-        """The strings at `rows` (indices or a mask), in the same buffer."""
+        """The strings at `rows` (indices or a mask), without copying the buffer."""
         return BinaryColumn(self.buffer, self.start[rows], self.stop[rows])

@@ -1,4 +1,4 @@
-"""A chunk: the records that one fetch returned for one topic partition, as columns."""
+"""A chunk: the records that one fetch returned for one topic partition, in columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from models.rules import Int64s
 
-#: one record's headers, as Kafka keeps them: ordered, a name may stand twice
+#: one record's headers, as in Kafka: ordered, names may repeat
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -27,24 +27,22 @@ class Chunk:
     keys: Sequence[bytes | None]
     #: value bytes of each record [n]
     values: Sequence[bytes | None]
-    #: the offset this chunk was fetched at: everything from `start` up to `position` is in it
+    #: the offset at which this chunk was fetched: it holds everything from `start` up to `next_offset`
     start: int
     #: the next offset to fetch
     next_offset: int
-    #: the partition's last stable offset when this was fetched; `position` < `end`: a backlog
+    #: the partition's last stable offset at the time of the fetch; `next_offset` < `end`: a backlog
     end: int
-    #: headers of each record [n], or None where no record has any
+    #: headers of each record [n], or None if no record has any
     headers: Sequence[Headers] | None = None
-    #: whether the same fetch has brought another chunk of this topic, which is delivered behind this one
-    followed: bool = False
-    #: bytes of the record batches it was read from
-    octets: int = 0
+    #: size of the record batches it was read from [bytes]
+    nbytes: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def and_then(self, later: Chunk) -> Chunk:
-        """What both hold, one after the other, of which `later` begins where this one ends. For few records."""
+    def concat(self, later: Chunk) -> Chunk:
+        """This chunk followed by `later`, which begins where this one ends. Copies into lists: for few records."""
         headers: list[Headers] | None = None
         if self.headers is not None or later.headers is not None:
             headers = [*(self.headers or [()] * len(self)), *(later.headers or [()] * len(later))]
@@ -56,7 +54,7 @@ class Chunk:
             headers=headers,
             next_offset=later.next_offset,
             end=later.end,
-            octets=self.octets + later.octets,
+            nbytes=self.nbytes + later.nbytes,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""What the records of a chunk of the Moodle log say: visits, and what is none."""
+"""The decoded records of a chunk of the Moodle log: visits, rejected records and tombstones."""
 
 from __future__ import annotations
 
@@ -10,47 +10,47 @@ from models.chunk import Chunk
 from models.rules import MAX_AT, Bools, Int64s
 from models.visits import Visits
 
-#: below this a timecreated is a plausible time in s (up to the year 5138), from it on one in ms (since 1973)
+#: a timecreated below this is a plausible time in s (up to the year 5138), any other one in ms (since 1973)
 _SECONDS_BELOW = 100_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
-    """A record that has no effect; KSQL logs such a one and goes on."""
+class RejectedRecord:
+    """A record that has no effect; KSQL logs and skips it."""
 
-    #: which record of the chunk
+    #: the index of the record in the chunk
     index: int
     #: bad-magic, truncated, malformed, unknown-schema, unreadable-schema, type-mismatch,
     #: negative-time or time-too-large
     reason: str
-    #: one line for a person
+    #: one line for the operator
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """The visits of a chunk, in its order, and its other records."""
+class DecodedChunk:
+    """The visits of a chunk, in its order, and the records that are none."""
 
-    #: which record of the chunk each visit is, ascending [n]
+    #: the index of each visit's record in the chunk, ascending [n]
     row: Int64s
-    #: userid, 0 where it is null [n]
+    #: userid, 0 if null [n]
     student: Int64s
     #: whether userid is null: KSQL groups these under the key "null" [n]
     null: Bools
     #: event time [n] ms
     at: Int64s
     #: ascending by index
-    rejects: list[Reject]
-    #: records without a value, which have no effect
+    rejects: list[RejectedRecord]
+    #: number of records without a value, which have no effect
     tombstones: int
-    #: visits whose timecreated does not look like the unit it is said to have
+    #: number of visits whose timecreated is implausible in the configured unit
     suspicious: int
 
     def __len__(self) -> int:
         return len(self.row)
 
     def visits(self, chunk: Chunk) -> Visits:
-        """The visits with the offsets and headers of the `chunk` they come from."""
+        """The visits with the offsets and headers of the `chunk` they were decoded from."""
         offset = np.asarray(chunk.offsets, np.int64)
         headers = chunk.headers
         if len(self.row) < len(offset):
@@ -60,8 +60,8 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Some records of a chunk, timecreated as it stands."""
+class DecodedRows:
+    """Some decoded records of a chunk; `at` is timecreated in its own unit."""
 
     row: Int64s
     student: Int64s
@@ -69,38 +69,38 @@ class Part:
     at: Int64s
 
 
-def decoded(parts: list[Part], rejects: list[Reject], tombstones: int, unit_ms: int) -> Decoded:
-    """Put `parts` in order and timecreated, counted in `unit_ms` (1 or 1000), into ms.
+def assemble(parts: list[DecodedRows], rejects: list[RejectedRecord], tombstones: int, unit_ms: int) -> DecodedChunk:
+    """Sort `parts` by row, check their times and convert them from `unit_ms` (1 or 1000) to ms.
 
-    A negative time is refused as KSQL refuses it. So is one within a gap of 2**63 or above, which
-    would kill KSQL's query.
+    A negative time is rejected as in KSQL. So is one within a session gap of 2**63 ms or above, which would terminate
+    KSQL's query.
     """
-    whole = parts[0] if len(parts) == 1 else _in_order(parts)
-    at = whole.at
-    most = MAX_AT // unit_ms
-    if len(at) and (at.min() < 0 or at.max() > most):
-        good = (at >= 0) & (at <= most)
-        bad = np.flatnonzero(~good)
-        times = zip(whole.row[bad].tolist(), at[bad].tolist(), strict=True)
-        rejects = rejects + [_refuse(index, time, unit_ms) for index, time in times]
-        whole = Part(whole.row[good], whole.student[good], whole.null[good], at[good])
-        at = whole.at
+    rows = parts[0] if len(parts) == 1 else _in_order(parts)
+    at = rows.at
+    max_at = MAX_AT // unit_ms
+    if len(at) and (at.min() < 0 or at.max() > max_at):
+        valid = (at >= 0) & (at <= max_at)
+        invalid = np.flatnonzero(~valid)
+        times = zip(rows.row[invalid].tolist(), at[invalid].tolist(), strict=True)
+        rejects = rejects + [_rejected_time(index, time, unit_ms) for index, time in times]
+        rows = DecodedRows(rows.row[valid], rows.student[valid], rows.null[valid], at[valid])
+        at = rows.at
     if unit_ms == 1:
-        odd = (at > 0) & (at < _SECONDS_BELOW)
+        implausible = (at > 0) & (at < _SECONDS_BELOW)
     else:
-        odd = at >= _SECONDS_BELOW
+        implausible = at >= _SECONDS_BELOW
         at = at * unit_ms
     rejects = sorted(rejects, key=lambda reject: reject.index)
-    return Decoded(whole.row, whole.student, whole.null, at, rejects, tombstones, int(np.count_nonzero(odd)))
+    return DecodedChunk(rows.row, rows.student, rows.null, at, rejects, tombstones, int(np.count_nonzero(implausible)))
 
 
-def _in_order(parts: list[Part]) -> Part:
+def _in_order(parts: list[DecodedRows]) -> DecodedRows:
     if not parts:
         empty = np.empty(0, np.int64)
-        return Part(empty, empty, np.empty(0, np.bool_), empty)
+        return DecodedRows(empty, empty, np.empty(0, np.bool_), empty)
     row = np.concatenate([part.row for part in parts])
     order = np.argsort(row)
-    return Part(
+    return DecodedRows(
         row[order],
         np.concatenate([part.student for part in parts])[order],
         np.concatenate([part.null for part in parts])[order],
@@ -108,8 +108,8 @@ def _in_order(parts: list[Part]) -> Part:
     )
 
 
-def _refuse(index: int, time: int, unit_ms: int) -> Reject:
+def _rejected_time(index: int, time: int, unit_ms: int) -> RejectedRecord:
     unit = "ms" if unit_ms == 1 else "s"
     if time < 0:
-        return Reject(index, "negative-time", f"timecreated is {time} {unit}")
-    return Reject(index, "time-too-large", f"timecreated is {time} {unit}: more than {MAX_AT} ms")
+        return RejectedRecord(index, "negative-time", f"timecreated is {time} {unit}")
+    return RejectedRecord(index, "time-too-large", f"timecreated is {time} {unit}: above {MAX_AT} ms")

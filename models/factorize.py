@@ -1,4 +1,4 @@
-"""Columns as codes: which distinct values there are, and which of them each row has."""
+"""Columns as codes: the distinct values, and which of them each row has."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ import numpy as np
 
 from models.rules import Int64s
 
-#: values that lie this close together are counted instead of sorted, a tenth of the work: span a row, and in all
-_SPAN_A_ROW, _SPAN = 8, 1 << 16
-#: codes below this are sorted by numpy's radix sort, a tenth of the work again
+#: values within a span of _SPAN_PER_ROW * rows + _SPAN are counted instead of sorted: a tenth of the work
+_SPAN_PER_ROW, _SPAN = 8, 1 << 16
+#: up to this many codes are sorted by numpy's radix sort: again a tenth of the work
 RADIX = 1 << 16
 
 
 def factorize(values: Int64s) -> tuple[Int64s, Int64s]:
-    """The distinct `values`, ascending [u], and the place of each row's value among them [n]."""
+    """The distinct `values`, ascending [u], and the index of each row's value among them [n] (pandas' factorize)."""
     if not len(values):
         return values, values
     low, high = int(values.min()), int(values.max())
-    if high - low >= _SPAN_A_ROW * len(values) + _SPAN:
-        found, code = np.unique(values, return_inverse=True)
-        return found, code
-    place = values - low
+    if high - low >= _SPAN_PER_ROW * len(values) + _SPAN:
+        distinct, code = np.unique(values, return_inverse=True)
+        return distinct, code
+    shifted = values - low
     present = np.zeros(high - low + 1, np.bool_)
-    present[place] = True
-    here = np.flatnonzero(present)
-    code_at = np.empty(len(present), np.int64)
-    code_at[here] = np.arange(len(here))
-    return here + low, code_at[place]
+    present[shifted] = True
+    distinct = np.flatnonzero(present)
+    code_of = np.empty(len(present), np.int64)
+    code_of[distinct] = np.arange(len(distinct))
+    return distinct + low, code_of[shifted]
 
 
 def argsort_codes(code: Int64s, count: int) -> Int64s:
-    """The rows [n] by their `code`, 0…`count`-1, those of one code in their order."""
+    """The stable order of the rows [n] by their `code`, 0…`count`-1."""
     return np.argsort(code.astype(np.uint16) if count <= RADIX else code, kind="stable")
 
 
 def argsort_pairs(code: Int64s, value: Int64s) -> Int64s:
-    """The rows [n] by (`code`, `value`), equal ones in their order; codes are not negative.
+    """The stable order of the rows [n] by (`code`, `value`); codes are not negative.
 
-    Both share one 64-bit word where they fit: one sort instead of two, and quick where the rows are sorted already.
+    Code and value share a 64-bit word if they fit: one sort instead of two, and fast if the rows are sorted already.
     """
     if not len(code):
         return code

@@ -1,4 +1,4 @@
-"""Running sums and maxima that start anew with every group: the two scans all columns here need."""
+"""Cumulative sums, maxima and counts within groups of rows, like pandas' GroupBy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from models.rules import Bools, Int64s
 
 
 def group_starts(group: Int64s) -> Bools:
-    """Whether each row [n] is the first of its group; `group` [n] holds equal values side by side."""
+    """Whether each row [n] is the first of its group; equal values of `group` [n] are adjacent."""
     first = np.empty(len(group), np.bool_)
     if len(group):
         first[0] = True
@@ -17,7 +17,7 @@ def group_starts(group: Int64s) -> Bools:
 
 
 def group_ends(group: Int64s) -> Bools:
-    """Whether each row [n] is the last of its group."""
+    """Whether each row [n] is the last of its group; equal values of `group` [n] are adjacent."""
     last = np.empty(len(group), np.bool_)
     if len(group):
         last[-1] = True
@@ -26,7 +26,7 @@ def group_ends(group: Int64s) -> Bools:
 
 
 def grouped_cumsum(group: Int64s, values: Int64s) -> Int64s:
-    """Sum of `values` [n] from the start of each group up to and with each row; wraps at 64 bits."""
+    """Cumulative sum of `values` [n] within each group, each row included; wraps at 64 bits."""
     if not len(group):
         return values.astype(np.int64)
     total = np.cumsum(values, dtype=np.int64)
@@ -37,10 +37,10 @@ def grouped_cumsum(group: Int64s, values: Int64s) -> Int64s:
 
 
 def grouped_cummax(group: Int64s, values: Int64s) -> Int64s:
-    """Largest of `values` [n] from the start of each group up to and with each row.
+    """Cumulative maximum of `values` [n] within each group, each row included.
 
-    `group` must be non-decreasing and not negative. Group and value share one 64-bit word; where the
-    values' range is too large for that, ranks stand in for them.
+    `group` must be non-decreasing and not negative. Group and value share a 64-bit word; if the range of the
+    values is too large for that, their ranks are used instead.
     """
     if not len(group):
         return values
@@ -49,15 +49,14 @@ def grouped_cummax(group: Int64s, values: Int64s) -> Int64s:
     if span * (int(group[-1]) + 1) < 1 << 63:
         floor = group * span - low
         return np.maximum.accumulate(floor + values) - floor
-    ladder, rank = np.unique(values, return_inverse=True)
-    step = len(ladder)
-    climbed = np.maximum.accumulate(group * step + rank)
-    return ladder[climbed - group * step]
+    distinct, rank = np.unique(values, return_inverse=True)
+    floor = group * len(distinct)
+    return distinct[np.maximum.accumulate(floor + rank) - floor]
 
 
 def cumcount(group: Int64s) -> Int64s:
-    """How many rows of its own group stand before each row [n]; `group` need not be sorted."""
+    """Number of earlier rows in the same group, for each row [n]; `group` need not be sorted."""
     order = np.argsort(group, kind="stable")
-    counted = np.empty(len(group), np.int64)
-    counted[order] = grouped_cumsum(group[order], np.ones(len(group), np.int64)) - 1
-    return counted
+    count = np.empty(len(group), np.int64)
+    count[order] = grouped_cumsum(group[order], np.ones(len(group), np.int64)) - 1
+    return count

@@ -1,4 +1,4 @@
-"""Kafka's default partitioner for students: murmur2 of the key's decimal text, a whole column at once."""
+"""Kafka's default partitioner for students: murmur2 of their keys, a whole column at once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from models.rules import Bools, Int64s
 
 Uint32s = npt.NDArray[np.uint32]
 
-#: key of the student that is none: KSQL groups a null userid under this text
+#: key of the null student: KSQL groups null userids under this text
 NULL_KEY = b"null"
 _M = np.uint32(0x5BD1E995)
 _SEED = np.uint32(0x9747B28C)
 
 
 def keys_of(student: Int64s, null: Bools) -> list[bytes]:
-    """utf8(userid) of each student [n]; b"null" where there is none."""
+    """The key of each student [n]: utf8(userid), b"null" for the null student."""
     keys = [b"%d" % s for s in student.tolist()]
     for row in np.flatnonzero(null).tolist():
         keys[row] = NULL_KEY
@@ -24,7 +24,7 @@ def keys_of(student: Int64s, null: Bools) -> list[bytes]:
 
 
 def partitions_of(keys: list[bytes], count: int) -> Int64s:
-    """Partition of each key [n] among `count` (Kafka: murmur2 with the sign bit cleared, modulo).
+    """The partition of each key [n], 0…`count`-1 (Kafka: murmur2 with the sign bit cleared, modulo).
 
     Raises ValueError for a key of more than 32 bytes: students' keys have at most 20.
     """
@@ -36,8 +36,8 @@ def partitions_of(keys: list[bytes], count: int) -> Int64s:
 def _murmur2(keys: list[bytes]) -> Uint32s:
     length = np.fromiter(map(len, keys), np.int64, len(keys))
     if length.max() > 32:
-        raise ValueError("a key of more than 32 bytes is no student's")
-    # numpy pads with zero bytes, and no key ends in one: the words past a key's end are masked below
+        raise ValueError("keys of students have at most 20 bytes")
+    # numpy pads with zero bytes: words after a key's end are ignored below, and the last one is padded as murmur2 does
     padded = np.array(keys, "S36").view(np.uint8).reshape(len(keys), 36)
     words = padded.view("<u4")
     h = _SEED ^ length.astype(np.uint32)
@@ -48,8 +48,8 @@ def _murmur2(keys: list[bytes]) -> Uint32s:
         k = words[:, i] * _M
         k = (k ^ (k >> np.uint32(24))) * _M
         h = np.where(full, (h * _M) ^ k, h)
-    rest = length % 4
+    tail_length = length % 4
     tail = words[np.arange(len(keys)), length // 4]
-    h = np.where(rest > 0, (h ^ tail) * _M, h)
+    h = np.where(tail_length > 0, (h ^ tail) * _M, h)
     h = (h ^ (h >> np.uint32(13))) * _M
     return h ^ (h >> np.uint32(15))

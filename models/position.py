@@ -1,10 +1,10 @@
-"""The front: how far one visits partition has applied the log, and what time it is there.
+"""The position of a visits partition: the source offsets and watermarks up to which it has applied the log.
 
-It is written with every flush, in the same transaction as the students it belongs to. Visits that
-stand before it have been applied: whatever is read or sent twice falls away here.
+It is written with every flush, in the same transaction as the students it belongs to. Visits before it have been
+applied: whatever is read or sent twice is dropped here.
 
-A frame that could not be read leaves a hole in what its sender told. So after one, each source partition
-may once begin behind its front: what is missing is in the dead letters, and the rest counts.
+A visit batch that could not be read leaves a gap in the ranges of its sender. Therefore the next range of each source
+partition after it may begin beyond the position, once: the missing visits are in the dead letters, the rest counts.
 """
 
 from __future__ import annotations
@@ -21,68 +21,70 @@ from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
 from models.visits import Visits, concatenate
 from models.watermarks import Watermarks, announce, stream_times
 
-#: layout written by this code; an older one is still read, a newer one is refused
+#: layout that this code reads and writes
 VERSION = 2
-_HEAD = 4
-#: key of the front's record in the table of students: no userid's text
+#: words before the columns, and number of columns
+_HEAD, _COLUMNS = 4, 3
+#: key of the position in the table of students; no userid has this text
 KEY = b"front"
-#: key of the one record of the table of alerts: up to where predictions have been read
+#: key of the only record in the table of alerts: the offset of the next prediction to read
 NEXT_OFFSET_KEY = b"position"
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """What has been applied, per source partition."""
+    """How far each source partition has been applied."""
 
-    #: everything before this offset of each source partition has been applied [s]
+    #: the next source offset to apply, of each source partition [s]
     offsets: Int64s
     watermarks: Watermarks
-    #: whether a frame was lost since each source partition was last spoken of [s]
+    #: whether a corrupt visit batch came after the last range of each source partition [s]
     after_corrupt: Bools
-    #: number of students that have a state record
+    #: number of students with a state record
     students: int = 0
 
     @classmethod
     def start(cls, sources: int) -> Position:
-        """Nothing has been applied."""
+        """The position before anything has been applied."""
         return cls(np.zeros(sources, np.int64), Watermarks.unknown(sources), np.zeros(sources, np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Offsets of a source partition that were in a frame that could not be read."""
+    """Offsets of a source partition that were lost with a corrupt visit batch."""
 
     source: int
-    #: they are `begin` and up to, not with, `end`
+    #: from `begin` up to, not including, `end`
     begin: int
     end: int
 
 
 @dataclass(frozen=True, slots=True)
 class NewVisits:
-    """What of some frames is new."""
+    """The visits of some batches that have not been applied yet."""
 
     visits: Visits
-    #: observed time before each visit [n] ms
+    #: stream time before each visit [n] ms
     before: Int64s
+    #: the position after these visits
     position: Position
-    #: visits that had been applied before
+    #: number of visits dropped because they had been applied
     repeated: int
-    #: slices that do not join what has been applied: their visits will come again from a new owner
+    #: number of ranges dropped because they begin beyond the position: a new owner sends their visits again
     detached: int
-    #: what was stepped over, because a frame could not be read
+    #: the gaps that corrupt visit batches left
     gaps: Sequence[Gap]
 
 
 def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> NewVisits:
-    """Let pass what `frames`, in order, bring that has not been applied, and move the front.
+    """Drop the visits of `visit_batches`, in order, that have been applied already, and advance the position.
 
-    A slice must begin at or before the front of its source partition, unless its sender has only
-    just taken the partition over: then it begins at what is committed, which has been sent before.
-    The first one after a frame that could not be read may begin anywhere.
+    A range must begin at or before the position of its source partition, unless its sender has just taken the
+    partition over: it then begins at the committed offset, before which everything has been sent. The first range
+    after a corrupt batch may begin anywhere.
     """
     parts: list[Visits] = []
-    befores: list[Int64s] = []
+    before_parts: list[Int64s] = []
     gaps: list[Gap] = []
     repeated = detached = 0
     for visit_batch in visit_batches:
@@ -91,7 +93,7 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
             continue
         position = _widen(position, visit_batch.sources)
         offsets, after_corrupt = position.offsets.copy(), position.after_corrupt.copy()
-        taken: list[tuple[SourceRange, Visits]] = []
+        accepted: list[tuple[SourceRange, Visits]] = []
         for piece in visit_batch.ranges:
             if piece.begin != UNKNOWN_BEGIN and piece.begin > offsets[piece.source]:
                 if not after_corrupt[piece.source]:
@@ -105,21 +107,21 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
                 repeated += len(new) - int(fresh.sum())
                 new = new.take(fresh)
             offsets[piece.source] = max(int(offsets[piece.source]), piece.end)
-            taken.append((piece, new))
-        visits = concatenate([v for _, v in taken])
+            accepted.append((piece, new))
+        visits = concatenate([v for _, v in accepted])
         source = np.repeat(
-            np.array([p.source for p, _ in taken], np.int64), np.array([len(v) for _, v in taken], np.int64)
+            np.array([p.source for p, _ in accepted], np.int64), np.array([len(v) for _, v in accepted], np.int64)
         )
         before, watermarks = stream_times(position.watermarks, source, visits.at)
         position = replace(
             position,
             offsets=offsets,
             after_corrupt=after_corrupt,
-            watermarks=_announce(watermarks, [p for p, _ in taken]),
+            watermarks=_announce(watermarks, [p for p, _ in accepted]),
         )
         parts.append(visits)
-        befores.append(before)
-    before = np.concatenate(befores) if befores else np.empty(0, np.int64)
+        before_parts.append(before)
+    before = np.concatenate(before_parts) if before_parts else np.empty(0, np.int64)
     return NewVisits(concatenate(parts), before, position, repeated, detached, gaps)
 
 
@@ -135,60 +137,58 @@ def _announce(watermarks: Watermarks, ranges: Sequence[SourceRange]) -> Watermar
 
 
 def _widen(position: Position, sources: int) -> Position:
-    """The front when the source topic has grown to more partitions: the new ones have not spoken yet."""
-    more = sources - len(position.offsets)
-    if more <= 0:
+    """The position after the source topic has grown to `sources` partitions: nothing is known of the new ones."""
+    added = sources - len(position.offsets)
+    if added <= 0:
         return position
-    start = Position.start(more)
-    watermarks = Watermarks(
-        np.append(position.watermarks.at, start.watermarks.at),
-        np.append(position.watermarks.lagging, start.watermarks.lagging),
-        position.watermarks.stream_time,
+    start, known = Position.start(added), position.watermarks
+    return replace(
+        position,
+        offsets=np.append(position.offsets, start.offsets),
+        watermarks=Watermarks(
+            np.append(known.at, start.watermarks.at),
+            np.append(known.lagging, start.watermarks.lagging),
+            known.stream_time,
+        ),
+        after_corrupt=np.append(position.after_corrupt, start.after_corrupt),
     )
-    offsets, after_corrupt = (
-        np.append(position.offsets, start.offsets),
-        np.append(position.after_corrupt, start.after_corrupt),
-    )
-    return replace(position, offsets=offsets, watermarks=watermarks, after_corrupt=after_corrupt)
 
 
 def pack(position: Position) -> bytes:
-    """The front as little-endian int64 words: version and checksum (see models/state.py), observed, students, 0,
-    then positions, clocks and whether torn [s]. Version 1 had no checksum and ended with the clocks."""
+    """The position as little-endian int64 words: version and checksum (models/state.py), stream time, students, 0,
+    then offsets, watermarks and after_corrupt [s]."""
     head = np.array([0, position.watermarks.stream_time, position.students, 0], np.int64)
-    return state.seal(VERSION, np.concatenate((head, position.offsets, position.watermarks.at, position.after_corrupt)))
+    return state.pack_words(
+        VERSION, np.concatenate((head, position.offsets, position.watermarks.at, position.after_corrupt))
+    )
 
 
 def unpack(raw: bytes | None, sources: int) -> Position:
-    """The front in `raw` (None: nothing applied), before anybody has told of a backlog.
+    """The position in `raw` (None: nothing applied); every source partition counts as lagging again.
 
-    Raises StateError if it is damaged or of a newer version.
+    Raises StateError if it is damaged or of another version.
     """
     if raw is None:
         return Position.start(sources)
-    columns = 2 if state.check([raw], VERSION, "a front")[0] == 1 else 3
-    if len(raw) < 8 * _HEAD or (len(raw) - 8 * _HEAD) % (8 * columns):
-        raise StateError(f"a front of {len(raw)} bytes is damaged")
+    state.check([raw], VERSION, "a position record")
+    if len(raw) < 8 * _HEAD or (len(raw) - 8 * _HEAD) % (8 * _COLUMNS):
+        raise StateError(f"a position record of {len(raw)} bytes is damaged")
     words = np.frombuffer(raw, "<i8").astype(np.int64)
-    table = words[_HEAD:].reshape(columns, -1)
-    n = table.shape[1]
-    watermarks = replace(Watermarks.unknown(n), at=table[1], stream_time=int(words[1]))
-    after_corrupt = table[2].astype(np.bool_) if columns > 2 else np.zeros(n, np.bool_)
-    return _widen(Position(table[0], watermarks, after_corrupt, int(words[2])), sources)
+    table = words[_HEAD:].reshape(_COLUMNS, -1)
+    watermarks = replace(Watermarks.unknown(table.shape[1]), at=table[1], stream_time=int(words[1]))
+    return _widen(Position(table[0], watermarks, table[2].astype(np.bool_), int(words[2])), sources)
 
 
 def pack_next_offset(offset: int) -> bytes:
-    """Where the next prediction stands, as a record of the table of alerts: version and checksum, offset."""
-    return state.seal(VERSION, np.array([0, offset], np.int64))
+    """The offset of the next prediction as a record of the table of alerts: version and checksum, offset."""
+    return state.pack_words(VERSION, np.array([0, offset], np.int64))
 
 
 def unpack_next_offset(raw: bytes | None) -> int:
-    """The offset in `raw`, 0 for None. Raises StateError if it is damaged or of a newer version."""
+    """The offset in `raw`, 0 for None. Raises StateError if it is damaged or of another version."""
     if raw is None:
         return 0
-    if raw.isdigit() and len(raw) < 20:  # version 1
-        return int(raw)
-    state.check([raw], VERSION, "a position")
+    state.check([raw], VERSION, "a next-offset record")
     if len(raw) != 16:
-        raise StateError(f"a position of {len(raw)} bytes is damaged")
+        raise StateError(f"a next-offset record of {len(raw)} bytes is damaged")
     return int.from_bytes(raw[8:], "little", signed=True)

@@ -1,11 +1,11 @@
-"""The risk model as a value: a logistic regression over roll-up totals, read from JSON and checked.
+"""The risk model: a logistic regression over roll-up totals, read from JSON and validated.
 
     x_k   = (feature_k(activities, duration, sessions) - center_k) / scale_k
     score = 1 / (1 + exp(-(intercept + Σ coefficient_k · x_k)))
 
-The score is the chance of the model's label, calibrated on its training data. A model is good only
-for the session gap it was trained with (a longer gap makes fewer and longer sessions), so the gap is
-part of it. Its name is its content: the SHA-256 of its canonical JSON.
+The score is the probability of the model's label, calibrated on its training data. A model is valid only for the
+session gap it was trained with (a longer gap makes fewer and longer sessions), so the gap is part of it. A model is
+identified by its content: the SHA-256 of its canonical JSON.
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
-from models.rules import Int64s
+from models.rules import Float64s, Int64s
 
-Float64s = npt.NDArray[np.float64]
-#: feature of (activities, duration, sessions), each [n] and not below 0
+#: a feature as a function of (activities, duration, sessions), each [n] and not negative
 Feature = Callable[[Float64s, Float64s, Float64s], Float64s]
 
 #: the layout of the JSON this code reads and writes
 VERSION = 1
 
-#: what a model may use. Sessions and activities go together (correlation .96), so no feature of activities
-#: alone: beside sessions it would get the wrong sign. Half of all sessions last 0 s: log1p, never a division
+#: the features a model may use. Sessions and activities are correlated (.96): a feature of activities alone, beside
+#: sessions, would get the wrong sign. Half of all sessions last 0 s: log1p, never a division by durations
 FEATURES: Mapping[str, Feature] = {
     "log1p_sessions": lambda activities, duration, sessions: np.log1p(sessions),
     "log1p_duration": lambda activities, duration, sessions: np.log1p(duration),
@@ -41,28 +39,28 @@ FEATURES: Mapping[str, Feature] = {
 
 
 class ModelError(ValueError):
-    """A risk model that must not be used; the text says why."""
+    """A risk model that must not be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class RiskModel:
-    """A trained model. All tuples have one entry a feature."""
+    """A trained model. All tuples have one entry per feature."""
 
-    #: names out of `FEATURES`
+    #: names of `FEATURES`
     features: tuple[str, ...]
     #: subtracted from each feature
     center: tuple[float, ...]
-    #: each feature is divided by this, > 0
+    #: divisor of each centered feature, > 0
     scale: tuple[float, ...]
     coefficients: tuple[float, ...]
     intercept: float
     #: silence that closes a session in the training data [ms]
     session_gap_ms: int
-    #: what the score is the chance of
+    #: the event whose probability the score is
     label: str
-    #: where the training data come from
+    #: the origin of the training data
     data: Mapping[str, Any]
-    #: how the model does on data it has not seen
+    #: figures of the model on data it was not trained on
     metrics: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -71,30 +69,30 @@ class RiskModel:
             raise ModelError(f"unknown feature {', '.join(unknown)}; known are {', '.join(FEATURES)}")
         sizes = {len(self.features), len(self.center), len(self.scale), len(self.coefficients)}
         if sizes != {len(set(self.features))} or not self.features:
-            raise ModelError("features, center, scale and coefficients differ in length, or a feature is twice")
+            raise ModelError("features, center, scale and coefficients differ in length, or a feature is repeated")
         numbers = (*self.center, *self.scale, *self.coefficients, self.intercept)
         if not all(map(math.isfinite, numbers)) or min(self.scale) <= 0:
             raise ModelError("a number is not finite, or a scale is not above 0")
 
     @classmethod
     def from_json(cls, text: str, gap_ms: int) -> RiskModel:
-        """Read what `to_json` wrote, for sessions that `gap_ms` of silence close.
+        """Read a model that `to_json` wrote, for sessions with a gap of `gap_ms`.
 
-        Raises ModelError where the text is not a model, has been altered, is of another layout or
-        of another gap, or names a feature this code does not know.
+        Raises ModelError if the text is no model, has been altered, has another layout version or another gap, or
+        names an unknown feature.
         """
         try:
-            fields = json.loads(text, parse_constant=_refuse)
+            fields = json.loads(text, parse_constant=_refuse_constant)
             claimed, version = fields.pop("sha256"), fields.pop("version")
         except RecursionError:
             raise ModelError("not a risk model: nested too deep") from None
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise ModelError(f"not a risk model: {error!r}") from error
         if version != VERSION:
-            newer = "run the version of it that wrote the model" if _is_newer(version) else "train anew"
-            raise ModelError(f"version {version!r} of the layout; this program reads {VERSION}: {newer}")
+            remedy = "run the version that wrote the model" if _is_newer(version) else "train anew"
+            raise ModelError(f"version {version!r} of the layout; this program reads {VERSION}: {remedy}")
         if claimed != _sha256({**fields, "version": version}):
-            raise ModelError("the sha256 does not fit the content: the file has been altered")
+            raise ModelError("the sha256 does not match the content: the file has been altered")
         try:
             model = cls(**{name: _frozen(value) for name, value in fields.items()})
         except (TypeError, OverflowError) as error:
@@ -106,19 +104,19 @@ class RiskModel:
         return model
 
     def to_json(self) -> str:
-        """The model with its hash, as readable JSON: sorted keys, the same text for the same model."""
+        """The model and its hash as indented JSON with sorted keys: equal models have equal texts."""
         return json.dumps({**self._fields(), "sha256": self.sha256}, indent=1, sort_keys=True) + "\n"
 
     @property
     def sha256(self) -> str:
-        """Hash of the canonical JSON of everything in the model."""
+        """Hash of the canonical JSON of all fields."""
         return _sha256(self._fields())
 
     def score(self, activities: Int64s, duration: Int64s, sessions: Int64s) -> Float64s:
         """Risk of each student [n], 0 … 1.
 
-        activities [n]: events; duration [n] s: mean length of the sessions; sessions [n]: their number.
-        The scores of a row do not depend on the rows beside it.
+        activities [n]: number of events; duration [n] s: mean length of the sessions; sessions [n]: their number.
+        A student's score does not depend on the other rows.
         """
         totals = [np.maximum(column, 0).astype(np.float64) for column in (activities, duration, sessions)]
         logit = np.full(len(sessions), self.intercept)
@@ -126,7 +124,7 @@ class RiskModel:
             self.features, self.center, self.scale, self.coefficients, strict=True
         ):
             logit += coefficient * ((FEATURES[name](*totals) - center) / scale)
-        # the logistic function, written so that no logit overflows
+        # the logistic function in a form that overflows for no logit
         risk: Float64s = 0.5 * (1.0 + np.tanh(0.5 * logit))
         return risk
 
@@ -147,5 +145,5 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")

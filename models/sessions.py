@@ -1,14 +1,14 @@
-"""Sessions and their one operation: `absorb` an interval with a count.
+"""Sessions and their only operation: `absorb` intervals with counts.
 
-A visit is an interval of length 0 with count 1; a run of visits is a longer one. Both go through
-`absorb`, so "every change" and "one change per batch" are the same algebra.
+A visit is an interval of length 0 with count 1; a run of visits is a longer one. `absorb` takes both, so "every
+change" and "one change per batch" are the same algebra.
 
-Worked, gap 900 000 ms, one student (Kafka Streams SessionWindows: inclusive):
+Example, gap 900 000 ms, one student (Kafka Streams SessionWindows: the gap is inclusive):
 
     visit at 1 000 000            -> [1 000 000, 1 000 000] x1     a new session
     visit at 1 900 000            -> [1 000 000, 1 900 000] x2     exactly the gap joins
     visit at 2 800 001            -> [2 800 001, 2 800 001] x1     one ms more does not
-    visit at 2 000 000            -> [1 000 000, 2 800 001] x4     within the gap of both: a bridge
+    visit at 2 000 000            -> [1 000 000, 2 800 001] x4     within the gap of both: they merge
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from models.rules import GAP_MS, Bools, Int64s
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """Closed intervals with counts, as columns.
+    """Closed intervals with counts, in columns.
 
-    Sorted by (owner, start); intervals of one owner lie more than the gap apart.
+    Sorted by (owner, start); intervals of one owner are more than the gap apart.
     """
 
-    #: whose session this is: a code local to the batch, 0…u-1 [m]
+    #: the student's index in the batch, 0…u-1 [m]
     owner: Int64s
     #: first event time [m] ms
     start: Int64s
@@ -57,56 +57,56 @@ class Sessions:
 
 
 def of(owner: Int64s, at: Int64s) -> Sessions:
-    """Single visits as sessions, in the order given: one interval of length 0 a visit [n]."""
+    """Visits as sessions of length 0, one per visit [n], in the given order."""
     return Sessions(owner, at, at, np.ones(len(at), np.int64))
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """Visits of each owner cut where they are silent for more than the gap."""
+    """Visits of each owner, divided where more than the gap is between two of them."""
 
     sessions: Sessions
-    #: the run each visit went into [n]
+    #: the run of each visit: a row of `sessions` [n]
     run: Int64s
 
 
 def cut(owner: Int64s, at: Int64s) -> Runs:
-    """Cut visits (owner [n], at [n] ms, any order) into runs with gaps of at most 15 minutes."""
+    """Divide visits (owner [n], at [n] ms, in any order) into runs with gaps of at most 15 minutes."""
     order = argsort_codes(owner, int(owner.max(initial=0)) + 1)
-    whose, when = owner[order], at[order]
-    first = group_starts(whose)
-    if (when[1:] < when[:-1])[~first[1:]].any():
-        # few stretches in time order, one of each source partition, which numpy's stable sort only merges
+    sorted_owner, sorted_at = owner[order], at[order]
+    first = group_starts(sorted_owner)
+    if (sorted_at[1:] < sorted_at[:-1])[~first[1:]].any():
+        # few runs in time order, one of each source partition, which numpy's stable sort only has to merge
         order = np.argsort(at, kind="stable")
         order = order[argsort_codes(owner[order], int(owner.max()) + 1)]
-        when = at[order]
-    first[1:] |= np.diff(when) > GAP_MS
+        sorted_at = at[order]
+    first[1:] |= np.diff(sorted_at) > GAP_MS
     head = np.flatnonzero(first)
     tail = np.append(head, len(order))[1:] - 1
     run = np.empty(len(order), np.int64)
     run[order] = np.cumsum(first) - 1
-    return Runs(Sessions(whose[head], when[head], when[tail], tail - head + 1), run)
+    return Runs(Sessions(sorted_owner[head], sorted_at[head], sorted_at[tail], tail - head + 1), run)
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """What `absorb` made of m sessions and k arrivals."""
+    """The result of `absorb` for m sessions and k arrivals."""
 
-    #: the sessions afterwards [g]
+    #: the resulting sessions [g]
     sessions: Sessions
-    #: whether an arrival went into each [g]
+    #: whether each contains an arrival [g]
     touched: Bools
-    #: where each earlier session went: a row of `sessions` [m]
+    #: the resulting session of each earlier session: a row of `sessions` [m]
     of_session: Int64s
-    #: where each arrival went: a row of `sessions` [k]
+    #: the resulting session of each arrival: a row of `sessions` [k]
     of_arrival: Int64s
 
 
 def absorb(sessions: Sessions, arrivals: Sessions) -> Merge:
-    """Merge every arrival with all sessions of its owner that it is within the gap of.
+    """Merge each arrival with all sessions of its owner within the gap.
 
-    Both sides are sorted by (owner, start), and intervals of one owner within one side lie more
-    than the gap apart. The result does not depend on any order of the arrivals.
+    Both arguments are sorted by (owner, start), and within each of them intervals of one owner are more than the gap
+    apart. The result does not depend on the order in which the arrivals occurred.
     """
     m = len(sessions)
     owner = np.concatenate((sessions.owner, arrivals.owner))

@@ -1,12 +1,12 @@
-"""The record that holds one student: totals and open sessions, packed as little-endian int64 words.
+"""State records: a student's totals and open sessions, packed as little-endian int64 words.
 
-    word 0        version of this layout in its low half, checksum in its high half (version 1: 0)
+    word 0        version of this layout in the low half, checksum in the high half
     words 1…4     activities, seconds, sessions, at        (models/totals.py)
-    then, three words a session: start, end, count          (models/sessions.py, ascending)
+    then, three words per session: start, end, count        (models/sessions.py, ascending)
 
-The same bytes are kept in memory, written to RocksDB and to the changelog, and they are packed and
-unpacked for a whole batch at once. RocksDB and Kafka have checksums of their own, but what is damaged above
-them would silently change a student's numbers: so `check` what comes from the store.
+The same bytes are kept in memory and written to RocksDB and to the changelog; a whole batch is packed or unpacked at
+once. RocksDB and Kafka have their own checksums, but damage that happens outside of them would silently change a
+student's numbers: therefore `check` every record that comes from a store.
 """
 
 from __future__ import annotations
@@ -20,33 +20,32 @@ from models.rules import Bools, Int64s
 from models.sessions import Sessions
 from models.totals import Totals
 
-#: layout written by this code; an older one is still read, a newer one is refused
+#: layout that this code reads and writes
 VERSION = 2
 _HEAD = 5
 _SESSION = 3
 _WORD = 8
 _LOW = 0xFFFF_FFFF
-#: weights of the two sums in a checksum: an odd and an even one, so that no change of one word goes unseen
-_PLAIN, _STEPPED = 0x1E3779B97F4A7C15, 0x2545F4914F6CDD1E
+#: weights of the two sums in a checksum: one odd and one even, so that a change of a single word is always detected
+_WEIGHT_1, _WEIGHT_2 = 0x1E3779B97F4A7C15, 0x2545F4914F6CDD1E
 
 
 class StateError(ValueError):
-    """A state record that this code cannot read: damaged, or a NewerState; `index`: which of several."""
+    """A state record that this code cannot read: damaged, or NewerState; `index`: its index among several."""
 
     index = 0
 
 
 class NewerState(StateError):
-    """A sound state record that only a newer version of this program can read."""
+    """An intact state record that only a newer version of this program can read."""
 
 
 def unpack(records: Sequence[bytes | None]) -> tuple[Totals, Sessions]:
-    """Totals [u] and sessions of u students; None is a student never seen.
+    """Totals [u] and sessions of u students; None stands for a student without a record.
 
-    Raises StateError for a record of a newer version or of an impossible length.
+    Raises StateError for a record of another version or of an invalid length.
     """
-    fresh = _EMPTY
-    packed = [fresh if r is None else r for r in records]
+    packed = [_EMPTY if r is None else r for r in records]
     length = np.fromiter(map(len, packed), np.int64, len(packed))
     if (bad := (length < _HEAD * _WORD) | (length % _WORD != 0) | ((length // _WORD - _HEAD) % _SESSION != 0)).any():
         raise StateError(f"a state record of {length[bad][0]} bytes is damaged")
@@ -54,8 +53,8 @@ def unpack(records: Sequence[bytes | None]) -> tuple[Totals, Sessions]:
     size = length // _WORD
     head = np.cumsum(size) - size
     version = words[head] & _LOW
-    if (version == 0).any():
-        raise StateError("a state record is damaged: it has no version")
+    if (version < VERSION).any():
+        raise StateError("a state record is damaged: its layout version is unknown")
     if (newer := version > VERSION).any():
         raise NewerState(_too_new("a state record", int(version[newer][0]), VERSION))
     n = (size - _HEAD) // _SESSION
@@ -73,8 +72,8 @@ def pack(totals: Totals, sessions: Sessions) -> list[bytes]:
     stop = np.cumsum(size)
     head = stop - size
     words = np.empty(int(stop[-1]) if u else 0, "<i8")
-    for place, column in enumerate((totals.activities, totals.seconds, totals.sessions, totals.at), 1):
-        words[head + place] = column
+    for i, column in enumerate((totals.activities, totals.seconds, totals.sessions, totals.at), 1):
+        words[head + i] = column
     first = np.repeat(head + _HEAD - _SESSION * (np.cumsum(n) - n), n) + _SESSION * np.arange(len(sessions))
     words[first], words[first + 1], words[first + 2] = sessions.start, sessions.end, sessions.count
     words[head] = VERSION | checksum(words, head, VERSION) << 32
@@ -83,66 +82,65 @@ def pack(totals: Totals, sessions: Sessions) -> list[bytes]:
 
 
 def pack_one_empty() -> bytes:
-    """The record of a student never seen."""
-    return seal(VERSION, np.array([0, 0, 0, 0, -1], np.int64))
+    """The record of a student without visits."""
+    return pack_words(VERSION, np.array([0, 0, 0, 0, -1], np.int64))
 
 
-def seal(version: int, words: Int64s) -> bytes:
-    """`words` [w] as a record: version and checksum take the place of the first."""
-    sealed = words.astype("<i8")
-    sealed[:1] = version | checksum(sealed, np.zeros(1, np.int64), version) << 32
-    return sealed.tobytes()
+def pack_words(version: int, words: Int64s) -> bytes:
+    """A record of `words` [w], the first of which is replaced by version and checksum."""
+    record = words.astype("<i8")
+    record[:1] = version | checksum(record, np.zeros(1, np.int64), version) << 32
+    return record.tobytes()
 
 
-def check(records: Sequence[bytes], newest: int, what: str) -> Int64s:
-    """The layout versions of records [u], made by `pack` or `seal`, that come from a store.
+def check(records: Sequence[bytes], expected: int, what: str) -> None:
+    """Verify the checksums and layout versions of records [u] that were made by `pack` or `pack_words`.
 
-    newest: the version this program writes; what: how to call such a record. Raises StateError for the first
-    that is damaged or newer. From version 2 on the first word is as it is now, whatever the rest will be:
-    so damage is told from a newer version.
+    expected: the version this program reads and writes; what: the name of such a record in messages.
+    Raises StateError for the first damaged record, NewerState for the first of a newer version. Every later
+    layout keeps the first word as it is, so that a newer record is told from a damaged one.
     """
     length = np.fromiter(map(len, records), np.int64, len(records))
     if (bad := (length == 0) | (length % _WORD != 0)).any():
-        raise _refusal(StateError, bad, f"{what} is damaged: it has {length[bad][0]} bytes")
+        raise _error(StateError, bad, f"{what} is damaged: it has {length[bad][0]} bytes")
     words = np.frombuffer(b"".join(records), "<i8").astype(np.int64, copy=False)
     size = length // _WORD
     head = np.cumsum(size) - size
     version: Int64s = words[head] & _LOW
-    found = words[head] >> 32 & _LOW
-    wanted = np.where(version == 1, 0, checksum(words, head, version))
-    if (bad := (found != wanted) | (version == 0)).any():
-        raise _refusal(StateError, bad, f"{what} of {length[bad][0]} bytes is damaged: its checksum does not fit")
-    if (bad := version > newest).any():
-        raise _refusal(NewerState, bad, _too_new(what, int(version[bad][0]), newest))
-    return version
+    stored = words[head] >> 32 & _LOW
+    if (bad := (stored != checksum(words, head, version)) | (version < expected)).any():
+        raise _error(StateError, bad, f"{what} of {length[bad][0]} bytes is damaged: wrong checksum or version")
+    if (bad := version > expected).any():
+        raise _error(NewerState, bad, _too_new(what, int(version[bad][0]), expected))
 
 
 def checksum(words: Int64s, head: Int64s, version: int | Int64s) -> Int64s:
-    """32 bits for each record [u] of `words` that begins at `head` [u], with `version` for its first word.
+    """A 32-bit checksum of each record [u] of `words`, which begins at `head` [u]; `version` replaces its first word.
 
-    Fletcher's two sums, of the words and of the sums so far, modulo 2**64: five passes over all records, where
-    a CRC would be a call a record. Folding each word first makes its highest bits count as its lowest do.
+    Fletcher's two sums, of the words and of the cumulative sums, modulo 2**64: five passes over all records, whereas
+    a CRC would need a call per record. Each word is folded first, so that its high bits affect the result as its low
+    bits do.
     """
-    mixed = words >> 32
-    mixed ^= words
-    mixed[head] = version
-    sums = np.cumsum(mixed)
-    plain = np.add.reduceat(mixed, head) if len(head) else head
+    folded = words >> 32
+    folded ^= words
+    folded[head] = version
+    cumulative = np.cumsum(folded)
+    sum_1 = np.add.reduceat(folded, head) if len(head) else head
     size = np.diff(np.append(head, len(words)))
-    stepped = (np.add.reduceat(sums, head) if len(head) else head) - size * (sums[head] - mixed[head])
-    sealed: Int64s = (plain * _PLAIN + stepped * _STEPPED) >> 32 & _LOW
-    return sealed
+    sum_2 = (np.add.reduceat(cumulative, head) if len(head) else head) - size * (cumulative[head] - folded[head])
+    result: Int64s = (sum_1 * _WEIGHT_1 + sum_2 * _WEIGHT_2) >> 32 & _LOW
+    return result
 
 
-def _refusal(kind: type[StateError], bad: Bools, text: str) -> StateError:
+def _error(kind: type[StateError], bad: Bools, text: str) -> StateError:
     error = kind(text)
     error.index = int(np.argmax(bad))
     return error
 
 
-def _too_new(what: str, version: int, newest: int) -> str:
-    return f"{what} has layout version {version}, this program reads up to {newest}: run the version that wrote it"
+def _too_new(what: str, version: int, expected: int) -> str:
+    return f"{what} has layout version {version}, this program reads {expected}: run the version that wrote it"
 
 
-#: what a student never seen has
+#: the record of a student without visits
 _EMPTY = pack_one_empty()

@@ -1,7 +1,7 @@
-"""A student's roll-up totals: what MOODLE_LOGS_PREDICTION_AGG says, kept by adding and subtracting.
+"""A student's roll-up totals, the rows of MOODLE_LOGS_PREDICTION_AGG, maintained incrementally.
 
-KSQL: `sum(activities)`, `sum(duration)/count(*)`, `count(*)` over the sessions table: a session that
-goes is subtracted, one that comes is added; sums wrap at 64 bits, the division truncates.
+KSQL: `sum(activities)`, `sum(duration)/count(*)`, `count(*)` over the sessions table: a removed session is
+subtracted, an added one is added; sums wrap at 64 bits, the division truncates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from models.session_changes import SessionChanges
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Totals as columns, one row a student or one row a revision."""
+    """Totals in columns, one row per student or one row per revision."""
 
     #: number of visits in all sessions [u]
     activities: Int64s
@@ -26,12 +26,12 @@ class Totals:
     seconds: Int64s
     #: number of sessions [u]
     sessions: Int64s
-    #: largest timestamp of any session record so far [u] ms
+    #: largest end of any session so far, removed ones included [u] ms
     at: Int64s
 
     @classmethod
     def zero(cls, u: int) -> Totals:
-        """Totals of `u` students that were never seen."""
+        """Totals of `u` students without visits."""
         zeros = np.zeros(u, np.int64)
         return cls(zeros, zeros, zeros, np.full(u, NEVER, np.int64))
 
@@ -44,21 +44,21 @@ class Totals:
 
     @property
     def duration(self) -> Int64s:
-        """Mean session length [u] s, truncated toward zero as Java does; 0 where there is no session."""
+        """Mean session length [u] s, truncated toward zero as in Java; 0 if there is no session."""
         n = np.where(self.sessions == 0, 1, self.sessions)
         quotient = self.seconds // n
-        # floor and truncation differ by one where the signs differ and something is left over
+        # floor and truncation differ by one if the signs differ and there is a remainder
         quotient += ((self.seconds < 0) != (n < 0)) & (quotient * n != self.seconds)
         return np.where(self.sessions == 0, 0, quotient)
 
 
 @dataclass(frozen=True, slots=True)
 class Rollup:
-    """What a batch of session records made of the totals."""
+    """The totals after a batch of session changes."""
 
     #: the revisions to emit, in order
     rows: Totals
-    #: the student's code of each revision [r]
+    #: the student's index of each revision [r]
     owner: Int64s
     #: the visit that caused each revision [r]
     cause: Int64s
@@ -67,9 +67,9 @@ class Rollup:
 
 
 def roll_up(totals: Totals, changes: SessionChanges, *, emit_every_change: bool) -> Rollup:
-    """Add and subtract session `records` to the `totals` [u] of their students.
+    """Apply session `changes` to the `totals` [u] of their students.
 
-    each: a revision for every record, in the records' order; else the last one of each student.
+    emit_every_change: emit a revision for every change, in their order; otherwise the last one of each student.
     """
     order = argsort_codes(changes.sessions.owner, len(totals))
     sorted_changes = changes.take(order)
@@ -83,9 +83,9 @@ def roll_up(totals: Totals, changes: SessionChanges, *, emit_every_change: bool)
     last = group_ends(owner)
     updated = _put(totals, owner[last], after.take(last))
     if emit_every_change:
-        back = np.empty(len(order), np.int64)
-        back[order] = np.arange(len(order))
-        return Rollup(after.take(back), changes.sessions.owner, changes.cause, updated)
+        inverse = np.empty(len(order), np.int64)
+        inverse[order] = np.arange(len(order))
+        return Rollup(after.take(inverse), changes.sessions.owner, changes.cause, updated)
     latest = grouped_cummax(owner, sorted_changes.cause)
     return Rollup(after.take(last), owner[last], latest[last], updated)
 

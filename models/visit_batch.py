@@ -1,15 +1,15 @@
-"""The frame: what one round of source slices says to one visits partition, as bytes.
+"""Visit batches: ranges of source partitions with their visits, sent to one visits partition as bytes.
 
-Little-endian. One record of the visits topic is one frame:
+Little-endian. One record of the visits topic is one visit batch:
 
-    header    4 B magic "MRV" + version, u4 number of slices, u4 source partitions in all, u4 flags
-    slices    6 x i8 each: source, begin, position, clock, lagging, number of visits
+    header    4 B magic "MRV" + version, u4 number of ranges, u4 number of source partitions, u4 flags
+    ranges    6 x i8 each: source, begin, end, watermark, lagging, number of visits
     columns   student i8 [n], at i8 [n], offset i8 [n]; then, if flagged, null u1 [n];
-              then, if flagged, headers: JSON would lose bytes, so lengths and raw bytes
-    checksum  u4 CRC-32 of everything before it (not in version 1)
+              then, if flagged, headers as lengths and raw bytes (JSON would lose bytes)
+    checksum  u4 CRC-32 of everything before it
 
-A frame with slices but no visits tells clocks and positions only. Whatever the layout, a frame of version 2
-or more begins with magic and version and ends with its checksum: so damage is told from a newer version.
+A batch with ranges but no visits announces offsets and watermarks only. Every later layout begins with magic and
+version too and ends with its checksum, so that a newer batch is told from a damaged one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ import numpy as np
 from models.chunk import Headers
 from models.visits import Visits, concatenate
 
-#: layout written by this code; an older one is still read, a newer one is refused
+#: layout that this code reads and writes
 VERSION = 2
-#: `begin` of a slice whose sender has just taken its partition over: it says nothing about what was before
+#: `begin` of the first range of a sender that has just taken its partition over: nothing is said about earlier offsets
 UNKNOWN_BEGIN = -1
 
 _HEADER = struct.Struct("<3sBIII")
@@ -34,41 +34,41 @@ _CRC = struct.Struct("<I")
 _MAGIC = b"MRV"
 _NULLS, _HEADERS = 1, 2
 #: more partitions than any topic has
-_MOST_SOURCES = 1_000_000
+_MAX_SOURCES = 1_000_000
 
 
 class CorruptVisitBatch(ValueError):
-    """A record of the visits topic that is no frame, or a damaged one."""
+    """A record of the visits topic that is no visit batch, or a damaged one."""
 
 
 class NewerVisitBatch(Exception):
-    """A sound frame that only a newer version of this program can read: to skip it would lose its visits."""
+    """An intact visit batch that only a newer version of this program can read: to skip it would lose its visits."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRange:
-    """Consecutive events of one source partition, as far as they concern one visits partition."""
+    """Consecutive offsets of one source partition, with those of their visits that belong to one visits partition."""
 
     #: source partition
     source: int
-    #: the source offsets from `begin` up to `position` have been looked at; FRESH: from wherever it starts
+    #: the range covers the source offsets from `begin` up to, not including, `end`; or begin is UNKNOWN_BEGIN
     begin: int
     end: int
-    #: the largest event time the sender has seen in this source partition up to `position` [ms], -1: none
+    #: largest event time of this source partition that the sender has seen up to `end` [ms], -1: none
     watermark: int
-    #: whether the source partition holds more than has been sent
+    #: whether the source partition holds more records than have been sent
     lagging: bool
     visits: Visits
 
 
 @dataclass(frozen=True, slots=True)
 class VisitBatch:
-    """Slices of source partitions for one visits partition, in the order they are to be applied."""
+    """Ranges of source partitions for one visits partition, in the order in which to apply them."""
 
-    #: number of source partitions of the topic
+    #: number of partitions of the source topic
     sources: int
     ranges: Sequence[SourceRange]
-    #: stands for a record that could not be read: nobody knows what of which source partitions was in it
+    #: stands for a record that could not be read: its ranges are unknown
     corrupt: bool = False
 
     def __len__(self) -> int:
@@ -76,7 +76,7 @@ class VisitBatch:
 
 
 def encode(visit_batch: VisitBatch) -> bytes:
-    """The frame's bytes."""
+    """Serialize a visit batch."""
     visits = concatenate([s.visits for s in visit_batch.ranges])
     flags = _NULLS * bool(visits.null.any()) | _HEADERS * (visits.headers is not None)
     ranges = np.array(
@@ -101,39 +101,31 @@ def encode(visit_batch: VisitBatch) -> bytes:
 
 
 def decode(raw: bytes) -> VisitBatch:
-    """The frame in `raw`. Raises FrameError if it is none or is damaged, NewerFrame if it is of a newer version."""
-    if len(raw) < _HEADER.size or raw[:3] != _MAGIC:
-        raise CorruptVisitBatch("not a frame of visits")
-    return _decode(raw if raw[3] == 1 else _checked(raw))
-
-
-def _checked(raw: bytes) -> memoryview:
-    """A frame of version 2 or more without its checksum."""
+    """Deserialize a visit batch. Raises CorruptVisitBatch, or NewerVisitBatch for one of a newer version."""
+    if len(raw) < _HEADER.size + _CRC.size or raw[:3] != _MAGIC:
+        raise CorruptVisitBatch("not a visit batch")
     body = memoryview(raw)[: -_CRC.size]
     if _CRC.pack(zlib.crc32(body)) != raw[-_CRC.size :]:
-        raise CorruptVisitBatch("a damaged frame: its checksum does not fit")
+        raise CorruptVisitBatch("a damaged visit batch: wrong checksum")
     if raw[3] > VERSION:
-        raise NewerVisitBatch(f"a frame of version {raw[3]}, this program reads up to {VERSION}: upgrade every worker")
-    return body
+        raise NewerVisitBatch(f"a visit batch of version {raw[3]}, this program reads {VERSION}: upgrade every worker")
+    return _decode(body)
 
 
-def _decode(raw: bytes | memoryview) -> VisitBatch:
-    if len(raw) < _HEADER.size:
-        raise CorruptVisitBatch("a damaged frame")
-    _, version, n_slices, sources, flags = _HEADER.unpack_from(raw)
-    at = _HEADER.size + 48 * n_slices
-    if not version or flags > (_NULLS | _HEADERS) or at > len(raw) or sources > _MOST_SOURCES:
-        raise CorruptVisitBatch("a damaged frame")
-    table = np.frombuffer(raw, "<i8", 6 * n_slices, _HEADER.size).reshape(n_slices, 6).tolist()
+def _decode(raw: memoryview) -> VisitBatch:
+    _, version, n_ranges, sources, flags = _HEADER.unpack_from(raw)
+    pos = _HEADER.size + 48 * n_ranges
+    if version != VERSION or flags > (_NULLS | _HEADERS) or pos > len(raw) or sources > _MAX_SOURCES:
+        raise CorruptVisitBatch("a damaged visit batch")
+    table = np.frombuffer(raw, "<i8", 6 * n_ranges, _HEADER.size).reshape(n_ranges, 6).tolist()
     if any(not 0 <= count <= len(raw) or not 0 <= source < sources for source, *_, count in table):
-        raise CorruptVisitBatch("a damaged frame")
+        raise CorruptVisitBatch("a damaged visit batch")
     n = sum(count for *_, count in table)
-    body = 24 * n + (n if flags & _NULLS else 0)
-    if len(raw) < at + body or (not flags & _HEADERS and len(raw) != at + body):
-        raise CorruptVisitBatch("a frame of the wrong length")
-    visits = _columns(
-        raw, at, n, bool(flags & _NULLS), _decode_headers(bytes(raw[at + body :]), n) if flags & _HEADERS else None
-    )
+    columns_end = pos + 24 * n + (n if flags & _NULLS else 0)
+    if len(raw) < columns_end or (not flags & _HEADERS and len(raw) != columns_end):
+        raise CorruptVisitBatch("a visit batch of the wrong length")
+    headers = _decode_headers(bytes(raw[columns_end:]), n) if flags & _HEADERS else None
+    visits = _columns(raw, pos, n, bool(flags & _NULLS), headers)
     ranges, row = [], 0
     for source, begin, end, watermark, lagging, count in table:
         ranges.append(SourceRange(source, begin, end, watermark, bool(lagging), visits.slice(row, row + count)))
@@ -141,17 +133,17 @@ def _decode(raw: bytes | memoryview) -> VisitBatch:
     return VisitBatch(sources, ranges)
 
 
-def _columns(raw: bytes | memoryview, at: int, n: int, nulls: bool, headers: list[Headers] | None) -> Visits:
-    column = np.frombuffer(raw, "<i8", 3 * n, at).astype(np.int64, copy=False)
-    null = np.frombuffer(raw, np.uint8, n, at + 24 * n).astype(np.bool_) if nulls else np.zeros(n, np.bool_)
+def _columns(raw: memoryview, pos: int, n: int, nulls: bool, headers: list[Headers] | None) -> Visits:
+    column = np.frombuffer(raw, "<i8", 3 * n, pos).astype(np.int64, copy=False)
+    null = np.frombuffer(raw, np.uint8, n, pos + 24 * n).astype(np.bool_) if nulls else np.zeros(n, np.bool_)
     return Visits(column[:n], null, column[n : 2 * n], column[2 * n :], headers)
 
 
 def _encode_headers(headers: Sequence[Headers]) -> bytes:
     out = [b""]
-    for one in headers:
-        out.append(struct.pack("<I", len(one)))
-        for name, value in one:
+    for record_headers in headers:
+        out.append(struct.pack("<I", len(record_headers)))
+        for name, value in record_headers:
             text = name.encode("utf-8", "surrogateescape")
             out.append(struct.pack("<Ii", len(text), -1 if value is None else len(value)))
             out += (text, value or b"")
@@ -159,23 +151,23 @@ def _encode_headers(headers: Sequence[Headers]) -> bytes:
 
 
 def _decode_headers(raw: bytes, n: int) -> list[Headers]:
-    at = 0
+    pos = 0
 
     def take(size: int) -> bytes:
-        nonlocal at
-        if size < 0 or at + size > len(raw):
-            raise CorruptVisitBatch("a frame with damaged headers")
-        at += size
-        return raw[at - size : at]
+        nonlocal pos
+        if size < 0 or pos + size > len(raw):
+            raise CorruptVisitBatch("a visit batch with damaged headers")
+        pos += size
+        return raw[pos - size : pos]
 
     headers: list[Headers] = []
     for _ in range(n):
-        one: list[tuple[str, bytes | None]] = []
+        record_headers: list[tuple[str, bytes | None]] = []
         for _ in range(struct.unpack("<I", take(4))[0]):
-            name, value = struct.unpack("<Ii", take(8))
-            text = take(name).decode("utf-8", "surrogateescape")
-            one.append((text, None if value < 0 else take(value)))
-        headers.append(tuple(one))
-    if at != len(raw):
-        raise CorruptVisitBatch("a frame with damaged headers")
+            name_size, value_size = struct.unpack("<Ii", take(8))
+            name = take(name_size).decode("utf-8", "surrogateescape")
+            record_headers.append((name, None if value_size < 0 else take(value_size)))
+        headers.append(tuple(record_headers))
+    if pos != len(raw):
+        raise CorruptVisitBatch("a visit batch with damaged headers")
     return headers

@@ -1,4 +1,4 @@
-"""Visits: a batch of log events as columns."""
+"""Visits: a batch of log events in columns."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Visits:
 
     #: userid [n]; 0 where `null`
     student: Int64s
-    #: whether the row has no userid: KSQL groups these under the key "null" [n]
+    #: whether userid is null [n]: KSQL groups these under the key "null"
     null: Bools
     #: event time [n] ms
     at: Int64s
     #: offset in the source partition [n]
     offset: Int64s
-    #: the source record's headers [n], or None where no record has any
+    #: the source record's headers [n], or None if no record has any
     headers: Sequence[Headers] | None = None
 
     @classmethod
@@ -39,8 +39,7 @@ class Visits:
         """The visits at `rows` (indices or a mask)."""
         headers = self.headers
         if headers is not None:
-            picked = np.arange(len(self))[rows].tolist()
-            headers = [headers[i] for i in picked]
+            headers = [headers[i] for i in np.arange(len(self))[rows].tolist()]
         return Visits(self.student[rows], self.null[rows], self.at[rows], self.offset[rows], headers)
 
     def slice(self, start: int, stop: int) -> Visits:
@@ -70,25 +69,25 @@ def concatenate(parts: Sequence[Visits]) -> Visits:
 
 @dataclass(frozen=True, slots=True)
 class StudentDictionary:
-    """The distinct students of some visits, coded 0…u-1."""
+    """The distinct students of some visits, like Arrow's DictionaryArray."""
 
-    #: userid of each code [u]; the student that is none, if there, comes last with 0
+    #: userid of each student [u]; the null student, if any, is last, with 0
     student: Int64s
-    #: whether the code is the student that is none [u]
+    #: whether each is the null student [u]
     null: Bools
-    #: the code of each visit [n]
+    #: the index of each visit's student [n]
     indices: Int64s
 
 
 def dictionary_encode(visits: Visits) -> StudentDictionary:
-    """Code the students of `visits` [n]."""
+    """The distinct students of `visits` [n]."""
     if not visits.null.any():
         student, indices = factorize(visits.student)
         return StudentDictionary(student, np.zeros(len(student), np.bool_), indices)
-    known = ~visits.null
-    student, known_indices = factorize(visits.student[known])
+    not_null = ~visits.null
+    student, not_null_indices = factorize(visits.student[not_null])
     indices = np.full(len(visits), len(student), np.int64)
-    indices[known] = known_indices
+    indices[not_null] = not_null_indices
     null = np.zeros(len(student) + 1, np.bool_)
     null[-1] = True
     return StudentDictionary(np.append(student, 0), null, indices)

@@ -1,8 +1,8 @@
-"""Real servers on a machine that has only Python: Apache Kafka and a schema registry.
+"""Real servers on a machine that has only Python: Kafka, a schema registry and, on request, more.
 
 `python -m stack up|down|status DIRECTORY`, or from Python:
 
-    environment = stack.up(directory, owner_pid=os.getpid())   # they die with this process, however it dies
+    environment = stack.up(directory, owner_pid=os.getpid())   # the servers stop when this process dies
     environment.broker, environment.registry
     stack.kill("kafka", directory); stack.restart("kafka", directory)
     stack.down(directory)

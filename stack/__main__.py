@@ -1,4 +1,4 @@
-"""`python -m stack`: start, stop and look at the servers of a directory."""
+"""`python -m stack`: start, stop and inspect the servers of a directory."""
 
 from __future__ import annotations
 
@@ -15,45 +15,46 @@ from stack.lifecycle import SERVERS
 
 DIRECTORY = Path(".demo")
 
-UP = """Start what does not run yet, wait until it is ready, print the environment that leads to it and write
-it to DIRECTORY/env, for a shell to load (. DIRECTORY/env). The first time, about 160 MB are downloaded
-(with --cdc 45 more, with --search 74 more)."""
-DOWN = "Stop what `up` started in DIRECTORY, and nothing else. Data and logs stay."
-STATUS = "Print each server with pid, ports and whether it is ready. Exit code: 0 if all are ready, 1 if not."
-FOR = "stop them after that time at the latest, default %(default)g"
-LOCK = "Resolve the servers' coordinates anew and write their files and checksums to artifacts.json."
+DESCRIPTION = "Run Kafka and a schema registry on this machine; on request also MariaDB, Kafka Connect and OpenSearch."
+UP = """Start the servers that are not running and wait until they are ready. Print the environment variables
+that clients need and write them to DIRECTORY/env, to be loaded by a shell (. DIRECTORY/env). The first run
+downloads about 160 MB (45 MB more with --cdc, 74 MB more with --search)."""
+DOWN = "Stop the servers that `up` started in DIRECTORY. Data and logs are kept."
+STATUS = "Print each server's name, pid, ports and readiness. Exit code: 0 if all are ready, else 1."
+FOR = "stop the servers after this time at the latest (default: %(default)g)"
+LOCK = "Resolve the servers' Maven coordinates and write all files with their checksums to artifacts.json."
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    root = argparse.ArgumentParser(prog="python -m stack", description="Kafka and its company, here.")
+    """Build the command line parser."""
+    root = argparse.ArgumentParser(prog="python -m stack", description=DESCRIPTION)
     commands = root.add_subparsers(dest="command", required=True, metavar="up | down | status | lock")
-    up = commands.add_parser("up", help="start them", description=UP)
-    up.add_argument("--kafka-port", type=int, metavar="PORT", help="default: a free one")
-    up.add_argument("--registry-port", type=int, metavar="PORT", help="default: a free one")
-    up.add_argument("--no-registry", action="store_true", help="only Kafka")
-    up.add_argument("--cdc", action="store_true", help="MariaDB, and Kafka Connect with Debezium, too")
-    up.add_argument("--search", action="store_true", help="OpenSearch, the tests' stand-in for Elasticsearch, too")
+    up = commands.add_parser("up", help="start the servers", description=UP)
+    up.add_argument("--kafka-port", type=int, metavar="PORT", help="Kafka's port (default: any free port)")
+    up.add_argument("--registry-port", type=int, metavar="PORT", help="the registry's port (default: any free port)")
+    up.add_argument("--no-registry", action="store_true", help="start Kafka only")
+    up.add_argument("--cdc", action="store_true", help="also start MariaDB, and Kafka Connect with Debezium")
+    up.add_argument("--search", action="store_true", help="also start OpenSearch (the tests' Elasticsearch)")
     up.add_argument("--for", dest="hours", type=hours, default=stack.HOURS, metavar="HOURS", help=FOR)
-    up.add_argument("--owner", type=int, metavar="PID", help="stop them too when this process dies")
-    down = commands.add_parser("down", help="stop them", description=DOWN)
-    status = commands.add_parser("status", help="look at them", description=STATUS)
+    up.add_argument("--owner", type=int, metavar="PID", help="also stop the servers when this process dies")
+    down = commands.add_parser("down", help="stop the servers", description=DOWN)
+    status = commands.add_parser("status", help="show the servers", description=STATUS)
     for command in (up, down, status):
-        where = command.add_argument("directory", type=Path, nargs="?", default=DIRECTORY, metavar="DIRECTORY")
-        where.help = "where data, logs and the record of what runs are, default %(default)s"
-    commands.add_parser("lock", help="write artifacts.json (after a change of version)", description=LOCK)
+        argument = command.add_argument("directory", type=Path, nargs="?", default=DIRECTORY, metavar="DIRECTORY")
+        argument.help = "directory of the servers' data, logs and run files (default: %(default)s)"
+    commands.add_parser("lock", help="rewrite artifacts.json after a version change", description=LOCK)
     return root
 
 
 def hours(text: str) -> float:
-    """A positive number of hours. Raises ValueError."""
+    """Parse a positive number of hours. Raises ValueError."""
     if not 0 < float(text) < float("inf"):
         raise ValueError
     return float(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out one command; its exit code. Raises StackError."""
+    """Run one command and return its exit code. Raises StackError."""
     match arguments.command:
         case "up":
             return up(arguments)
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def up(arguments: argparse.Namespace) -> int:
-    """Start, and print the environment."""
+    """Start the servers and print the environment."""
     environment = stack.up(
         arguments.directory,
         kafka_port=arguments.kafka_port,
@@ -83,9 +84,9 @@ def up(arguments: argparse.Namespace) -> int:
 
 
 def lock() -> int:
-    """Write the lock, and print what changed."""
-    added, gone = artifacts.relock({server.name: server.roots for server in SERVERS.values() if server.roots})
-    for sign, coordinates in (("+", added), ("-", gone)):
+    """Write the lock file and print the coordinates that were added and removed."""
+    added, removed = artifacts.relock({server.name: server.roots for server in SERVERS.values() if server.roots})
+    for sign, coordinates in (("+", added), ("-", removed)):
         for coordinate in coordinates:
             print(sign, coordinate)
     print("wrote", artifacts.LOCK)
@@ -93,24 +94,24 @@ def lock() -> int:
 
 
 def status(directory: Path) -> int:
-    """Print a line a server."""
-    found = stack.status(directory)
-    for one in found:
-        pid = f"pid {one.pid}" if one.pid else "not running"
-        where = ", ".join(f"{name} {number}" for name, number in one.ports.items())
-        print(f"{one.name:10} {pid:14} {where:32} {'ready' if one.ready else 'not ready'}")
-    if not found:
+    """Print one line per server."""
+    statuses = stack.status(directory)
+    for server in statuses:
+        pid = f"pid {server.pid}" if server.pid else "not running"
+        ports = ", ".join(f"{name} {port}" for name, port in server.ports.items())
+        print(f"{server.name:10} {pid:14} {ports:32} {'ready' if server.ready else 'not ready'}")
+    if not statuses:
         print(f"nothing was started in {directory}")
-    return 0 if found and all(one.ready for one in found) else 1
+    return 0 if statuses and all(server.ready for server in statuses) else 1
 
 
 def terminate(number: int, frame: FrameType | None) -> None:
-    """Leave by the front door, so that a half-started server is stopped on the way out."""
+    """Exit by SystemExit on a signal, so that `up` stops the servers it has started so far."""
     sys.exit(128 + number)
 
 
 def main() -> int:
-    """Parse, run, and turn what goes wrong into one line on stderr."""
+    """Parse the command line, run the command and report errors as one line on stderr."""
     arguments = parser().parse_args()
     signal.signal(signal.SIGTERM, terminate)
     try:

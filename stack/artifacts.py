@@ -1,12 +1,12 @@
-"""The files that servers are made of: locked by checksum, fetched once per user, verified before use.
+"""The servers' files: pinned by checksum, downloaded once per user and verified before use.
 
-artifacts.json in this package names every file with its SHA-256; `python -m stack lock` writes it.
-The cache holds
+artifacts.json in this package lists every file with its SHA-256; `python -m stack lock` writes it.
+Layout of the cache:
 
-    repository/      files whose checksum was right when they arrived, laid out as in any Maven repository
-    unpacked/        archives, unpacked
-    verified.json    path -> [sha256, fingerprint] of what was verified; what still looks so is not read again
-    poms/            what `lock` read to find out which files there are
+    repository/      verified files, laid out like a Maven repository
+    unpacked/        unpacked archives
+    verified.json    path -> [sha256, fingerprint] of verified files, so that an unchanged file is not hashed again
+    poms/            POM files that `lock` reads to resolve dependencies
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from pathlib import Path
 
 from stack import maven
 from stack.errors import StackError
-from stack.lockfile import alone
+from stack.lockfile import exclusive
 
 LOCK = Path(__file__).with_name("artifacts.json")
 ARCHIVE = ".tar.gz"
 #: how long to wait for another process that is filling the cache [s]
-PATIENCE_S = 900.0
+CACHE_TIMEOUT_S = 900.0
 
 
 @dataclass(frozen=True)
-class Locked:
-    """One file, and what it must be."""
+class LockedFile:
+    """One file of a server with its pinned checksum."""
 
     coordinate: str
     sha256: str
@@ -40,30 +40,31 @@ class Locked:
 
     @property
     def path(self) -> str:
-        """Where it lies in the cache."""
+        """Path of the file, relative to the cache."""
         return f"repository/{maven.layout(self.coordinate)}"
 
     @property
-    def usable(self) -> str:
-        """What a server is given: the file, or the directory an archive was unpacked into."""
+    def server_path(self) -> str:
+        """Path that a server is given, relative to the cache: the file, or the directory of an unpacked archive."""
         if not self.path.endswith(ARCHIVE):
             return self.path
         return f"unpacked/{Path(self.path).name.removesuffix(ARCHIVE)}-{self.sha256[:12]}"
 
 
+#: path -> [sha256, fingerprint], as in verified.json
 Stamps = dict[str, list[str]]
 
 
 def cache_directory() -> Path:
-    """RISK_STACK_CACHE, or moodle-risk in the user's cache directory."""
-    if chosen := os.environ.get("RISK_STACK_CACHE"):
-        return Path(chosen).absolute()
+    """Return RISK_STACK_CACHE, or moodle-risk in the user's cache directory."""
+    if configured := os.environ.get("RISK_STACK_CACHE"):
+        return Path(configured).absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "moodle-risk"
 
 
-def locked(name: str, roots: Sequence[str], lock: Path = LOCK) -> list[Locked]:
-    """The files of server `name`. Raises StackError if the lock was not made for these roots."""
+def locked_files(name: str, roots: Sequence[str], lock: Path = LOCK) -> list[LockedFile]:
+    """Return the files of server `name`. Raises StackError if the lock file was made for other roots."""
     if not roots:
         return []
     try:
@@ -71,81 +72,81 @@ def locked(name: str, roots: Sequence[str], lock: Path = LOCK) -> list[Locked]:
     except (FileNotFoundError, KeyError):
         entry = {"roots": None}
     if entry["roots"] != list(roots):
-        raise StackError(f"{lock} does not fit {name}'s coordinates: run python -m stack lock")
-    pairs = ((coordinate, *what.split()) for coordinate, what in entry["files"].items())
-    return [Locked(coordinate, sha256, int(size)) for coordinate, sha256, size in pairs]
+        raise StackError(f"{lock} does not match the coordinates of {name}: run python -m stack lock")
+    fields = ((coordinate, *value.split()) for coordinate, value in entry["files"].items())
+    return [LockedFile(coordinate, sha256, int(size)) for coordinate, sha256, size in fields]
 
 
 def fetch(wanted: Mapping[str, Sequence[str]], lock: Path = LOCK) -> dict[str, list[Path]]:
-    """server name -> its verified files, for server name -> roots; what is not in the cache is downloaded.
+    """Return the verified files by server name, for roots by server name; download those that are not cached.
 
-    Raises StackError if a file is not what the lock says, Unavailable if one cannot be had.
+    Raises StackError if a file does not match the lock file, Unavailable if one cannot be downloaded.
     """
-    files = {name: locked(name, roots, lock) for name, roots in wanted.items()}
-    every = list({one.path: one for some in files.values() for one in some}.values())
+    by_server = {name: locked_files(name, roots, lock) for name, roots in wanted.items()}
+    files = list({file.path: file for server_files in by_server.values() for file in server_files}.values())
     cache = cache_directory()
-    if not all_verified(every, cache):
-        with alone(cache / "lock", PATIENCE_S):
-            complete(every, cache)
-    return {name: [cache / one.usable for one in some] for name, some in files.items()}
+    if not all_verified(files, cache):
+        with exclusive(cache / "lock", CACHE_TIMEOUT_S):
+            fill_cache(files, cache)
+    return {name: [cache / file.server_path for file in server_files] for name, server_files in by_server.items()}
 
 
-def all_verified(files: Iterable[Locked], cache: Path) -> bool:
-    """Whether every file still looks as it did when its checksum was found right."""
+def all_verified(files: Iterable[LockedFile], cache: Path) -> bool:
+    """Return whether every file is unchanged since its checksum was verified."""
     stamps = read_stamps(cache)
-    paths = ((path, one.sha256) for one in files for path in {one.path, one.usable})
-    return all(looks_verified(path, checksum, stamps, cache) for path, checksum in paths)
+    paths = ((path, file.sha256) for file in files for path in {file.path, file.server_path})
+    return all(is_verified(path, checksum, stamps, cache) for path, checksum in paths)
 
 
-def complete(files: Sequence[Locked], cache: Path) -> None:
-    """Verify what is there, download what is not, unpack the archives; stamp each step as it is done."""
+def fill_cache(files: Sequence[LockedFile], cache: Path) -> None:
+    """Verify cached files, download missing ones and unpack archives; record the progress even on failure."""
     stamps = read_stamps(cache)
     try:
-        for one in files:
-            if (cache / one.path).exists() and not looks_verified(one.path, one.sha256, stamps, cache):
-                verify(one, cache / one.path)
-                stamps[one.path] = [one.sha256, fingerprint(cache / one.path)]
-        missing = [one for one in files if not (cache / one.path).exists()]
+        for file in files:
+            if (cache / file.path).exists() and not is_verified(file.path, file.sha256, stamps, cache):
+                verify(file, cache / file.path)
+                stamps[file.path] = [file.sha256, fingerprint(cache / file.path)]
+        missing = [file for file in files if not (cache / file.path).exists()]
         if missing:
             download(missing, cache, stamps)
-        for one in files:
-            if one.usable != one.path and not looks_verified(one.usable, one.sha256, stamps, cache):
-                unpack(cache / one.path, cache / one.usable)
-                stamps[one.usable] = [one.sha256, fingerprint(cache / one.usable)]
+        for file in files:
+            if file.server_path != file.path and not is_verified(file.server_path, file.sha256, stamps, cache):
+                unpack(cache / file.path, cache / file.server_path)
+                stamps[file.server_path] = [file.sha256, fingerprint(cache / file.server_path)]
     finally:
         write_stamps(cache, stamps)
 
 
-def download(missing: Sequence[Locked], cache: Path, stamps: Stamps) -> None:
-    """Bring files in: they reach their place in the cache only when their checksum is right."""
-    from stack.progress import meter  # rich takes a while, and a warm cache needs none of it
+def download(missing: Sequence[LockedFile], cache: Path, stamps: Stamps) -> None:
+    """Download files; move each to its final path only after its checksum was verified."""
+    from stack.progress import meter  # rich is slow to import, and not needed when the cache is complete
 
-    arriving = cache / "arriving"
-    shutil.rmtree(arriving, ignore_errors=True)
-    by_coordinate = {one.coordinate: one for one in missing}
-    with meter("stack: downloading", sum(one.size for one in missing)) as advance:
-        for coordinate, path in maven.download(list(by_coordinate), arriving, advance):
-            one = by_coordinate[coordinate]
-            verify(one, path)
-            settled = cache / one.path
-            settled.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, settled)
-            stamps[one.path] = [one.sha256, fingerprint(settled)]
-    shutil.rmtree(arriving, ignore_errors=True)
+    incoming = cache / "incoming"
+    shutil.rmtree(incoming, ignore_errors=True)
+    by_coordinate = {file.coordinate: file for file in missing}
+    with meter("stack: downloading", sum(file.size for file in missing)) as advance:
+        for coordinate, path in maven.download(list(by_coordinate), incoming, advance):
+            file = by_coordinate[coordinate]
+            verify(file, path)
+            final = cache / file.path
+            final.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, final)
+            stamps[file.path] = [file.sha256, fingerprint(final)]
+    shutil.rmtree(incoming, ignore_errors=True)
 
 
-def verify(one: Locked, path: Path) -> None:
-    """Raises StackError if the file's SHA-256 is not the locked one."""
-    found = sha256(path)
-    if found != one.sha256:
+def verify(file: LockedFile, path: Path) -> None:
+    """Raise StackError if the SHA-256 of `path` is not the pinned one."""
+    actual = sha256(path)
+    if actual != file.sha256:
         raise StackError(
-            f"checksum mismatch: {path} has SHA-256 {found}, but {one.coordinate} is locked to {one.sha256}; "
+            f"checksum mismatch: {path} has SHA-256 {actual}, but {file.coordinate} is pinned to {file.sha256}; "
             "nothing was started. If you trust the source, delete the file and try again"
         )
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file, in hex."""
+    """Return the checksum of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -153,32 +154,32 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def unpack(archive: Path, into: Path) -> None:
-    """Unpack a verified archive; the directory appears whole or not at all."""
-    draft = into.with_name(into.name + ".draft")
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a verified archive; `target` appears only when it is complete."""
+    draft = target.with_name(target.name + ".draft")
     shutil.rmtree(draft, ignore_errors=True)
-    shutil.rmtree(into, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
     with tarfile.open(archive) as tar:
         tar.extractall(draft, filter="data")
-    os.replace(draft, into)
+    os.replace(draft, target)
 
 
 def fingerprint(path: Path) -> str:
-    """What a file or a tree looks like without reading it: names, sizes [bytes], times of change [ns]."""
+    """Summarize a file or a tree without reading contents: names, sizes [bytes] and modification times [ns]."""
     if path.is_file():
         stat = path.stat()
         return f"{stat.st_size}:{stat.st_mtime_ns}"
-    looks = sorted(f"{one.relative_to(path)}:{fingerprint(one)}" for one in path.rglob("*") if one.is_file())
-    return hashlib.sha256("\n".join(looks).encode()).hexdigest()
+    lines = sorted(f"{file.relative_to(path)}:{fingerprint(file)}" for file in path.rglob("*") if file.is_file())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def looks_verified(path: str, checksum: str, stamps: Stamps, cache: Path) -> bool:
-    """Whether `path` was found right for `checksum` and looks untouched since."""
+def is_verified(path: str, checksum: str, stamps: Stamps, cache: Path) -> bool:
+    """Return whether `path` matched `checksum` when it was last hashed and is unchanged since."""
     return (cache / path).exists() and stamps.get(path) == [checksum, fingerprint(cache / path)]
 
 
 def read_stamps(cache: Path) -> Stamps:
-    """What was verified so far; nothing if the record is missing or spoilt, for it can be made again."""
+    """Read verified.json; empty if it is missing or damaged, which only costs hashing the files again."""
     try:
         stamps = json.loads((cache / "verified.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -187,43 +188,43 @@ def read_stamps(cache: Path) -> Stamps:
 
 
 def write_stamps(cache: Path, stamps: Stamps) -> None:
-    """Replace the record whole."""
+    """Replace verified.json atomically."""
     draft = cache / "verified.draft"
     draft.write_text(json.dumps(stamps, indent=0), encoding="utf-8")
     os.replace(draft, cache / "verified.json")
 
 
 def relock(servers: Mapping[str, Sequence[str]], lock: Path = LOCK) -> tuple[list[str], list[str]]:
-    """Write the lock anew for server name -> roots; the coordinates that are new, and those that are gone.
+    """Write the lock file for roots by server name; return the added and the removed coordinates.
 
-    A coordinate that was locked keeps its checksum: a released file never changes.
+    A coordinate that is already locked keeps its checksum: a released file never changes.
     """
     cache = cache_directory()
     old: dict[str, str] = {}
     if lock.exists():
         for entry in json.loads(lock.read_text(encoding="utf-8")).values():
             old.update(entry["files"])
-    names = {name: maven.resolve(roots, cache / "poms") for name, roots in servers.items()}
-    every = sorted({coordinate for some in names.values() for coordinate in some})
-    added = [coordinate for coordinate in every if coordinate not in old]
-    known = old | measure(added, cache)
+    by_server = {name: maven.resolve(roots, cache / "poms") for name, roots in servers.items()}
+    coordinates = sorted({coordinate for server in by_server.values() for coordinate in server})
+    added = [coordinate for coordinate in coordinates if coordinate not in old]
+    values = old | measure(added, cache)
     entries = {
-        name: {"roots": list(roots), "files": {one: known[one] for one in names[name]}}
+        name: {"roots": list(roots), "files": {coordinate: values[coordinate] for coordinate in by_server[name]}}
         for name, roots in servers.items()
     }
     lock.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-    return added, sorted(set(old) - set(every))
+    return added, sorted(set(old) - set(coordinates))
 
 
 def measure(coordinates: Sequence[str], cache: Path) -> dict[str, str]:
-    """coordinate -> "SHA-256 bytes" of what the repository gives today."""
+    """Download files and return coordinate -> "SHA-256 size", size in bytes."""
     from stack.progress import meter
 
-    fresh = cache / "locking"
-    with alone(cache / "lock", PATIENCE_S):
-        shutil.rmtree(fresh, ignore_errors=True)
+    directory = cache / "locking"
+    with exclusive(cache / "lock", CACHE_TIMEOUT_S):
+        shutil.rmtree(directory, ignore_errors=True)
         with meter("stack: downloading", 0) as advance:
-            found = maven.download(coordinates, fresh, advance)
-            measured = {one: f"{sha256(path)} {path.stat().st_size}" for one, path in found}
-        shutil.rmtree(fresh, ignore_errors=True)
-    return measured
+            downloads = maven.download(coordinates, directory, advance)
+            values = {coordinate: f"{sha256(path)} {path.stat().st_size}" for coordinate, path in downloads}
+        shutil.rmtree(directory, ignore_errors=True)
+    return values

@@ -1,4 +1,4 @@
-"""The servers of one directory, together: started, asked, killed, stopped. And nothing else."""
+"""Operations on the servers of one directory: start, query, kill, restart and stop."""
 
 from __future__ import annotations
 
@@ -13,73 +13,83 @@ from stack import artifacts, ports
 from stack.connect import CONNECT
 from stack.errors import StackError
 from stack.kafka import KAFKA
-from stack.lifecycle import SERVERS, START_S, await_ready, end, launch, place, runs, send, start
-from stack.lockfile import alone, freed, holder
+from stack.lifecycle import (
+    SERVERS,
+    START_S,
+    await_ready,
+    instance_of,
+    is_running,
+    send_signal,
+    start,
+    start_supervisor,
+    stop,
+)
+from stack.lockfile import exclusive, holder, wait_released
 from stack.mariadb import MARIADB
-from stack.process_spec import Files, Orders
+from stack.process_spec import ProcessSpec, ServerFiles
 from stack.registry import REGISTRY
 from stack.search import SEARCH
 
-#: what is started, and downloaded, on request only: the option that asks for it -> the servers
-ON_REQUEST: Mapping[str, tuple[str, ...]] = {"cdc": (MARIADB.name, CONNECT.name), "search": (SEARCH.name,)}
-#: life of servers that nobody stops [h]
+#: optional servers by the option that requests them
+OPTIONAL: Mapping[str, tuple[str, ...]] = {"cdc": (MARIADB.name, CONNECT.name), "search": (SEARCH.name,)}
+#: time after which servers are stopped if no command stops them [h]
 HOURS = 12.0
 
 
 @dataclass(frozen=True)
 class Environment:
-    """What leads other commands to the servers of a directory."""
+    """Environment variables that lead clients to the servers of a directory."""
 
     directory: Path
     variables: Mapping[str, str]
 
     @property
     def broker(self) -> str:
-        """host:port of Kafka. Raises StackError if none runs."""
+        """host:port of Kafka. Raises StackError if it is not running."""
         return self._get("RISK_BROKER", "broker")
 
     @property
     def registry(self) -> str:
-        """Base URL of the Confluent API. Raises StackError if no registry runs."""
+        """Base URL of the Confluent API. Raises StackError if the registry is not running."""
         return self._get("RISK_SCHEMA_REGISTRY", "registry")
 
     @property
     def settings(self) -> dict[str, str]:
-        """What a worker must be told of them, by variable. Raises StackError if one of both does not run."""
+        """The worker's settings for Kafka and the registry. Raises StackError if one of them is not running."""
         return {"RISK_BROKER": self.broker, "RISK_SCHEMA_REGISTRY": self.registry}
 
     @property
     def mariadb(self) -> str:
-        """host:port of MariaDB. Raises StackError if none runs."""
+        """host:port of MariaDB. Raises StackError if it is not running."""
         return self._get("RISK_MARIADB", "MariaDB")
 
     @property
     def connect(self) -> str:
-        """Base URL of Kafka Connect. Raises StackError if none runs."""
+        """Base URL of Kafka Connect. Raises StackError if it is not running."""
         return self._get("RISK_CONNECT", "Kafka Connect")
 
     @property
     def search(self) -> str:
-        """Base URL of OpenSearch. Raises StackError if none runs."""
+        """Base URL of OpenSearch. Raises StackError if it is not running."""
         return self._get("RISK_SEARCH", "OpenSearch")
 
     def __str__(self) -> str:
-        """Lines for a shell to load."""
+        """Export statements for a shell."""
         pairs = sorted(self.variables.items())
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in pairs)
 
-    def _get(self, variable: str, what: str) -> str:
+    def _get(self, variable: str, server: str) -> str:
         if variable not in self.variables:
-            raise StackError(f"no {what} runs in {self.directory}")
+            raise StackError(f"no {server} is running in {self.directory}")
         return self.variables[variable]
 
 
 @dataclass(frozen=True)
 class Status:
-    """One server as it is now."""
+    """Current state of one server."""
 
     name: str
-    #: of the server itself; None if it is not running
+    #: pid of the server, not its supervisor; None if it is not running
     pid: int | None
     ports: Mapping[str, int]
     ready: bool
@@ -97,138 +107,138 @@ def up(
     hours: float = HOURS,
     owner_pid: int | None = None,
 ) -> Environment:
-    """Start what does not run yet in `directory`, and return when all of it is ready.
+    """Start the servers of `directory` that are not running, and return when all of them are ready.
 
-    The servers end with `down`, after `hours`, or when the process `owner_pid` dies, whichever is first.
-    Those that ran before keep their ports, owner and end. `cdc`: MariaDB and Kafka Connect too, and
-    always Kafka and the registry. `search`: OpenSearch too. Raises StackError, having stopped what it started.
+    The servers stop at `down`, after `hours`, or when the process `owner_pid` dies, whichever comes first.
+    Servers that were already running keep their ports, owner and end. `cdc` adds MariaDB and Kafka Connect and implies
+    Kafka and the registry; `search` adds OpenSearch. Raises StackError after stopping the servers it started.
     """
-    directory = usable(directory)
+    directory = checked(directory)
     wanted = {KAFKA.name: kafka_port} if kafka or cdc else {}
     wanted |= {REGISTRY.name: registry_port} if registry or cdc else {}
     wanted |= dict.fromkeys(requested(cdc=cdc, search=search))
-    with alone(directory / "lock", START_S):
+    with exclusive(directory / "lock", START_S):
         for name, port in wanted.items():
             if port is not None:
-                require_port(Files(directory, name), port)
-        missing = [name for name in SERVERS if name in wanted and not runs(Files(directory, name))]
-        files = gather(missing)
-        orders = Orders("", (), {}, owner_pid, time.time() + hours * 3600, 0.0)
+                require_port(ServerFiles(directory, name), port)
+        missing = [name for name in SERVERS if name in wanted and not is_running(ServerFiles(directory, name))]
+        parts = fetch_parts(missing)
+        template = ProcessSpec("", (), {}, owner_pid, time.time() + hours * 3600, 0.0)
         try:
             for stage in stages(wanted):
                 for name in (name for name in stage if name in missing):
-                    start(Files(directory, name), orders, files[name], wanted[name])
+                    start(ServerFiles(directory, name), template, parts[name], wanted[name])
                 for name in stage:
-                    await_ready(Files(directory, name), files.get(name), wanted[name])
+                    await_ready(ServerFiles(directory, name), parts.get(name), wanted[name])
         except BaseException:
             for name in missing:
-                forget(Files(directory, name))
+                remove(ServerFiles(directory, name))
             raise
-        return publish(directory)
+        return write_environment(directory)
 
 
 def fetch(*, cdc: bool = False, search: bool = False) -> None:
-    """Have everything here that `up` needs. Raises StackError: Unavailable if something cannot be had."""
-    always = SERVERS.keys() - requested(**dict.fromkeys(ON_REQUEST, True))
-    gather([name for name in SERVERS if name in always | requested(cdc=cdc, search=search)])
+    """Download what `up` needs. Raises StackError; Unavailable if a requirement is missing."""
+    default = SERVERS.keys() - requested(**dict.fromkeys(OPTIONAL, True))
+    fetch_parts([name for name in SERVERS if name in default | requested(cdc=cdc, search=search)])
 
 
 def requested(**options: bool) -> set[str]:
-    """The servers that the options which are set ask for."""
-    return {name for option, wished in options.items() if wished for name in ON_REQUEST[option]}
+    """Return the optional servers that the options request."""
+    return {name for option, enabled in options.items() if enabled for name in OPTIONAL[option]}
 
 
-def gather(names: Sequence[str]) -> dict[str, list[Path]]:
-    """What servers are made of, by their names. Raises StackError, before anything is downloaded if it can."""
+def fetch_parts(names: Sequence[str]) -> dict[str, list[Path]]:
+    """Return the servers' files by server name. Raises StackError, before a download if a requirement is missing."""
     for name in names:
         SERVERS[name].require()
     return artifacts.fetch({name: SERVERS[name].roots for name in names})
 
 
 def stages(names: Iterable[str]) -> list[list[str]]:
-    """Servers that may start side by side, then those that need them ready."""
+    """Return the servers that can start concurrently, then those that depend on them."""
     in_order = [name for name in SERVERS if name in set(names)]
-    return [[name for name in in_order if bool(SERVERS[name].needs) == late] for late in (False, True)]
+    return [[name for name in in_order if bool(SERVERS[name].needs) == dependent] for dependent in (False, True)]
 
 
-def usable(directory: Path) -> Path:
-    """The absolute path. Raises StackError if it has a character that separates paths in a configuration."""
+def checked(directory: Path) -> Path:
+    """Return the absolute path. Raises StackError if it has a character that separates paths in configurations."""
     absolute = directory.absolute()
     if bad := set(str(absolute)) & set(",;\\\n"):
-        raise StackError(f"{absolute}: servers cannot live in a path with {' '.join(sorted(bad))}")
+        raise StackError(f"{absolute}: the path of servers must not contain {' '.join(sorted(bad))}")
     return absolute
 
 
-def require_port(files: Files, port: int) -> None:
-    """Raises StackError if the server runs on another port, or somebody else on this one."""
-    if not runs(files):
+def require_port(files: ServerFiles, port: int) -> None:
+    """Raise StackError if the server is running on another port, or another process uses this one."""
+    if not is_running(files):
         ports.require_free(port)
-    elif (actual := place(files).ports[SERVERS[files.name].ports[0]]) != port:
-        raise StackError(f"{files.name} already runs in {files.directory}, on port {actual}, not {port}")
+    elif (actual := instance_of(files).ports[SERVERS[files.name].ports[0]]) != port:
+        raise StackError(f"{files.name} is already running in {files.directory} on port {actual}, not {port}")
 
 
-def known(directory: Path) -> list[Files]:
-    """Every server that was started here and not stopped, running or not."""
-    return [files for files in (Files(directory, name) for name in SERVERS) if files.orders.exists()]
+def started(directory: Path) -> list[ServerFiles]:
+    """Return the servers that were started here and not stopped by `down`, running or not."""
+    return [files for files in (ServerFiles(directory, name) for name in SERVERS) if files.spec.exists()]
 
 
-def publish(directory: Path) -> Environment:
-    """Gather what the running servers tell others, and write it to `directory`/env."""
+def write_environment(directory: Path) -> Environment:
+    """Collect the running servers' variables and write them to `directory`/env."""
     variables: dict[str, str] = {}
-    for files in known(directory):
-        if runs(files):
-            variables.update(SERVERS[files.name].environment(place(files)))
+    for files in started(directory):
+        if is_running(files):
+            variables.update(SERVERS[files.name].environment(instance_of(files)))
     environment = Environment(directory, variables)
     (directory / "env").write_text(str(environment), encoding="utf-8")
     return environment
 
 
 def status(directory: Path) -> list[Status]:
-    """Every server that was started in `directory` and not stopped with `down`."""
-    return [look(files) for files in known(usable(directory))]
+    """Return the state of every server that was started in `directory` and not stopped by `down`."""
+    return [status_of(files) for files in started(checked(directory))]
 
 
-def look(files: Files) -> Status:
-    """One server as it is now."""
-    where = place(files)
-    return Status(files.name, holder(files.server) or None, where.ports, SERVERS[files.name].ready(where))
+def status_of(files: ServerFiles) -> Status:
+    """Return the state of one server."""
+    instance = instance_of(files)
+    return Status(files.name, holder(files.server) or None, instance.ports, SERVERS[files.name].ready(instance))
 
 
 def down(directory: Path) -> list[str]:
-    """Stop what `up` started in `directory` and forget it; data and logs stay. Returns their names."""
-    directory = usable(directory)
+    """Stop the servers that `up` started in `directory`, and return their names. Data and logs are kept."""
+    directory = checked(directory)
     if not (directory / "lock").exists():
-        return []  # nothing was ever started here, and this is no reason to make the directory
-    with alone(directory / "lock", START_S):
+        return []  # nothing was ever started here: do not create the directory
+    with exclusive(directory / "lock", START_S):
         (directory / "env").unlink(missing_ok=True)
-        return [files.name for files in reversed(known(directory)) if forget(files)]
+        return [files.name for files in reversed(started(directory)) if remove(files)]
 
 
-def forget(files: Files) -> bool:
-    """Stop a server and drop the record that it was started; whether there was anything to stop."""
-    stopped = end(files)
-    files.orders.unlink(missing_ok=True)
+def remove(files: ServerFiles) -> bool:
+    """Stop a server and delete its ProcessSpec; return whether it was running."""
+    stopped = stop(files)
+    files.spec.unlink(missing_ok=True)
     return stopped
 
 
 def kill(name: str, directory: Path) -> None:
-    """kill -9 one server, and return when it is gone. Raises StackError if it does not run."""
-    files = Files(usable(directory), name)
-    if not send(signal.SIGKILL, files.server):
-        raise StackError(f"{name} does not run in {directory}")
-    if not freed([files.keeper, files.server], 10.0):
-        raise StackError(f"{name} is still there after kill -9")
+    """Send SIGKILL to one server and wait until it is gone. Raises StackError if it is not running."""
+    files = ServerFiles(checked(directory), name)
+    if not send_signal(signal.SIGKILL, files.server):
+        raise StackError(f"{name} is not running in {directory}")
+    if not wait_released([files.supervisor, files.server], 10.0):
+        raise StackError(f"{name} survived SIGKILL")
 
 
 def restart(name: str, directory: Path) -> None:
-    """Start one server again as it was, same ports and data, and return when it is ready.
+    """Start one server again with the same ports and data, and return when it is ready.
 
-    It is stopped first if it runs. Raises StackError if it was never started here, or does not come up.
+    A running server is stopped first. Raises StackError if it was never started here or does not become ready.
     """
-    files = Files(usable(directory), name)
-    if not files.orders.exists():
+    files = ServerFiles(checked(directory), name)
+    if not files.spec.exists():
         raise StackError(f"{name} was never started in {directory}")
-    with alone(files.directory / "lock", START_S):
-        end(files)
-        launch(files)
+    with exclusive(files.directory / "lock", START_S):
+        stop(files)
+        start_supervisor(files)
         await_ready(files, None, None)

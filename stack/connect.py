@@ -1,19 +1,19 @@
-"""Kafka Connect with Debezium's MariaDB connector and an Avro converter, one worker."""
+"""A single Kafka Connect worker with Debezium's MariaDB connector and an Avro converter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from http.client import HTTPException
 from pathlib import Path
 
+from stack.errors import NoAnswer
 from stack.kafka import KAFKA
 from stack.mariadb import PASSWORD, USER
-from stack.rest import IDENTITY, ask, identity, url
-from stack.server import HOST, Place, Server, find_java, java
+from stack.rest import IDENTITY, identity, request, url
+from stack.server import HOST, Instance, Server, find_java, java, write_lines
 
-#: of Connect and its clients, not of the broker: Debezium 3.5 does not start in Connect 3.9
+#: version of Connect and its clients, not of the broker: Debezium 3.5 does not start in Connect 3.9
 VERSION = "4.1.1"
-#: one log4j for all, or Connect dies of a mixture
+#: one version for all log4j modules: Connect does not start with a mixture
 LOG4J = "2.25.3"
 ROOTS = (
     f"org.apache.kafka:connect-runtime:{VERSION}",
@@ -22,35 +22,35 @@ ROOTS = (
     *(f"org.apache.logging.log4j:{name}:{LOG4J}" for name in ("log4j-api", "log4j-core", "log4j-slf4j-impl")),
 )
 
-#: what differs from Connect's defaults, and why
+#: settings that differ from Connect's defaults, with the reason
 SETTINGS: Mapping[str, str | int] = {
     "group.id": "connect",
     "config.storage.topic": "connect-configs",
     "offset.storage.topic": "connect-offsets",
     "status.storage.topic": "connect-status",
-    # one node holds everything
+    # there is only one broker
     "config.storage.replication.factor": 1,
     "offset.storage.replication.factor": 1,
     "offset.storage.partitions": 1,
     "status.storage.replication.factor": 1,
     "status.storage.partitions": 1,
-    # a connector that wants Avro says so itself
+    # connectors that need Avro configure their own converters
     "key.converter": "org.apache.kafka.connect.json.JsonConverter",
     "value.converter": "org.apache.kafka.connect.json.JsonConverter",
-    # ${env:NAME} in a connector's configuration: see ENVIRONMENT
+    # resolves ${env:NAME} in a connector's configuration: see ENVIRONMENT
     "config.providers": "env",
     "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
-    # the jars on the class path name their connectors: no need to look through all classes for them
+    # the jars declare their connectors as services: no need to scan all classes
     "plugin.discovery": "service_load",
-    # after kill -9 the group misses the old worker soon, and gives its tasks to the new one at once [ms]
+    # after kill -9 the group soon notices that the old worker is gone, and the new one gets its tasks at once [ms]
     "session.timeout.ms": 3000,
     "heartbeat.interval.ms": 500,
     "scheduled.rebalance.max.delay.ms": 0,
-    # rows since the last flush are sent again after kill -9 [ms]
+    # after kill -9 the rows since the last flush are sent again [ms]
     "offset.flush.interval.ms": 1000,
 }
 
-#: the secrets that connectors ask for by name
+#: secrets that connectors refer to by name
 ENVIRONMENT: Mapping[str, str] = {"CDC_USER": USER, "CDC_PASSWORD": PASSWORD}
 
 LOGGING = """\
@@ -69,23 +69,21 @@ logger.requests.level=WARN
 """
 
 
-def settings(place: Place) -> dict[str, str | int]:
-    """The whole connect.properties."""
+def settings(instance: Instance) -> dict[str, str | int]:
+    """Return the contents of connect.properties."""
     return {
         **SETTINGS,
-        "bootstrap.servers": place.others["RISK_BROKER"],
-        "listeners": url(place),
+        "bootstrap.servers": instance.dependencies["RISK_BROKER"],
+        "listeners": url(instance),
         "rest.advertised.host.name": HOST,
-        # so that `ready` knows its own Connect from a stranger that took the port
-        "response.http.headers.config": f"set {IDENTITY}:{identity(place)}",
+        "response.http.headers.config": f"set {IDENTITY}:{identity(instance)}",
     }
 
 
-def command(place: Place, files: Sequence[Path]) -> list[str]:
-    """Configure; the command line of the worker."""
-    home = place.home
-    lines = (f"{name}={value}\n" for name, value in settings(place).items())
-    (home / "connect.properties").write_text("".join(lines), encoding="utf-8")
+def command(instance: Instance, files: Sequence[Path]) -> list[str]:
+    """Write the configuration and return the command line of the worker."""
+    home = instance.home
+    write_lines(home / "connect.properties", settings(instance))
     (home / "log4j2.properties").write_text(LOGGING, encoding="utf-8")
     properties = {"log4j2.configurationFile": (home / "log4j2.properties").as_uri()}
     return [
@@ -99,11 +97,11 @@ def command(place: Place, files: Sequence[Path]) -> list[str]:
     ]
 
 
-def ready(place: Place) -> bool:
-    """Whether the worker has read its configuration from Kafka and is in its group."""
+def ready(instance: Instance) -> bool:
+    """Return whether the worker has read its configuration from Kafka and joined its group."""
     try:
-        return ask(place, "GET", "/health").get("status") == "healthy"
-    except (OSError, HTTPException, ValueError):
+        return request(instance, "GET", "/health").get("status") == "healthy"
+    except NoAnswer:
         return False
 
 
@@ -113,8 +111,8 @@ CONNECT = Server(
     ports=("http",),
     command=command,
     ready=ready,
-    settle=lambda place: None,
-    environment=lambda place: {"RISK_CONNECT": url(place)},
+    settle=lambda instance: None,
+    environment=lambda instance: {"RISK_CONNECT": url(instance)},
     require=find_java,
     needs=(KAFKA.name,),
 )

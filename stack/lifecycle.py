@@ -1,4 +1,4 @@
-"""One server's life: its keeper is started, it is asked until it is ready, it is stopped for good."""
+"""Start, readiness and stop of one server, through its supervisor."""
 
 from __future__ import annotations
 
@@ -15,59 +15,64 @@ from stack import ports
 from stack.connect import CONNECT
 from stack.errors import StackError
 from stack.kafka import KAFKA
-from stack.lockfile import POLL_S, freed, holder
+from stack.lockfile import holder, wait_released
 from stack.mariadb import MARIADB
-from stack.process_spec import Files, Orders
+from stack.process_spec import ProcessSpec, ServerFiles
 from stack.registry import REGISTRY
 from stack.search import SEARCH
-from stack.server import Place, Server
+from stack.server import Instance, Server
 
-#: in the order in which they are started: the registry's JVM wakes up while Kafka formats its storage
+#: in order of start: the registry first, since its JVM takes longest to become ready
 SERVERS: Mapping[str, Server] = {server.name: server for server in (REGISTRY, KAFKA, MARIADB, CONNECT, SEARCH)}
 
-#: how long a server may take to become ready [s]
+#: timeout for a server to become ready [s]
 START_S = 90.0
-#: how often a server is started again on other ports when somebody took the ones chosen for it
-PORT_TRIES = 3
+#: interval for polling a server that starts: a request costs this process about 1 ms of CPU [s]
+READY_POLL_S = 0.1
+#: attempts to start a server on other ports if another process takes its ports
+PORT_ATTEMPTS = 3
 
 
-def runs(files: Files) -> bool:
-    """Whether the server is being kept."""
-    return holder(files.keeper) is not None
+def is_running(files: ServerFiles) -> bool:
+    """Return whether the server has a supervisor."""
+    return holder(files.supervisor) is not None
 
 
-def place(files: Files) -> Place:
-    """The server's place, from its orders."""
-    return Place(files.home, Orders.read(files.orders).ports, others(files))
+def instance_of(files: ServerFiles) -> Instance:
+    """Return the instance that the server's ProcessSpec describes."""
+    return Instance(files.home, ProcessSpec.read(files.spec).ports, dependency_variables(files))
 
 
-def others(files: Files) -> dict[str, str]:
-    """The variables that lead to the servers it needs, as far as they were started here."""
-    needed = [Files(files.directory, name) for name in SERVERS[files.name].needs]
-    pairs = [SERVERS[one.name].environment(place(one)) for one in needed if one.orders.exists()]
-    return {name: value for some in pairs for name, value in some.items()}
+def dependency_variables(files: ServerFiles) -> dict[str, str]:
+    """Return the environment variables of the servers it depends on, if they were started here."""
+    needed = [ServerFiles(files.directory, name) for name in SERVERS[files.name].needs]
+    variables: dict[str, str] = {}
+    for other in needed:
+        if other.spec.exists():
+            variables.update(SERVERS[other.name].environment(instance_of(other)))
+    return variables
 
 
-def start(files: Files, like: Orders, parts: Sequence[Path], port: int | None) -> None:
-    """Choose ports, write the orders and have a keeper carry them out, for as long as `like` says."""
+def start(files: ServerFiles, template: ProcessSpec, parts: Sequence[Path], port: int | None) -> None:
+    """Choose ports and start a supervisor; owner and end of the server are those of `template`."""
     server = SERVERS[files.name]
-    end(files)  # a server that has lost its keeper
-    before = Orders.read(files.orders).ports if files.orders.exists() else {}
-    chosen = ports.choose(server.ports, port, before, server.highest_port)
+    stop(files)  # an orphan whose supervisor was killed
+    previous = ProcessSpec.read(files.spec).ports if files.spec.exists() else {}
+    chosen = ports.choose(server.ports, port, previous, server.highest_port)
     files.home.mkdir(exist_ok=True)
-    argv = tuple(server.command(Place(files.home, chosen, others(files)), parts))
-    replace(like, name=server.name, argv=argv, ports=chosen, grace_s=server.grace_s).write(files.orders)
-    launch(files)
+    argv = tuple(server.command(Instance(files.home, chosen, dependency_variables(files)), parts))
+    replace(template, name=server.name, argv=argv, ports=chosen, grace_s=server.grace_s).write(files.spec)
+    start_supervisor(files)
 
 
-def launch(files: Files) -> None:
-    """Start the keeper; when this returns it lives (or has died already, and said why in the log)."""
+def start_supervisor(files: ServerFiles) -> None:
+    """Start the supervisor; on return it is running, or has ended with a message in the log."""
     files.log.parent.mkdir(parents=True, exist_ok=True)
     package = str(Path(__file__).parent.parent)
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     with files.log.open("ab") as log:
         subprocess.run(
-            [sys.executable, "-m", "stack.supervisor", str(files.orders)],
+            [sys.executable, "-m", "stack.supervisor", str(files.spec)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -77,68 +82,68 @@ def launch(files: Files) -> None:
         )
 
 
-def await_ready(files: Files, parts: Sequence[Path] | None, port: int | None) -> None:
-    """Ask until the server is ready; start it again elsewhere if somebody else took its ports.
+def await_ready(files: ServerFiles, parts: Sequence[Path] | None, port: int | None) -> None:
+    """Wait until the server is ready; start it again on other ports if another process took its ports.
 
-    `parts` are those it was started with just now, None if it ran before.
-    Raises StackError if it dies or is slow.
+    parts: the files it was just started with, None if it was running before; port: the one that was requested.
+    Raises StackError if it dies or is not ready in time.
     """
-    for _ in range(PORT_TRIES):
-        if became_ready(files):
-            SERVERS[files.name].settle(place(files))
+    for _ in range(PORT_ATTEMPTS):
+        if wait_ready(files):
+            SERVERS[files.name].settle(instance_of(files))
             return
-        orders = Orders.read(files.orders)
-        taken = [number for number in orders.ports.values() if not ports.is_free(number)]
+        spec = ProcessSpec.read(files.spec)
+        taken = [number for number in spec.ports.values() if not ports.is_free(number)]
         if not taken or parts is None:
             raise StackError(f"{files.name} died while starting; {tail(files.log)}")
         if port in taken:
-            raise StackError(f"{files.name} died while starting: port {port} was taken meanwhile")
-        start(files, orders, parts, port)
-    raise StackError(f"{files.name}: somebody took its ports {PORT_TRIES} times; {tail(files.log)}")
+            raise StackError(f"{files.name} died while starting: another process took port {port}")
+        start(files, spec, parts, port)
+    raise StackError(f"{files.name}: other processes took its ports {PORT_ATTEMPTS} times; {tail(files.log)}")
 
 
-def became_ready(files: Files) -> bool:
-    """Wait until the server is ready (True) or its keeper is gone (False).
+def wait_ready(files: ServerFiles) -> bool:
+    """Wait until the server is ready (True) or its supervisor has ended (False).
 
     Raises StackError if it takes longer than START_S.
     """
-    server, where = SERVERS[files.name], place(files)
-    give_up = time.monotonic() + START_S
-    while time.monotonic() < give_up:
-        # alive is asked after ready, for a stranger on its port might have answered
-        if server.ready(where) and runs(files):
+    server, instance = SERVERS[files.name], instance_of(files)
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        # in this order, since another server may have answered on the port
+        if server.ready(instance) and is_running(files):
             return True
-        if not runs(files):
+        if not is_running(files):
             return False
-        time.sleep(POLL_S)
+        time.sleep(READY_POLL_S)
     raise StackError(f"{files.name} was not ready after {START_S:.0f} s; {tail(files.log)}")
 
 
 def tail(log: Path, count: int = 6) -> str:
-    """The last lines of a log, and where the rest is."""
+    """Return the last lines of a log and its path."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     return "\n  ".join([f"the end of {log}:", *lines[-count:]])
 
 
-def end(files: Files) -> bool:
-    """Stop the server, gently and then not; whether there was anything to stop."""
-    both = [files.keeper, files.server]
-    if freed(both, 0.0):
+def stop(files: ServerFiles) -> bool:
+    """Stop the server, by SIGKILL if SIGTERM does not suffice; return whether it was running."""
+    locks = [files.supervisor, files.server]
+    if wait_released(locks, 0.0):
         return False
-    grace_s = Orders.read(files.orders).grace_s
-    # the keeper passes it on; an orphan gets it itself
-    send(signal.SIGTERM, files.keeper) or send(signal.SIGTERM, files.server)
-    if not freed(both, grace_s + 2.0):
-        send(signal.SIGKILL, files.keeper)
-        send(signal.SIGKILL, files.server)
-        if not freed(both, 5.0):
-            raise StackError(f"{files.name} does not die: look at process {holder(files.server)}")
+    grace_s = ProcessSpec.read(files.spec).grace_s
+    # the supervisor forwards the signal; an orphan gets it directly
+    send_signal(signal.SIGTERM, files.supervisor) or send_signal(signal.SIGTERM, files.server)
+    if not wait_released(locks, grace_s + 2.0):
+        send_signal(signal.SIGKILL, files.supervisor)
+        send_signal(signal.SIGKILL, files.server)
+        if not wait_released(locks, 5.0):
+            raise StackError(f"{files.name} survived SIGKILL: look at process {holder(files.server)}")
     return True
 
 
-def send(number: int, held: Path) -> bool:
-    """Signal the process that holds a file; whether there is one."""
-    pid = holder(held)
+def send_signal(number: int, lock: Path) -> bool:
+    """Send a signal to the process that holds a lock file; return whether there is one."""
+    pid = holder(lock)
     if not pid:
         return False
     try:

@@ -1,7 +1,7 @@
-"""Files that a process holds locked for as long as it lives, with its pid inside.
+"""Lock files that a process holds while it lives, with its pid as their content.
 
-A pid alone may have been reused since it was written down; a lock that is held has a living holder.
-So nothing here signals a pid unless the file it stands in is locked at that moment.
+A pid that was only written down may have been reused, but the holder of a held lock is alive.
+So a pid is signalled only while the file that contains it is locked.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from pathlib import Path
 
 from stack.errors import StackError
 
-#: between two looks at a lock or a server [s]
+#: interval for polling a lock [s]
 POLL_S = 0.02
 
 
-def hold(path: Path, patience_s: float = 1.0) -> int | None:
-    """Lock `path` exclusively and empty it; the descriptor returned is the lock. None: another has it.
+def acquire(path: Path, timeout_s: float = 1.0) -> int | None:
+    """Lock `path` exclusively and truncate it; return the descriptor that holds the lock, None if it is held.
 
-    `patience_s` outlasts those who only look (`holder`), for they lock it too for a moment.
+    `timeout_s` must outlast a concurrent call of `holder`, which locks the file briefly.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    give_up = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 os.close(fd)
                 return None
             time.sleep(POLL_S)
@@ -39,13 +39,13 @@ def hold(path: Path, patience_s: float = 1.0) -> int | None:
             return fd
 
 
-def inscribe(fd: int, pid: int) -> None:
-    """Write the holder's pid into a file that `hold` has just emptied."""
+def write_pid(fd: int, pid: int) -> None:
+    """Write the holder's pid into a file that `acquire` has truncated."""
     os.pwrite(fd, b"%d\n" % pid, 0)
 
 
 def holder(path: Path) -> int | None:
-    """The pid of the process that holds `path`, 0 if it has not said yet, None if nobody holds it."""
+    """Return the pid of the process that holds `path`, 0 if it has not written its pid yet, None if not held."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -60,31 +60,31 @@ def holder(path: Path) -> int | None:
         os.close(fd)
 
 
-def freed(paths: list[Path], patience_s: float) -> bool:
-    """Wait until nobody holds any of `paths`; False if someone still does after `patience_s`."""
-    give_up = time.monotonic() + patience_s
+def wait_released(paths: list[Path], timeout_s: float) -> bool:
+    """Wait until none of `paths` is held; return False if one still is after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
     while any(holder(path) is not None for path in paths):
-        if time.monotonic() > give_up:
+        if time.monotonic() > deadline:
             return False
         time.sleep(POLL_S)
     return True
 
 
 @contextmanager
-def alone(path: Path, patience_s: float) -> Iterator[None]:
-    """Run the body while no other process is in the same one; wait for it up to `patience_s`.
+def exclusive(path: Path, timeout_s: float) -> Iterator[None]:
+    """Hold the lock file `path` during the block; wait up to `timeout_s` for another process to release it.
 
-    Raises StackError if the directory cannot be written, or the other is not done in time.
+    Raises StackError if the directory is not writable or the lock is not released in time.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = hold(path, patience_s)
+        fd = acquire(path, timeout_s)
     except OSError as error:
         raise StackError(f"cannot write to {path.parent}: {error.strerror}") from error
     if fd is None:
-        raise StackError(f"process {holder(path)} is still at work in {path.parent}: try again later")
+        raise StackError(f"process {holder(path)} is still working in {path.parent}: try again later")
     try:
-        inscribe(fd, os.getpid())
+        write_pid(fd, os.getpid())
         yield
     finally:
         os.close(fd)

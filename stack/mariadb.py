@@ -1,4 +1,4 @@
-"""MariaDB as the distribution packages it, with a log like Moodle's and a user that may follow it."""
+"""The distribution's MariaDB, with a table like Moodle's log and a user for Debezium."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stack.errors import StackError, Unavailable
-from stack.server import ASK_S, HOST, Place, Server
+from stack.server import HOST, REQUEST_TIMEOUT_S, Instance, Server, write_lines
 
 DATABASE = "demo"
 TABLE = "mdl_logstore_standard_log"
-#: who follows the log, from this machine only
+#: Debezium's user, which may connect from this machine only
 USER, PASSWORD = "debezium", "debezium"
-#: what to install where the commands are missing
+#: Debian packages that contain the commands
 PACKAGES = "mariadb-server-core mariadb-client-core"
 #: size of the redo log [bytes]
 LOG_BYTES = 16 * 1024 * 1024
-#: longest path of a socket [bytes]
-LONGEST = 107
-#: longest time a statement or the making of the system tables may take [s]
-PATIENCE_S = 60.0
+#: maximum length of a socket's path [bytes]
+MAX_SOCKET_PATH = 107
+#: timeout of a statement and of creating the system tables [s]
+TIMEOUT_S = 60.0
 
-#: the four columns of Moodle's log that matter here
+#: the four columns of Moodle's log that the pipeline reads
 CREATE = f"""\
 CREATE TABLE IF NOT EXISTS {DATABASE}.{TABLE} (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, \
 eventname VARCHAR(255) NOT NULL, userid BIGINT NOT NULL, timecreated BIGINT NOT NULL);
 """
-#: run at every start, before anybody is let in: one statement a line. The table goes into the binlog, for Debezium
-#: cannot begin where nothing was ever logged (GtidSet is null, it says)
+#: run at every start before clients are accepted, one statement per line. The table is created in the binlog, since
+#: Debezium cannot start from an empty one (its first GtidSet would be null)
 INIT = f"""\
 CREATE DATABASE IF NOT EXISTS {DATABASE};
 {CREATE}\
@@ -44,33 +44,35 @@ GRANT SELECT, LOCK TABLES ON {DATABASE}.* TO '{USER}'@'{HOST}';
 
 
 def find(command: str) -> str:
-    """The path of one of MariaDB's commands. Raises Unavailable, naming the packages to install."""
+    """Return the path of a MariaDB command. Raises Unavailable, naming the packages to install."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
-    if found := shutil.which(command, path=path):
-        return found
-    raise Unavailable(f"no {command} here: apt-get install --no-install-recommends {PACKAGES}")
+    if executable := shutil.which(command, path=path):
+        return executable
+    raise Unavailable(f"{command} not found: apt-get install --no-install-recommends {PACKAGES}")
 
 
 def require() -> None:
-    """Raises Unavailable if one of the commands used here is missing."""
-    for one in ("mariadbd", "mariadb-install-db", "mariadb"):
-        find(one)
+    """Raise Unavailable if one of the commands is missing."""
+    for name in ("mariadbd", "mariadb-install-db", "mariadb"):
+        find(name)
 
 
 def socket_of(home: Path) -> Path:
-    """The socket that leads to the server with all rights. Raises StackError if the system allows no such path."""
+    """Return the path of the administrator's socket. Raises StackError if it is too long for the system."""
     path = home / "socket"
-    if len(os.fsencode(path)) > LONGEST:
-        raise StackError(f"{path}: longer than a socket's path may be ({LONGEST} bytes): choose a shorter directory")
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise StackError(
+            f"{path}: longer than a socket's path may be ({MAX_SOCKET_PATH} bytes): use a shorter directory"
+        )
     return path
 
 
-def settings(place: Place) -> dict[str, str | int]:
-    """The whole my.cnf."""
-    home = place.home
+def settings(instance: Instance) -> dict[str, str | int]:
+    """Return the contents of my.cnf."""
+    home = instance.home
     return {
         "bind-address": HOST,
-        "port": place.ports["sql"],
+        "port": instance.ports["sql"],
         "socket": str(socket_of(home)),
         "datadir": str(home / "data"),
         "tmpdir": str(home / "tmp"),
@@ -78,25 +80,25 @@ def settings(place: Place) -> dict[str, str | int]:
         "init-file": str(home / "init.sql"),
         "skip-name-resolve": 1,
         "character-set-server": "utf8mb4",
-        # `ready` hangs up without a word: not worth a line
+        # no warnings about aborted connections, which `ready` causes
         "log-warnings": 1,
-        # what Debezium follows: whole rows, and never one that a crash could take back
+        # for Debezium: whole rows, and only those that survive a crash
         "server-id": 1,
         "log-bin": "binlog",
         "binlog-format": "ROW",
         "binlog-row-image": "FULL",
         "sync-binlog": 1,
-        # small [bytes]
+        # small sizes [bytes]
         "innodb-buffer-pool-size": 32 * 1024 * 1024,
         "innodb-log-file-size": LOG_BYTES,
-        # as root it starts only if told so
+        # run by root, it requires this
         **({"user": "root"} if os.geteuid() == 0 else {}),
     }
 
 
 def install(home: Path) -> None:
-    """Make the system tables: root comes in by the socket alone, as the user who runs this. Raises StackError."""
-    shutil.rmtree(home / "data", ignore_errors=True)  # half made by a command that was killed
+    """Create the system tables; root may connect only by the socket, as the current user. Raises StackError."""
+    shutil.rmtree(home / "data", ignore_errors=True)  # left over if an earlier call was killed
     tool = subprocess.run(
         [
             find("mariadb-install-db"),
@@ -112,51 +114,50 @@ def install(home: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
         check=False,
     )
     if tool.returncode:
-        raise StackError(f"cannot make a database in {home}: {' '.join(tool.stdout.split())[-300:]}")
-    (home / "installed").touch()  # last: it says that all the rest is there
+        raise StackError(f"cannot create a database in {home}: {' '.join(tool.stdout.split())[-300:]}")
+    (home / "installed").touch()  # last: marks that the rest is complete
 
 
-def command(place: Place, files: Sequence[Path]) -> list[str]:
-    """Configure and, the first time, make the system tables; the command line of the server."""
-    home = place.home
-    lines = [f"{name} = {value}\n" for name, value in settings(place).items()]
+def command(instance: Instance, files: Sequence[Path]) -> list[str]:
+    """Write the configuration, create the system tables if they are new, and return the server's command line."""
+    home = instance.home
+    write_lines(home / "my.cnf", settings(instance), header="[mariadbd]\n")
     (home / "tmp").mkdir(exist_ok=True)
-    (home / "my.cnf").write_text("[mariadbd]\n" + "".join(lines), encoding="utf-8")
     (home / "init.sql").write_text(INIT, encoding="utf-8")
     if not (home / "installed").exists():
         install(home)
     return [find("mariadbd"), f"--defaults-file={home / 'my.cnf'}"]
 
 
-def ready(place: Place) -> bool:
-    """Whether this directory's server greets: it does so once it has its port and has run INIT."""
+def ready(instance: Instance) -> bool:
+    """Return whether this instance greets a client, which it does after it has bound its port and run INIT."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ASK_S)
+        connection.settimeout(REQUEST_TIMEOUT_S)
         try:
-            connection.connect(str(socket_of(place.home)))
+            connection.connect(str(socket_of(instance.home)))
             greeting = connection.recv(5)
         except OSError:
             return False
-    return greeting[4:] == b"\x0a"  # after the header: the version of the protocol, or 255 and an error
+    return greeting[4:] == b"\x0a"  # after the 4-byte header: the protocol version, or 255 for an error
 
 
 def execute(directory: Path, statements: str) -> str:
-    """Run SQL with all rights in the demo's database of a stack's directory; rows as lines, cells parted by tabs.
+    """Run SQL as administrator in the demo database of a stack's directory; return tab-separated rows.
 
-    Raises StackError with the server's words if it refuses.
+    Raises StackError with the server's message if a statement fails.
     """
     arguments = ("--no-defaults", "--batch", "--skip-column-names", f"--user={getpass.getuser()}")
-    where = f"--socket={socket_of(directory.absolute() / MARIADB.name)}"
+    socket_option = f"--socket={socket_of(directory.absolute() / MARIADB.name)}"
     done = subprocess.run(
-        [find("mariadb"), *arguments, where, DATABASE],
+        [find("mariadb"), *arguments, socket_option, DATABASE],
         input=statements,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
         check=False,
     )
     if done.returncode:
@@ -170,7 +171,7 @@ MARIADB = Server(
     ports=("sql",),
     command=command,
     ready=ready,
-    settle=lambda place: None,
-    environment=lambda place: {"RISK_MARIADB": f"{HOST}:{place.ports['sql']}"},
+    settle=lambda instance: None,
+    environment=lambda instance: {"RISK_MARIADB": f"{HOST}:{instance.ports['sql']}"},
     require=require,
 )

@@ -1,126 +1,130 @@
-"""Maven Central through jgo: which files a root needs, and the files themselves. No Maven and no Java."""
+"""Maven Central without Maven: resolve dependencies (with jgo) and download files."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from stack.errors import Unavailable
+from stack.errors import EXTRA, Unavailable
 
 if TYPE_CHECKING:
-    from jgo.maven import Artifact, MavenContext
+    import httpx
+    from jgo.maven import Artifact
 
-#: files fetched at a time
-AT_ONCE = 6
-#: tries per file, and the pause between two [s]
-TRIES, PAUSE_S = 3, 1.0
-#: longest silence of the repository [s]
-SILENCE_S = 15
+CENTRAL = "https://repo.maven.apache.org/maven2"
+#: concurrent downloads
+CONCURRENCY = 6
+#: attempts per file, and the pause between them [s]
+ATTEMPTS, PAUSE_S = 3, 1.0
+#: timeout for connecting and for each read [s]
+TIMEOUT_S = 15
 
 
 def split(coordinate: str) -> tuple[str, str, str, str, str]:
-    """group:artifact:version[:packaging[:classifier]] -> its five parts; packaging is jar unless said."""
+    """Split group:artifact:version[:packaging[:classifier]] into its five parts; packaging defaults to jar."""
     group, artifact, version, packaging, classifier = [*coordinate.split(":"), "", ""][:5]
     return group, artifact, version, packaging or "jar", classifier
 
 
 def layout(coordinate: str) -> PurePosixPath:
-    """Where a repository keeps the file."""
+    """Return the path of a file in a Maven repository."""
     group, artifact, version, packaging, classifier = split(coordinate)
     name = "-".join(part for part in (artifact, version, classifier) if part)
     return PurePosixPath(*group.split("."), artifact, version, f"{name}.{packaging}")
 
 
-def context(cache: Path, advance: Callable[[int], None] | None = None) -> MavenContext:
-    """jgo's view of the repository, with `cache` for what it fetches."""
-    from jgo.maven import MavenContext, PythonResolver  # half a second, and needed once a machine
-
-    @contextmanager
-    def progress(name: str, size: int) -> Iterator[Callable[[int], None]]:
-        yield advance or (lambda count: None)
-
-    resolver = PythonResolver(progress_callback=progress)
-    return MavenContext(resolver=resolver, repo_cache=cache, local_repos=[], timeout=SILENCE_S)
-
-
 def resolve(roots: Sequence[str], cache: Path) -> list[str]:
-    """Every file that `roots` need at run time, as coordinates, sorted; their POMs go into `cache`.
+    """Return the sorted coordinates of all files that `roots` need at run time; `cache` keeps the POM files.
 
-    A root that is no jar (an archive that brings its own libraries) stands for itself alone.
+    A root that is not a jar (an archive with its own libraries) has no dependencies. Raises Unavailable without jgo.
     """
-    repository = context(cache)
-    whole = [root for root in roots if split(root)[3] != "jar"]
-    jars = [repository.create_dependency(root) for root in roots if root not in whole]
+    archives = [root for root in roots if split(root)[3] != "jar"]
+    if len(archives) == len(roots):
+        return archives
+    try:
+        from jgo.maven import MavenContext, PythonResolver  # slow to import, and only `lock` needs it
+    except ImportError as error:
+        raise Unavailable(f"cannot resolve dependencies ({error}): {EXTRA}") from error
+    repository = MavenContext(resolver=PythonResolver(), repo_cache=cache, local_repos=[], timeout=TIMEOUT_S)
+    jars = [repository.create_dependency(root) for root in roots if root not in archives]
     for jar in jars:
         jar.scope = "compile"
-    if not jars:
-        return whole
-    inputs, others = repository.resolver.resolve(jars)
-    needed = [one.artifact for one in (*inputs, *others) if one.scope in ("compile", "runtime")]
-    return sorted({spell(artifact) for artifact in needed} | set(whole))
+    inputs, transitive = repository.resolver.resolve(jars)
+    needed = [one.artifact for one in (*inputs, *transitive) if one.scope in ("compile", "runtime")]
+    return sorted({join(artifact) for artifact in needed} | set(archives))
 
 
-def spell(artifact: Artifact) -> str:
-    """Our spelling of a jgo artifact; the inverse of `split`."""
+def join(artifact: Artifact) -> str:
+    """Return the coordinate of a jgo artifact; the inverse of `split`."""
     kind = [artifact.packaging, artifact.classifier] if artifact.classifier else [artifact.packaging]
-    tail = [] if kind == ["jar"] else kind
-    return ":".join((artifact.groupId, artifact.artifactId, artifact.version, *tail))
+    suffix = [] if kind == ["jar"] else kind
+    return ":".join((artifact.groupId, artifact.artifactId, artifact.version, *suffix))
 
 
-class _Stopped(Exception):
-    """The rest of the downloads is no longer wanted."""
+class _Cancelled(Exception):
+    """The remaining downloads are no longer needed."""
 
 
-def download(coordinates: Sequence[str], into: Path, advance: Callable[[int], None]) -> Iterator[tuple[str, Path]]:
-    """Fetch files into the empty directory `into`; yield each as it is there, in any order, unverified.
+def download(coordinates: Sequence[str], target: Path, advance: Callable[[int], None]) -> Iterator[tuple[str, Path]]:
+    """Download files into the empty directory `target`; yield each as it completes, in any order, unverified.
 
-    `advance` is told of bytes as they arrive, from several threads.
-    Raises Unavailable on the first that cannot be had.
+    `advance` is called with the number of received bytes, from several threads. Proxies are taken from the
+    environment. Raises Unavailable for the first file that cannot be downloaded.
     """
-    stopped = threading.Event()
+    import httpx  # slow to import, and not needed when the cache is complete
 
-    def tell(count: int) -> None:
-        if stopped.is_set():
-            raise _Stopped
-        advance(count)
+    cancelled = threading.Event()
 
-    repository = context(into, tell)
-    pool = ThreadPoolExecutor(AT_ONCE)
-    try:
-        running = {pool.submit(_fetch, repository, one, stopped): one for one in coordinates}
-        while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield running.pop(future), future.result()
-    finally:
-        stopped.set()
-        pool.shutdown(cancel_futures=True)
+    def count(received: int) -> None:
+        if cancelled.is_set():
+            raise _Cancelled
+        advance(received)
 
-
-def _fetch(repository: MavenContext, coordinate: str, stopped: threading.Event) -> Path:
-    group, name, version, packaging, classifier = split(coordinate)
-    artifact = repository.project(group, name).at_version(version).artifact(classifier, packaging)
-    failure: OSError | None = None
-    for _ in range(TRIES):
+    with httpx.Client(base_url=CENTRAL, timeout=TIMEOUT_S, follow_redirects=True) as client:
+        pool = ThreadPoolExecutor(CONCURRENCY)
         try:
-            return artifact.resolve()
-        except OSError as error:  # requests' errors are OSErrors
+            running = {pool.submit(_download, client, one, target, count, cancelled): one for one in coordinates}
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future.result()
+        finally:
+            cancelled.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _download(
+    client: httpx.Client, coordinate: str, target: Path, count: Callable[[int], None], cancelled: threading.Event
+) -> Path:
+    from httpx import HTTPStatusError, TransportError
+
+    path = target / layout(coordinate)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    failure: HTTPStatusError | TransportError | None = None
+    for _ in range(ATTEMPTS):
+        try:
+            with client.stream("GET", str(layout(coordinate))) as response, path.open("wb") as file:
+                response.raise_for_status()
+                for block in response.iter_bytes():
+                    file.write(block)
+                    count(len(block))
+            return path
+        except HTTPStatusError as error:
             failure = error
-            # jgo writes in place: what there is of the file is not the file
-            (repository.repo_cache / layout(coordinate)).unlink(missing_ok=True)
-        except RuntimeError as error:
-            raise Unavailable(f"the repository does not give {coordinate}") from error
-        if stopped.wait(PAUSE_S):
+            if error.response.status_code == 404:
+                raise Unavailable(f"Maven Central has no {coordinate}") from error
+        except TransportError as error:
+            failure = error
+        if cancelled.wait(PAUSE_S):
             break
     raise Unavailable(f"cannot download {coordinate}: {_cause(failure)}") from failure
 
 
 def _cause(error: BaseException | None) -> str:
-    """The innermost reason, which is the short one: requests wraps urllib3, which wraps the socket's."""
+    """Describe the innermost cause of an error: httpx wraps httpcore, which wraps the socket's error."""
     while error and (deeper := error.__cause__ or error.__context__):
         error = deeper
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -1,4 +1,4 @@
-"""What a keeper is told to run: one small file a server, and the only record of what was started here."""
+"""What a supervisor runs: one JSON file per server, and the only record of which servers were started."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from stack.errors import StackError
 
 
 @dataclass(frozen=True)
-class Orders:
-    """One server to keep running, and until when."""
+class ProcessSpec:
+    """A server process to supervise, and when to stop it."""
 
     name: str
     argv: tuple[str, ...]
-    #: what each port is for -> its number
+    #: port number by purpose
     ports: Mapping[str, int]
-    #: pid whose death ends the server; None: nobody owns it
+    #: pid whose death stops the server; None: no owner
     owner: int | None
-    #: wall-clock end of its life [s since the epoch]
+    #: wall-clock time at which the server is stopped [s since the epoch]
     until: float
-    #: between SIGTERM and SIGKILL [s]
+    #: time between SIGTERM and SIGKILL [s]
     grace_s: float
 
     def write(self, path: Path) -> None:
-        """Replace `path` whole: a reader sees the old orders or these, never half."""
+        """Replace `path` atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".draft")
         draft.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
         os.replace(draft, path)
 
     @classmethod
-    def read(cls, path: Path) -> Orders:
-        """Raises StackError if the file is not what `write` wrote."""
+    def read(cls, path: Path) -> ProcessSpec:
+        """Read a file written by `write`. Raises StackError if it is missing or invalid."""
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             return cls(**{**fields, "argv": tuple(fields["argv"])})
@@ -44,33 +44,33 @@ class Orders:
 
 
 @dataclass(frozen=True)
-class Files:
-    """The files of one server under a stack's directory."""
+class ServerFiles:
+    """Paths of one server under a stack's directory."""
 
     directory: Path
     name: str
 
     @property
-    def orders(self) -> Path:
-        """What its keeper was told."""
+    def spec(self) -> Path:
+        """The server's ProcessSpec; exists from `up` to `down`."""
         return self.directory / "run" / f"{self.name}.json"
 
     @property
-    def keeper(self) -> Path:
-        """Held by the keeper while it lives."""
-        return self.orders.with_suffix(".keeper")
+    def supervisor(self) -> Path:
+        """Lock file held by the supervisor."""
+        return self.spec.with_suffix(".supervisor")
 
     @property
     def server(self) -> Path:
-        """Held by the server itself while it lives, whatever became of its keeper."""
-        return self.orders.with_suffix(".server")
+        """Lock file held by the server itself, also after its supervisor died."""
+        return self.spec.with_suffix(".server")
 
     @property
     def log(self) -> Path:
-        """What server and keeper print, run after run."""
+        """Output of server and supervisor, appended to by every run."""
         return self.directory / "logs" / f"{self.name}.log"
 
     @property
     def home(self) -> Path:
-        """The server's own data."""
+        """The server's configuration and data."""
         return self.directory / self.name

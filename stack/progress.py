@@ -1,4 +1,4 @@
-"""Bytes arriving, shown on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Download progress on stderr: a bar on a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-#: between two lines where there is no terminal [s]
+#: interval between lines where stderr is no terminal [s]
 LINE_S = 3.0
 
 
 @contextmanager
 def meter(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Within it, call what it yields with each number of bytes that has arrived, from any thread."""
+    """Yield a function that counts received bytes and may be called from any thread; total: [bytes], 0 if unknown."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lines(label, total, console)
@@ -28,20 +28,20 @@ def meter(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def lines(label: str, total: int, console: Console) -> Callable[[int], None]:
-    """A counter that says where it stands: at the start, every LINE_S, at the end."""
+    """Return a counter that prints a line at the start, every LINE_S and at the end."""
     lock = threading.Lock()
-    done, said = 0, time.monotonic()
+    received, printed_at = 0, time.monotonic()
 
-    def say() -> None:
-        console.print(f"{label}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", highlight=False, soft_wrap=True)
+    def print_line() -> None:
+        console.print(f"{label}: {received / 1e6:.0f} of {total / 1e6:.0f} MB", highlight=False, soft_wrap=True)
 
     def advance(count: int) -> None:
-        nonlocal done, said
+        nonlocal received, printed_at
         with lock:
-            done += count
-            if (total and done >= total) or time.monotonic() - said >= LINE_S:
-                said = time.monotonic()
-                say()
+            received += count
+            if (total and received >= total) or time.monotonic() - printed_at >= LINE_S:
+                printed_at = time.monotonic()
+                print_line()
 
-    say()
+    print_line()
     return advance

@@ -1,60 +1,58 @@
-"""Apicurio Registry, which speaks the Confluent Schema Registry's API."""
+"""Apicurio Registry, which implements the Confluent Schema Registry's API."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from http.client import HTTPException
 from pathlib import Path
 
-from stack.errors import StackError
-from stack.rest import IDENTITY, ask, identity, url
-from stack.server import HOST, Place, Server, find_java, java
+from stack.errors import NoAnswer, StackError
+from stack.rest import IDENTITY, identity, request, url
+from stack.server import HOST, Instance, Server, find_java, java
 
 VERSION = "3.0.9"
-#: where the Confluent API begins
+#: base path of the Confluent API
 BASE = "/apis/ccompat/v7"
-#: what is asked of a subject's next schema, Confluent's default; Apicurio's is NONE
+#: required of a subject's next schema: Confluent's default (Apicurio's is NONE)
 COMPATIBILITY = "BACKWARD"
 
 
-def command(place: Place, files: Sequence[Path]) -> list[str]:
-    """The command line of the registry; schemas live in an H2 file, since records with their ids do too."""
+def command(instance: Instance, files: Sequence[Path]) -> list[str]:
+    """Return the command line; schemas are stored in an H2 file, since records that carry their ids are stored too."""
     (unpacked,) = files
     properties: dict[str, str | int] = {
         "quarkus.http.host": HOST,
-        "quarkus.http.port": place.ports["http"],
+        "quarkus.http.port": instance.ports["http"],
         "quarkus.http.access-log.enabled": "false",
-        # so that `ready` knows its own registry from a stranger that took the port
-        f'quarkus.http.header."{IDENTITY}".value': identity(place),
-        # its metrics and health checks would want a port of their own
+        f'quarkus.http.header."{IDENTITY}".value': identity(instance),
+        # its metrics and health checks would need a port of their own
         "quarkus.management.enabled": "false",
         # write at once: an id that was handed out must survive kill -9
-        "apicurio.datasource.url": f"jdbc:h2:file:{place.home / 'schemas'};WRITE_DELAY=0",
+        "apicurio.datasource.url": f"jdbc:h2:file:{instance.home / 'schemas'};WRITE_DELAY=0",
         "apicurio.datasource.jdbc.initial-size": 1,
         "apicurio.datasource.jdbc.min-size": 1,
-        "apicurio.import.work-dir": str(place.home / "tmp"),
-        "apicurio.storage.snapshot.location": str(place.home / "tmp"),
+        "apicurio.import.work-dir": str(instance.home / "tmp"),
+        "apicurio.storage.snapshot.location": str(instance.home / "tmp"),
     }
     return [
-        *java(place.home, heap_mb=256, properties=properties),
+        *java(instance.home, heap_mb=256, properties=properties),
         "-jar",
         str(unpacked / f"apicurio-registry-app-{VERSION}-runner.jar"),
     ]
 
 
-def ready(place: Place) -> bool:
-    """Whether the Confluent API answers."""
+def ready(instance: Instance) -> bool:
+    """Return whether the Confluent API answers."""
     try:
-        return "compatibilityLevel" in ask(place, "GET", f"{BASE}/config")
-    except (OSError, HTTPException, ValueError):
+        return "compatibilityLevel" in request(instance, "GET", f"{BASE}/config")
+    except NoAnswer:
         return False
 
 
-def settle(place: Place) -> None:
-    """Ask every subject to stay compatible. Raises StackError if the registry will not."""
+def settle(instance: Instance) -> None:
+    """Set the default compatibility of all subjects. Raises StackError if the registry refuses."""
     try:
-        ask(place, "PUT", f"{BASE}/config", {"compatibility": COMPATIBILITY})
-    except (OSError, HTTPException, ValueError) as error:
+        request(instance, "PUT", f"{BASE}/config", {"compatibility": COMPATIBILITY})
+    except NoAnswer as error:
         raise StackError(f"the registry refused compatibility {COMPATIBILITY}: {error}") from error
 
 
@@ -65,6 +63,6 @@ REGISTRY = Server(
     command=command,
     ready=ready,
     settle=settle,
-    environment=lambda place: {"RISK_SCHEMA_REGISTRY": url(place, BASE)},
+    environment=lambda instance: {"RISK_SCHEMA_REGISTRY": url(instance, BASE)},
     require=find_java,
 )

@@ -1,44 +1,60 @@
-"""A server's HTTP API, asked by those who must not take a stranger on its port for it."""
+"""Requests to a server's HTTP API that detect whether another server answers on its port."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from http.client import HTTPConnection
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from stack.server import ASK_S, HOST, Place
+from stack.errors import NoAnswer
+from stack.server import HOST, REQUEST_TIMEOUT_S, Instance
 
-#: a header of every answer
+if TYPE_CHECKING:
+    import httpx
+
+#: response header that carries the identity of an instance
 IDENTITY = "X-Stack"
 
 
-def identity(place: Place) -> str:
-    """What this directory's server, and no other, says in each answer."""
-    return hashlib.sha256(str(place.home).encode()).hexdigest()
+def identity(instance: Instance) -> str:
+    """Return the header value that only this instance sends."""
+    return hashlib.sha256(str(instance.home).encode()).hexdigest()
 
 
-def url(place: Place, path: str = "") -> str:
-    """Where `path` is on the server's port `http`."""
-    return f"http://{HOST}:{place.ports['http']}{path}"
+def url(instance: Instance, path: str = "") -> str:
+    """Return the URL of `path` on the server's port `http`."""
+    return f"http://{HOST}:{instance.ports['http']}{path}"
 
 
-def ask(place: Place, method: str, path: str, payload: object = None, *, signed: bool = True) -> dict[str, Any]:
-    """The object the server answers with.
+@cache
+def client() -> httpx.Client:
+    """Return the client for local servers, which uses neither a proxy nor TLS.
 
-    signed: its answers carry IDENTITY; one that cannot be told to must be known by what it answers.
-    Raises OSError, HTTPException or ValueError where there is no good answer, or it is a stranger's.
+    Connections are not kept: the next request may go to a restarted server.
     """
-    connection = HTTPConnection(HOST, place.ports["http"], timeout=ASK_S)
+    import httpx  # slow to import, and not needed by supervisors
+
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(trust_env=False, verify=False, timeout=REQUEST_TIMEOUT_S, limits=limits)
+
+
+def request(
+    instance: Instance, method: str, path: str, payload: object = None, *, signed: bool = True
+) -> dict[str, Any]:
+    """Send a request with an optional JSON payload and return the JSON object of the response.
+
+    signed: require the IDENTITY header. Pass False for a server that cannot send it, and check the response instead.
+    Raises NoAnswer if there is no response with status 200 and a JSON object, or it comes from another server.
+    """
+    from httpx import HTTPError
+
     try:
-        body = None if payload is None else json.dumps(payload)
-        connection.request(method, path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-    finally:
-        connection.close()
-    if response.status != 200 or not isinstance(answer, dict):
-        raise ValueError(f"HTTP {response.status}")
-    if signed and response.getheader(IDENTITY) != identity(place):
-        raise ValueError("another server answers")
+        response = client().request(method, url(instance, path), json=payload)
+        answer = response.json()
+    except (HTTPError, ValueError) as error:
+        raise NoAnswer(f"{type(error).__name__}: {error}") from error
+    if response.status_code != 200 or not isinstance(answer, dict):
+        raise NoAnswer(f"HTTP {response.status_code}")
+    if signed and response.headers.get(IDENTITY) != identity(instance):
+        raise NoAnswer("another server answers")
     return answer

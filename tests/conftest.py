@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import stack
-from tests.support import cluster as live
+from tests.support.cluster import Deployment, Workload, months_of_rows, replay_rows
 from tests.support.effort import examples
 from tests.support.opensearch import Node
 
@@ -117,12 +117,12 @@ def node(search_node: stack.Environment) -> Node:
 
 
 @pytest.fixture
-def place(cluster: stack.Environment, tmp_path: Path) -> live.Place:
-    """Names of the test's own on the shared servers."""
-    return live.Place.new(cluster, tmp_path)
+def deployment(cluster: stack.Environment, tmp_path: Path) -> Deployment:
+    """A deployment of the app for this test on the shared servers."""
+    return Deployment.new(cluster, tmp_path)
 
 
 @pytest.fixture(scope="session")
-def course(cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory) -> live.Course:
+def workload(cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory) -> Workload:
     """Four months of 2,000 students in four partitions: read it with an app id of your own, write nothing to it."""
-    return live.replayed(live.Place.new(cluster, tmp_path_factory.mktemp("course")), live.months())
+    return replay_rows(Deployment.new(cluster, tmp_path_factory.mktemp("workload")), months_of_rows())

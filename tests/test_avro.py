@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec import avro_columns
-from codec.avro import HEADER, Kind, Plan, Undecodable, Wire, read_one
-from codec.avro_columns import Joined, flat, read_rows
-from codec.avro_schema import MOODLE, Declared, Json, plan
+from codec.avro import HEADER, AvroType, Kind, Plan, Undecodable, read_one
+from codec.avro_columns import ValueBuffer, flat, read_rows
+from codec.avro_schema import MOODLE, DeclaredColumns, Json, plan
 from models.binary_column import BinaryColumn
 
 RECORDED = json.loads((Path(__file__).parent / "golden" / "avro181.json").read_bytes())
 HEAD = b"\0\0\0\0\1"
-LONG, INT, STRING, NULL = Wire(Kind.LONG), Wire(Kind.INT), Wire(Kind.STRING), Wire(Kind.NULL)
+LONG, INT, STRING, NULL = AvroType(Kind.LONG), AvroType(Kind.INT), AvroType(Kind.STRING), AvroType(Kind.NULL)
 PLAIN = Plan((LONG, STRING, LONG, LONG), 2, 3)
 #: only what our two columns need: the rest may have any type
-OURS = Declared({"USERID": "BIGINT", "TIMECREATED": "BIGINT"})
+OURS = DeclaredColumns({"USERID": "BIGINT", "TIMECREATED": "BIGINT"})
 
 Verdict = tuple[int | None, int | None] | str
 
@@ -60,7 +60,7 @@ def verdict(of: Plan, value: bytes) -> Verdict:
 def verdicts(of: Plan, values: list[bytes], rows: list[int] | None = None) -> list[Verdict]:
     """The same from `read_rows`."""
     picked = None if rows is None else np.array(rows, np.int64)
-    columns = read_rows(of, Joined.of(BinaryColumn.of(values)), picked)
+    columns = read_rows(of, ValueBuffer.of(BinaryColumn.of(values)), picked)
     found: list[Verdict] = []
     cells = zip(columns.student.tolist(), columns.null.tolist(), columns.at.tolist(), strict=True)
     for i, (student, null, at) in enumerate(cells):
@@ -228,15 +228,15 @@ def test_missing_columns_are_null() -> None:
 
 
 def test_an_array_of_nothing_does_not_take_for_ever() -> None:
-    of = Plan((Wire(Kind.ARRAY, parts=(Wire(Kind.RECORD),)), LONG, LONG), 1, 2)
+    of = Plan((AvroType(Kind.ARRAY, parts=(AvroType(Kind.RECORD),)), LONG, LONG), 1, 2)
     assert verdict(of, HEAD + varint(2**62) + varint(0) + varint(1)) == "truncated"
 
 
 def test_only_flat_records_are_walked() -> None:
     assert flat(PLAIN)
-    assert flat(Plan((Wire(Kind.UNION, parts=(NULL, LONG)),), None, None))
-    assert not flat(Plan((Wire(Kind.UNION, parts=(LONG, STRING)),), None, None))
-    assert not flat(Plan((Wire(Kind.MAP, parts=(LONG,)),), None, None))
+    assert flat(Plan((AvroType(Kind.UNION, parts=(NULL, LONG)),), None, None))
+    assert not flat(Plan((AvroType(Kind.UNION, parts=(LONG, STRING)),), None, None))
+    assert not flat(Plan((AvroType(Kind.MAP, parts=(LONG,)),), None, None))
 
 
 def test_no_values() -> None:
@@ -245,7 +245,7 @@ def test_no_values() -> None:
 
 def test_heads_are_the_first_five_bytes() -> None:
     head = b"\0\1\2\3\4"
-    assert Joined.of(BinaryColumn.of([head + b"x", head])).heads().tolist() == [int.from_bytes(head, "little")] * 2
+    assert ValueBuffer.of(BinaryColumn.of([head + b"x", head])).heads().tolist() == [int.from_bytes(head, "little")] * 2
     assert len(head) == HEADER
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.errors import ConfigError
-from codec.avro import Kind, Wire
-from codec.avro_schema import MOODLE, Declared, Unreadable, check, columns, plan, sql_type
+from codec.avro import AvroType, Kind
+from codec.avro_schema import MOODLE, DeclaredColumns, UnusableSchema, check, columns, plan, sql_type
+from models.errors import ConfigError
 from tests.support.golden_cases import ERRORS, PUBLIC, load
 
 TOPIC = "demo.demo.mdl_logstore_standard_log"
@@ -59,7 +59,7 @@ def test_refuses_what_ksql_refused(name: str) -> None:
         (moodle(userid="string"), "column userid is STRING"),
         (moodle(userid="double"), "column userid is DOUBLE"),
         (moodle(userid=["null", "long", "string"]), "column userid is STRUCT"),
-        (moodle(USERID="long"), "column userid is there twice"),
+        (moodle(USERID="long"), "column userid occurs twice"),
         (record(("before", "long"), ("after", "long"), ("op", "string")), "ExtractNewRecordState"),
         ("long", "it is not a record"),
         (None, "it is not a record"),
@@ -115,7 +115,7 @@ def test_later_schemas_are_projected_as_in_p28(number: int) -> None:
     if TAKEN[number]:
         plan(schemas[number], declared)
     else:
-        with pytest.raises(Unreadable) as caught:
+        with pytest.raises(UnusableSchema) as caught:
             plan(schemas[number], declared)
         assert caught.value.reason == "type-mismatch"
 
@@ -143,7 +143,7 @@ def test_which_type_a_column_takes(declared: Any, written: Any, taken: bool) -> 
     if taken:
         plan(moodle(X=written), of)
     else:
-        with pytest.raises(Unreadable, match="column x is"):
+        with pytest.raises(UnusableSchema, match="column x is"):
             plan(moodle(X=written), of)
 
 
@@ -158,8 +158,8 @@ def test_of_names_that_differ_in_case_the_last_counts() -> None:
 def test_userid_may_be_an_int_from_the_start() -> None:
     """err_userid_int: then a writer's long no longer fits."""
     declared = check(moodle(userid="int"), TOPIC)
-    assert plan(moodle(userid="int"), declared).fields[2] == Wire(Kind.INT)
-    with pytest.raises(Unreadable):
+    assert plan(moodle(userid="int"), declared).fields[2] == AvroType(Kind.INT)
+    with pytest.raises(UnusableSchema):
         plan(moodle(), declared)
 
 
@@ -168,7 +168,7 @@ def test_named_types_are_found_in_their_namespace() -> None:
     fields = dict(columns(latest_at_create("err_envelope")))
     assert fields["after"] == fields["before"]
     twice = record(("a", {"type": "fixed", "name": "F", "size": 2}), ("b", "F"), ("c", "n.F"), namespace="n")
-    assert {wire for _, wire in columns(twice)} == {Wire(Kind.FIXED, 2)}
+    assert {wire for _, wire in columns(twice)} == {AvroType(Kind.FIXED, 2)}
 
 
 @pytest.mark.parametrize(
@@ -188,11 +188,11 @@ def test_named_types_are_found_in_their_namespace() -> None:
     ],
 )
 def test_unreadable_schemas(schema: Any) -> None:
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnusableSchema) as caught:
         plan(schema, MOODLE)
     assert caught.value.reason == "unreadable-schema"
 
 
 def test_a_plan_keeps_the_writers_order() -> None:
-    of = plan(record(("timecreated", "long"), ("Id", "int"), ("USERID", ["long", "null"])), Declared({}))
+    of = plan(record(("timecreated", "long"), ("Id", "int"), ("USERID", ["long", "null"])), DeclaredColumns({}))
     assert (of.at, of.student, len(of.fields)) == (0, 2, 3)

@@ -19,11 +19,10 @@ import stack
 from app.kafka import topics
 from codec.avro import HEADER
 from stack import mariadb
-from tests.support import cluster as live
 from tests.support import golden_cases
-from tests.support.cluster import PATIENCE_S, until
+from tests.support.cluster import TIMEOUT_S, Deployment, run_async, until
 from tools.e2e.connector import CONNECT, hosts, register
-from tools.e2e.oracle import differences, recount
+from tools.e2e.oracle import differences, expected_tables
 from tools.e2e.read_topic import Record
 from tools.replay import debezium
 
@@ -64,7 +63,7 @@ class Log:
 
     def leave(self) -> None:
         """Remove the connector; its topics stay."""
-        httpx.delete(f"{self.servers.connect}/connectors/{self.prefix}", timeout=PATIENCE_S)
+        httpx.delete(f"{self.servers.connect}/connectors/{self.prefix}", timeout=TIMEOUT_S)
 
     def sql(self, statements: str) -> str:
         return mariadb.execute(self.servers.directory, statements)
@@ -76,8 +75,8 @@ class Log:
 
     def records(self, count: int) -> list[Record]:
         """What is in the topic, as soon as there are so many records."""
-        until(lambda: live.run(self._end()), lambda end: end >= count)
-        return self.place().read(self.topic)
+        until(lambda: run_async(self._end()), lambda end: end >= count)
+        return self.deployment().read(self.topic)
 
     async def _end(self) -> int:
         """The end of the topic; 0 while Connect has not created it."""
@@ -92,15 +91,15 @@ class Log:
             (end,) = (await consumer.end_offsets([TopicPartition(self.topic, 0)])).values()
             return int(end)
 
-    def place(self, **variables: str) -> live.Place:
-        """A worker's place, reading this log."""
+    def deployment(self, **variables: str) -> Deployment:
+        """A worker's deployment, reading this log."""
         variables = {"RISK_SOURCE_TOPIC": self.topic, "RISK_EMIT": "changes", "RISK_MODEL": "none", **variables}
-        return live.Place.new(self.servers, self.directory, **variables)
+        return Deployment.new(self.servers, self.directory, **variables)
 
     def versions(self) -> list[int]:
         """The versions of the value's schema."""
         url = f"{self.servers.registry}/subjects/{self.topic}-value/versions"
-        found: list[int] = httpx.get(url, timeout=PATIENCE_S).json()
+        found: list[int] = httpx.get(url, timeout=TIMEOUT_S).json()
         return found
 
 
@@ -128,11 +127,11 @@ def recorded(mode: str) -> list[tuple[bytes | None, bytes | None]]:
     return [(bare(key), bare(bytes.fromhex(value)) if value else None) for key, value in pairs]
 
 
-def wrong(place: live.Place, visits: list[tuple[int, int]], events: int) -> list[str]:
+def wrong(deployment: Deployment, visits: list[tuple[int, int]], events: int) -> list[str]:
     """What differs in the topics of a worker from a recount of the visits, after so many records."""
-    with place.worker() as worker:
-        worker.wait_idle(timeout=PATIENCE_S, events=events)
-    return differences(recount(visits), place.outputs(), scored=False)
+    with deployment.worker() as worker:
+        worker.wait_idle(timeout=TIMEOUT_S, events=events)
+    return differences(expected_tables(visits), deployment.outputs(), scored=False)
 
 
 def renewed(servers: stack.Environment, *logs: Log) -> Iterator[tuple[Log, ...]]:
@@ -155,11 +154,11 @@ def test_the_demos_rows_give_ksqls_rows(log: Log) -> None:
     log.insert(*SEED)
     log.follow()
     log.records(len(SEED))
-    place = log.place()
-    with place.worker() as worker:
-        worker.wait_idle(timeout=PATIENCE_S, events=len(SEED))
+    deployment = log.deployment()
+    with deployment.worker() as worker:
+        worker.wait_idle(timeout=TIMEOUT_S, events=len(SEED))
     case = golden_cases.load("p01_seed_rows")
-    outputs = place.outputs()
+    outputs = deployment.outputs()
     assert outputs.pop("MOODLE_LOGS_PREDICTION") == []
     assert outputs.keys() == case["expected"].keys()
     for topic, records in outputs.items():
@@ -201,7 +200,7 @@ def test_schemas_are_the_recorded_texts(deleted: dict[str, Log], mode: str) -> N
     found = json.loads((RECORDED / f"{MODES[mode][0]}.schemas.json").read_text())
     for subject, one in found.items():
         url = f"{log.servers.registry}/subjects/{subject.replace('demo', log.prefix, 1)}/versions/1/schema"
-        text = httpx.get(url, timeout=PATIENCE_S).text
+        text = httpx.get(url, timeout=TIMEOUT_S).text
         assert json.loads(text) == json.loads(one["schema"].replace("demo.demo", f"{log.prefix}.demo"))
 
 
@@ -212,7 +211,7 @@ def test_updates_and_deletes_are_more_rows_or_none(deleted: dict[str, Log], mode
     log = deleted[mode]
     events = len(log.records(len(recorded(mode))))
     visits = [*SEED, (5, 1561975400000), (6, 1561975400000), *[(6, 1561975400000)] * mode.startswith("rewrite")]
-    assert wrong(log.place(), visits, events) == []
+    assert wrong(log.deployment(), visits, events) == []
 
 
 @pytest.mark.parametrize("log", ["cdc_column"], indirect=True)
@@ -221,19 +220,19 @@ def test_a_nullable_column_added_in_mid_stream(log: Log) -> None:
     log.insert(*SEED)
     log.follow()
     log.records(len(SEED))
-    place = log.place()
-    with place.worker() as worker:
-        worker.wait_idle(timeout=PATIENCE_S, events=len(SEED))
+    deployment = log.deployment()
+    with deployment.worker() as worker:
+        worker.wait_idle(timeout=TIMEOUT_S, events=len(SEED))
         log.sql(f"ALTER TABLE {TABLE} ADD COLUMN ip VARCHAR(45) NULL")
         log.sql(f"INSERT INTO {TABLE} (eventname, userid, timecreated, ip) VALUES ('{EVENT}', 7, 1561975500000, '::1')")
         log.insert((2, 1561975600000))
         records = log.records(5)
-        worker.wait_idle(timeout=PATIENCE_S, events=5)
+        worker.wait_idle(timeout=TIMEOUT_S, events=5)
     assert log.versions() == [1, 2]
     assert (records[3].value or b"").endswith(b"\x02\x06::1")
     assert (records[4].value or b"").endswith(b"\x00")
     visits = [*SEED, (7, 1561975500000), (2, 1561975600000)]
-    assert differences(recount(visits), place.outputs(), scored=False) == []
+    assert differences(expected_tables(visits), deployment.outputs(), scored=False) == []
 
 
 #: transactions, and rows in each, while Connect dies

@@ -1,4 +1,4 @@
-"""The commands that bring servers of their own, run as a newcomer would: `demo`, `demo --cdc`, `smoke`."""
+"""The commands that start servers of their own, run as a new user would: `demo`, `demo --cdc`, `smoke`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 import stack
-from tools.demo import run as demos
+from tools.demo.run import run
 from tools.replay import oulad
 
 ROOT = Path(__file__).parents[1]
-#: rows of the course that are played, all at once
+#: rows to replay, without a pause
 ROWS = 4000
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`faust -A app …`, to its end."""
+    """Run `faust -A app …` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "faust", "-A", "app", *arguments],
         cwd=ROOT,
@@ -33,28 +34,43 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "way", [pytest.param([], marks=pytest.mark.broker), pytest.param(["--cdc"], marks=pytest.mark.cdc)]
-)
-def test_the_demo_shows_students_in_risk_and_ends(way: list[str], tmp_path: Path) -> None:
-    """Where there is no terminal it prints lines, ends when all is counted, and leaves nothing running."""
-    done = command("demo", *way, f"--directory={tmp_path / 'demo'}", "--speed=0", f"--limit={ROWS}")
+def demo(directory: Path, *options: str) -> None:
+    """Run the demo without a terminal: it prints lines, ends when all rows are processed, and leaves no server."""
+    done = command("demo", *options, f"--directory={directory}", "--speed=0", f"--limit={ROWS}")
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]
-    found = re.search(r" ([\d,]+) events .* lag +0 .* ([\d,]+) sessions +(\d+) of (\d+) students in risk", last)
-    assert found, done.stdout
-    events, sessions, risky, students = (int(one.replace(",", "")) for one in found.groups())
+    match = re.search(r" ([\d,]+) events .* lag +0 .* ([\d,]+) sessions +(\d+) of (\d+) students at risk", last)
+    assert match, done.stdout
+    events, sessions, at_risk, students = (int(number.replace(",", "")) for number in match.groups())
     assert events == ROWS
-    assert 0 < risky <= students < sessions < events
-    assert not list((tmp_path / "demo" / "stack").glob("*.orders"))
+    assert 0 < at_risk <= students < sessions < events
+    assert not list((directory / "stack").glob("*.orders"))
+
+
+@pytest.mark.broker
+def test_the_demo_shows_students_at_risk_and_draws_a_picture(tmp_path: Path) -> None:
+    """The picture is what a terminal would show, and refers to no other file."""
+    picture = tmp_path / "demo.svg"
+    demo(tmp_path / "demo", f"--picture={picture}")
+    root = ElementTree.parse(picture).getroot()
+    texts = [text.replace("\xa0", " ") for text in root.itertext()]
+    for label in ("students at risk now", "lag", "Who to contact first", "moodle-risk · BBB-2013J"):
+        assert any(label in text for text in texts), texts
+    svg = picture.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"url\((?!#)|href|@font-face", svg)
+
+
+@pytest.mark.cdc
+def test_the_demo_runs_through_mariadb_and_debezium(tmp_path: Path) -> None:
+    demo(tmp_path / "demo", "--cdc")
 
 
 async def test_without_mariadb_the_demo_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before it downloads or starts anything."""
+    """It does so before it downloads or starts anything."""
     monkeypatch.setattr(shutil, "which", lambda command, path: None)
-    (one,) = oulad.named(["BBB-2013J"])
+    (presentation,) = oulad.named(["BBB-2013J"])
     with pytest.raises(stack.Unavailable, match=r"apt-get install .*mariadb-server-core"):
-        await demos.run(tmp_path / "demo", one, 0.0, Console(), cdc=True, limit=1)
+        await run(tmp_path / "demo", presentation, 0.0, Console(), cdc=True, limit=1)
 
 
 @pytest.mark.broker

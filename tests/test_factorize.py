@@ -178,7 +178,7 @@ def test_packed_strings_are_those_that_were_packed(strings, data):
     packed = BinaryColumn(raw + PAD, array([a for a, _ in places]), array([b for _, b in places]))
     assert len(packed) == len(strings)
     assert list(packed) == [packed[i] for i in range(len(strings))] == strings
-    assert packed.there().tolist() == [string is not None for string in strings]
+    assert packed.is_valid().tolist() == [string is not None for string in strings]
     rows = data.draw(st.lists(st.integers(0, len(strings) - 1), max_size=6)) if strings else []
     assert list(packed.take(array(rows))) == [strings[i] for i in rows]
     mask = data.draw(st.lists(st.booleans(), min_size=len(strings), max_size=len(strings)))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.aligner import Aligner
-from models.heartbeats import MOST_MS, HeartbeatCoalescer
+from models.heartbeats import MAX_STALENESS_MS, HeartbeatCoalescer
 from models.position import NewVisits, Position, drop_applied
 from models.routing import Router, visit_batches
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
@@ -28,7 +28,9 @@ class Step:
 
 
 #: mostly near, as in a quiet log; now and then so far that what a receiver knows is too old
-BETWEEN = st.one_of(st.integers(-2_000, 9_000), st.sampled_from([MOST_MS - 1, MOST_MS, 3 * MOST_MS]))
+BETWEEN = st.one_of(
+    st.integers(-2_000, 9_000), st.sampled_from([MAX_STALENESS_MS - 1, MAX_STALENESS_MS, 3 * MAX_STALENESS_MS])
+)
 FEW = st.lists(st.tuples(st.integers(1, 9), BETWEEN), max_size=4)
 
 
@@ -82,7 +84,7 @@ def judged(passed: NewVisits) -> list[tuple[int, ...]]:
 @given(steps(), st.integers(1, 6))
 @settings(max_examples=examples(120))
 def test_what_waits_is_nothing_that_its_receiver_must_know_at_once(log, limit):
-    """No visits, no new sender, no backlog that begins, goes on or ends, and no clock that has moved on by MOST_MS."""
+    """No visits, no new sender, no backlog that begins, goes on or ends, and no watermark that has advanced too far."""
     partitions, fetches = log
     coalescer = HeartbeatCoalescer(partitions)
     positions = [Position.start(partitions)] * partitions
@@ -101,7 +103,7 @@ def test_what_waits_is_nothing_that_its_receiver_must_know_at_once(log, limit):
                 assert piece.begin != UNKNOWN_BEGIN
                 assert not piece.lagging
                 assert not watermarks.lagging[piece.source]
-                assert piece.watermark < watermarks.at[piece.source] + MOST_MS
+                assert piece.watermark < watermarks.at[piece.source] + MAX_STALENESS_MS
 
 
 def visit_batch(
@@ -147,13 +149,13 @@ def test_a_backlog_that_begins_or_ends_is_told_at_once():
 
 
 def test_a_clock_that_has_moved_on_is_told():
-    """At exactly MOST_MS, and not before: counted from what was told last, whatever has waited since."""
+    """At exactly MAX_STALENESS_MS, and not before: counted from what was told last, whatever has waited since."""
     coalescer = HeartbeatCoalescer(1)
     told(coalescer, visit_batch(UNKNOWN_BEGIN, 5, 1_000))
-    assert told(coalescer, visit_batch(5, 6, 1_000 + MOST_MS - 1)) == []
-    late = visit_batch(6, 7, 1_000 + MOST_MS)
+    assert told(coalescer, visit_batch(5, 6, 1_000 + MAX_STALENESS_MS - 1)) == []
+    late = visit_batch(6, 7, 1_000 + MAX_STALENESS_MS)
     assert told(coalescer, late)[-1:] == [late]
-    assert told(coalescer, visit_batch(7, 8, 1_000 + 2 * MOST_MS - 1)) == []
+    assert told(coalescer, visit_batch(7, 8, 1_000 + 2 * MAX_STALENESS_MS - 1)) == []
 
 
 def test_a_new_sender_is_heard_at_once():

@@ -1,4 +1,4 @@
-"""What may be committed: never past a chunk that was delivered and not processed."""
+"""The committable offset never passes a chunk that was delivered and not processed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def chunks(ends: list[int]) -> list[Chunk]:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.randoms(use_true_random=False))
-def test_the_processed_prefix_is_committed_whatever_the_order(sizes, random):
-    """After each acknowledgement: the end of the longest prefix of delivered chunks that are all processed."""
+def test_the_processed_prefix_is_committable_in_any_order(sizes, random):
+    """After each call of `processed`: the end of the longest prefix of delivered chunks that are all processed."""
     delivered = chunks([sum(sizes[: i + 1]) for i in range(len(sizes))])
     ledger: Ledger[int] = Ledger()
     for chunk in delivered:
@@ -30,8 +30,8 @@ def test_the_processed_prefix_is_committed_whatever_the_order(sizes, random):
         assert ledger.waiting(0) == len(delivered) - prefix
 
 
-def test_what_was_delivered_before_a_seek_does_not_count():
-    """After `clear` late acknowledgements change nothing."""
+def test_chunks_delivered_before_a_seek_are_ignored():
+    """After `clear` a late `processed` changes nothing."""
     ledger: Ledger[int] = Ledger()
     (old,) = chunks([5])
     ledger.delivered(0, old)
@@ -41,8 +41,8 @@ def test_what_was_delivered_before_a_seek_does_not_count():
     assert ledger.done(0, 3) == 3
 
 
-def test_equal_chunks_are_told_apart():
-    """Two chunks without records at one place are two."""
+def test_equal_chunks_are_distinct():
+    """Two chunks without records at the same offset are two chunks."""
     ledger: Ledger[int] = Ledger()
     first, second = chunks([5])[0], chunks([5])[0]
     ledger.delivered(0, first)
@@ -51,18 +51,18 @@ def test_equal_chunks_are_told_apart():
     assert ledger.committable() == {}
 
 
-def test_a_chunk_that_has_grown_is_processed_as_a_whole():
-    """Only the last one can grow, and what it was before is unknown from then on."""
+def test_a_merged_chunk_is_processed_as_a_whole():
+    """Only the last chunk can be replaced; the replaced one is unknown from then on."""
     ledger: Ledger[int] = Ledger()
     first, second, third = chunks([5, 7, 9])
     ledger.delivered(0, first)
     ledger.delivered(0, second)
-    whole = second.and_then(third)
-    assert not ledger.replace_last(0, first, whole)
-    assert not ledger.replace_last(1, second, whole)
-    assert ledger.replace_last(0, second, whole)
+    merged = second.concat(third)
+    assert not ledger.replace_last(0, first, merged)
+    assert not ledger.replace_last(1, second, merged)
+    assert ledger.replace_last(0, second, merged)
     ledger.processed(0, second)
     ledger.processed(0, first)
     assert ledger.committable() == {0: 5}
-    ledger.processed(0, whole)
+    ledger.processed(0, merged)
     assert (ledger.committable(), ledger.waiting(0)) == ({0: 9}, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from codec.avro_schema import Json, check
 from codec.moodle_log import LogDecoder
-from models.decoded import Decoded, Reject
+from models.decoded import DecodedChunk
 from models.rules import MAX_AT
 from tests.support.golden_cases import ERRORS, PUBLIC, chunk, expected, load, source
 from tests.test_avro import HEAD, varint
@@ -44,21 +45,21 @@ def plain(userid: int, at: int, schema_id: int = 1) -> bytes:
     return b"\0" + schema_id.to_bytes(4, "big") + body
 
 
-async def decode(values: list[bytes | None], unit_ms: int = 1) -> Decoded:
+async def decode(values: list[bytes | None], unit_ms: int = 1) -> DecodedChunk:
     return await LogDecoder(Source({1: PLAIN, 2: PLAIN}), unit_ms=unit_ms).decode(chunk(values))
 
 
-def rows(found: Decoded) -> list[tuple[int, int | None, int]]:
+def rows(found: DecodedChunk) -> list[tuple[int, int | None, int]]:
     """(index, userid, time) of each visit."""
     columns = (found.row.tolist(), found.student.tolist(), found.null.tolist(), found.at.tolist())
     return [(row, None if null else student, at) for row, student, null, at in zip(*columns, strict=True)]
 
 
-def reasons(found: Decoded) -> dict[int, str]:
+def reasons(found: DecodedChunk) -> dict[int, str]:
     return {reject.index: reject.reason for reject in found.rejects}
 
 
-async def golden(name: str) -> Decoded:
+async def golden(name: str) -> DecodedChunk:
     case = load(name)
     latest = [entry["schema"] for entry in case["schemas"] if not entry.get("after")][-1]
     schemas = Source({entry["id"]: entry["schema"] for entry in case["schemas"]})
@@ -142,7 +143,8 @@ async def test_one_question_for_each_new_schema() -> None:
 async def test_ids_no_registry_gives_are_not_asked_for() -> None:
     schemas = Source({})
     found = await LogDecoder(schemas).decode(chunk([b"\0\xff\xff\xff\xff\0"] * 2))
-    assert found.rejects[0] == Reject(0, "unknown-schema", "schema id -1: the registry has no Avro schema of this id")
+    assert (found.rejects[0].index, found.rejects[0].reason) == (0, "unknown-schema")
+    assert found.rejects[0].detail == "schema id -1: the registry has no Avro schema with this id"
     assert not schemas.asked
 
 
@@ -185,7 +187,7 @@ async def test_many_are_read_as_each_alone(chosen: list[str], unit_ms: int) -> N
     together = await decode(values, unit_ms)
     apart = [await decode([value], unit_ms) for value in values]
     assert rows(together) == [(i, student, at) for i, one in enumerate(apart) for _, student, at in rows(one)]
-    assert together.rejects == [Reject(i, r.reason, r.detail) for i, one in enumerate(apart) for r in one.rejects]
+    assert together.rejects == [replace(r, index=i) for i, one in enumerate(apart) for r in one.rejects]
     assert together.tombstones == sum(one.tombstones for one in apart)
     assert together.suspicious == sum(one.suspicious for one in apart)
 

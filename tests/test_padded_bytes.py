@@ -12,7 +12,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.kafka.producer import PackedBatch
+from app.upstream.aiokafka import EncodedBatchBuilder
 from codec import record_batch as tables
 from codec.record_batch import OutputColumns, batches, changelog_rows
 from models.padded_bytes import (
@@ -134,7 +134,7 @@ def test_ragged_is_each_text(some):
 @given(st.dictionaries(st.binary(max_size=5), st.binary(min_size=1, max_size=40), min_size=1, max_size=30))
 def test_records_are_the_same_rows_one_by_one_and_in_columns(records):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "SPARSE", 1000)
+        patch.setattr(tables, "MAX_PADDING", 1000)
         patch.setattr(tables, "FEW", 0)
         in_columns = changelog_rows(records, 7)
         assert isinstance(in_columns, OutputColumns)
@@ -196,9 +196,8 @@ def test_a_table_is_written_as_its_rows_are(rows, tombstones, headers, most, tra
     read, counts = [], []
     for batch in batches(table, most):
         assert len(batch.records) <= most
-        packed = PackedBatch(batch, transactional=transactional)
-        packed._set_producer_state(7, 1, 5)
-        raw = bytes(packed._build())
+        packed = EncodedBatchBuilder(batch, transactional=transactional)
+        raw = packed.encode(7, 1, 5)
         assert (len(raw), packed.record_count()) == (packed.size(), batch.count)
         memory = MemoryRecords(raw)
         one = memory.next_batch()

@@ -28,8 +28,7 @@ from app.kafka.producer import last_offset, new_producer, send_rows
 from app.settings import Settings
 from app.topology import declare
 from codec.record import Row
-from tests.support import cluster as live
-from tests.support.cluster import KEPT, PATIENCE_S, Place
+from tests.support.cluster import RETAINED, START, TIMEOUT_S, Deployment, run_async
 from tests.test_worker_golden import path_of, row_of
 from tools.e2e.workers import ROOT, free_port
 from tools.parity import cases
@@ -40,15 +39,13 @@ SESSIONS, AGG, PREDICTION, IN_RISK = (
 )  # fmt: skip
 COMPACTED = {"cleanup.policy": "compact"}
 Rows = dict[str, list[Row]]
-#: the whole report of a command
-TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Played:
     """What went into a worker, and what KSQL wrote of the same."""
 
-    place: Place
+    deployment: Deployment
     source: list[Row]
     predictions: list[Row]
     ksql: Rows
@@ -59,11 +56,11 @@ class Played:
         rows = {topic: list(some) for topic, some in self.ksql.items()}
         change(rows)
         configs = {AGG: COMPACTED}
-        self.place.declare(
-            *(topics.Topic(prefix + t, partitions.get(t, 1), configs.get(t, KEPT)) for t in rows if t != "nothing")
+        self.deployment.declare(
+            *(topics.Topic(prefix + t, partitions.get(t, 1), configs.get(t, RETAINED)) for t in rows if t != "nothing")
         )
         for topic, some in rows.items():
-            self.place.send(prefix + topic, some)
+            self.deployment.send(prefix + topic, some)
         return prefix
 
 
@@ -121,7 +118,7 @@ def run(variables: Mapping[str, str], *arguments: str) -> Done:
 
 
 def compared(played: Played, prefix: str, *more: str, **variables: str) -> Done:
-    return run({**played.place.variables, **variables}, "--live", "--against", prefix, *more)
+    return run({**played.deployment.variables, **variables}, "--live", "--against", prefix, *more)
 
 
 def play(
@@ -129,9 +126,9 @@ def play(
 ) -> Played:
     """One case's log and another's predictions through a worker; `part` of the log, the rest comes after its end."""
     log, said = cases.load(path_of(source)), cases.load(path_of(predictions))
-    place = Place.new(cluster, directory, RISK_EMIT=emit, RISK_MODEL="none")
-    place.declare(topics.Topic(place.names.source, 1, KEPT))
-    ids = {i: place.register(schema) for i, schema in log.schemas.items()}
+    deployment = Deployment.new(cluster, directory, RISK_EMIT=emit, RISK_MODEL="none")
+    deployment.declare(topics.Topic(deployment.names.source, 1, RETAINED))
+    ids = {i: deployment.register(schema) for i, schema in log.schemas.items()}
     wanted = {
         SESSIONS: rows_of(log.expected[SESSIONS], log.source),
         AGG: rows_of(log.expected[AGG], log.source),
@@ -141,14 +138,14 @@ def play(
     # the same records on both sides: the time of sending would differ
     its = [(1_381_104_000_000, *row_of(record, {})[1:]) for record in said.predictions]
     now = int(part * len(mine))
-    with place.worker() as worker:
-        worker.wait(lambda stats: stats["problem"] is None, timeout=PATIENCE_S)
-        place.send(place.names.source, mine[:now])
-        place.send(place.names.prediction, its)
-        worker.wait(lambda s: s["counts"].get("predictions_read", 0) >= len(its), timeout=PATIENCE_S)
-        worker.wait_idle(timeout=PATIENCE_S, events=now)
-    place.send(place.names.source, mine[now:])
-    return Played(place, mine, its, {**wanted, PREDICTION: its})
+    with deployment.worker() as worker:
+        worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
+        deployment.send(deployment.names.source, mine[:now])
+        deployment.send(deployment.names.prediction, its)
+        worker.wait(lambda s: s["counts"].get("predictions_read", 0) >= len(its), timeout=TIMEOUT_S)
+        worker.wait_idle(timeout=TIMEOUT_S, events=now)
+    deployment.send(deployment.names.source, mine[now:])
+    return Played(deployment, mine, its, {**wanted, PREDICTION: its})
 
 
 def rows_of(expected: Sequence[cases.Expected], inputs: Sequence[cases.Input]) -> list[Row]:
@@ -187,7 +184,7 @@ def changes(all_played):
 def test_every_change_of_ksql_is_found_equal(all_played, way, call):
     """Tables and sequences, and nothing is left to do here."""
     played = all_played[way]
-    done = call(played.place.variables, "--live", "--against", played.beside())
+    done = call(played.deployment.variables, "--live", "--against", played.beside())
     done = done if isinstance(done, Done) else finish(done)
     assert done.code == 0, done.out
     assert done.err == []
@@ -218,7 +215,7 @@ def test_batch_mode_is_compared_by_tables(all_played):
 @pytest.mark.broker
 def test_a_changed_a_missing_and_an_extra_row_are_shown_with_both_rows(changes):
     """And every other key is equal."""
-    new = (live.START, b"999", b'{"USERID":999,"ACTIVITIES":1,"DURATION":0,"SESSIONS":1}', [])
+    new = (START, b"999", b'{"USERID":999,"ACTIVITIES":1,"DURATION":0,"SESSIONS":1}', [])
 
     def change(rows: Rows) -> None:
         at, key, value, headers = rows[AGG][-1]
@@ -302,13 +299,13 @@ def test_more_partitions_and_a_key_in_two_of_them(changes):
     prefix = changes.beside(spread, {SESSIONS: 2})
     for partition in (0, 1):
         mine = [r for r in changes.ksql[SESSIONS] if (r[1] or b"")[-1] % 2 == partition]
-        changes.place.send(prefix + SESSIONS, mine, partition)
+        changes.deployment.send(prefix + SESSIONS, mine, partition)
     done = compared(changes, prefix)
     assert done.code == 0, done.out
     assert any("the same in the same order for each key" in line for line in done.out)
     row = changes.ksql[SESSIONS][-1]
     partition = (row[1] or b"")[-1] % 2
-    changes.place.send(prefix + SESSIONS, [row], 1 - partition)
+    changes.deployment.send(prefix + SESSIONS, [row], 1 - partition)
     done = compared(changes, prefix)
     assert done.code == 1
     assert "1 key is in several partitions" in done.last
@@ -324,7 +321,10 @@ def test_a_topic_that_is_missing_there_is_said(changes):
     done = compared(changes, changes.beside(lambda rows: (rows.pop(IN_RISK), rows.pop(PREDICTION))))
     assert done.code == 0
     assert any("does not count" in line and line.startswith(IN_RISK) for line in done.out)
-    for settings, option in (({}, "nobody-"), ({"RISK_TOPIC_PREFIX": "nobody-"}, changes.place.settings.topic_prefix)):
+    for settings, option in (
+        ({}, "nobody-"),
+        ({"RISK_TOPIC_PREFIX": "nobody-"}, changes.deployment.settings.topic_prefix),
+    ):
         refused(compared(changes, option, **settings), f"neither nobody-{SESSIONS}", "right?")
 
 
@@ -334,10 +334,10 @@ def test_what_is_not_committed_is_not_there(changes):
     prefix = changes.beside()
 
     def look() -> Done:
-        return finish(start(changes.place.variables, "--live", "--against", prefix))
+        return finish(start(changes.deployment.variables, "--live", "--against", prefix))
 
     async def hang() -> list[Done]:
-        producer = new_producer([changes.place.servers.broker], transactional_id=prefix)
+        producer = new_producer([changes.deployment.servers.broker], transactional_id=prefix)
         await producer.start()
         try:
             await producer.begin_transaction()
@@ -348,7 +348,7 @@ def test_what_is_not_committed_is_not_there(changes):
         finally:
             await producer.stop()
 
-    for done in live.run(hang()):
+    for done in run_async(hang()):
         assert (done.code, done.counts(SESSIONS)[2:4]) == (0, ["0", "0"])
 
 
@@ -364,10 +364,10 @@ def refused(done: Done, *says: str) -> None:
 @pytest.mark.broker
 def test_empty_topics_are_nothing_to_compare(cluster, tmp_path):
     """Equal would be the wrong word."""
-    place = Place.new(cluster, tmp_path)
-    for prefix in (place.settings.topic_prefix, "other-" + place.settings.topic_prefix):
-        place.declare(topics.Topic(prefix + SESSIONS, 1, KEPT), topics.Topic(prefix + AGG, 1, COMPACTED))
-    refused(run(place.variables, "--live", "--against", prefix), "nothing to compare")
+    deployment = Deployment.new(cluster, tmp_path)
+    for prefix in (deployment.settings.topic_prefix, "other-" + deployment.settings.topic_prefix):
+        deployment.declare(topics.Topic(prefix + SESSIONS, 1, RETAINED), topics.Topic(prefix + AGG, 1, COMPACTED))
+    refused(run(deployment.variables, "--live", "--against", prefix), "nothing to compare")
 
 
 ALONE = [
@@ -398,11 +398,13 @@ def test_a_broker_that_does_not_answer_is_named():
 # -- lag
 
 
-def commit(place: Place, group: str, offsets: Mapping[str, int]) -> None:
+def commit(deployment: Deployment, group: str, offsets: Mapping[str, int]) -> None:
     """Commit as a consumer group of KSQL's."""
 
     async def committed() -> None:
-        consumer = AIOKafkaConsumer(bootstrap_servers=place.servers.broker, group_id=group, enable_auto_commit=False)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=deployment.servers.broker, group_id=group, enable_auto_commit=False
+        )
         await consumer.start()
         try:
             consumer.assign([TopicPartition(topic, 0) for topic in offsets])
@@ -410,7 +412,7 @@ def commit(place: Place, group: str, offsets: Mapping[str, int]) -> None:
         finally:
             await consumer.stop()
 
-    live.run(committed())
+    run_async(committed())
 
 
 @pytest.mark.broker
@@ -418,12 +420,12 @@ def test_the_lag_of_ksql_is_found_by_its_groups_and_explains(changes):
     """Queries are known by what they read; a group of a dropped query or another service is not taken for one."""
     prefix = changes.beside(lambda rows: rows[AGG].pop())
     service = f"_confluent-ksql-{prefix}"
-    names = dataclasses.replace(changes.place.settings, topic_prefix=prefix).topic_names
+    names = dataclasses.replace(changes.deployment.settings, topic_prefix=prefix).topic_names
     n, m = len(changes.source), len(changes.ksql[SESSIONS])
-    commit(changes.place, f"{service}query_CTAS_{SESSIONS}_1", {names.source: 1})
-    commit(changes.place, f"{service}query_CTAS_{SESSIONS}_3", {names.source: n})
-    commit(changes.place, f"{service}query_CTAS_{AGG}_4", {names.sessions: m - 2})
-    commit(changes.place, f"{service}x_query_CTAS_{SESSIONS}_9", {names.source: 0})
+    commit(changes.deployment, f"{service}query_CTAS_{SESSIONS}_1", {names.source: 1})
+    commit(changes.deployment, f"{service}query_CTAS_{SESSIONS}_3", {names.source: n})
+    commit(changes.deployment, f"{service}query_CTAS_{AGG}_4", {names.sessions: m - 2})
+    commit(changes.deployment, f"{service}x_query_CTAS_{SESSIONS}_9", {names.source: 0})
     done = compared(changes, prefix)
     assert done.code == 1
     at = next(i for i, line in enumerate(done.out) if line.startswith("  there  2 records behind"))
@@ -434,12 +436,12 @@ def test_the_lag_of_ksql_is_found_by_its_groups_and_explains(changes):
     assert any("there lags 2 records behind" in line and "--wait" in line for line in hints)
     assert any(f"nobody is in group {service}query_CTAS_{AGG}_4" in line for line in hints)
     # caught up: the difference is one
-    commit(changes.place, f"{service}query_CTAS_{AGG}_4", {names.sessions: m})
+    commit(changes.deployment, f"{service}query_CTAS_{AGG}_4", {names.sessions: m})
     done = compared(changes, prefix)
     assert done.code == 1
     assert not any("lags" in line for line in done.out)
     # and equal, with both sides known to be done
-    changes.place.send(names.agg, changes.ksql[AGG][-1:])
+    changes.deployment.send(names.agg, changes.ksql[AGG][-1:])
     done = compared(changes, prefix)
     assert (done.code, done.last) == (0, "equal: both sides have processed everything")
 
@@ -448,7 +450,7 @@ def test_the_lag_of_ksql_is_found_by_its_groups_and_explains(changes):
 def test_a_group_that_is_named_is_taken(changes):
     """Whatever it is called; one that has committed nothing says nothing."""
     prefix = changes.beside()
-    commit(changes.place, f"{prefix}mine", {changes.place.names.source: len(changes.source) - 1})
+    commit(changes.deployment, f"{prefix}mine", {changes.deployment.names.source: len(changes.source) - 1})
     done = compared(changes, prefix, "--group", f"{prefix}mine")
     assert done.code == 0
     assert any(line.startswith("  there  1 record behind") for line in done.out)
@@ -462,11 +464,11 @@ def test_what_is_on_its_way_is_waited_for(changes):
     """A row that arrives while the command waits is no difference; one that never comes is one in the end."""
     late = changes.ksql[AGG][-1]
     prefix = changes.beside(lambda rows: rows[AGG].pop())
-    process = start(changes.place.variables, "--live", "--against", prefix, "--wait", "40")
+    process = start(changes.deployment.variables, "--live", "--against", prefix, "--wait", "40")
     assert process.stderr is not None
     assert "until every difference has vanished" in process.stderr.readline()
     began = time.monotonic()
-    changes.place.send(prefix + AGG, [late])
+    changes.deployment.send(prefix + AGG, [late])
     done = finish(process)
     assert done.code == 0, done.out
     assert time.monotonic() - began < 20
@@ -478,18 +480,18 @@ def test_what_is_on_its_way_is_waited_for(changes):
 def test_the_apps_lag_explains_and_is_waited_for(all_played):
     """A worker that was stopped before it had read everything, and comes back while the command waits."""
     played = all_played["half"]
-    place, left = played.place, len(played.source) - len(played.source) // 2
+    deployment, left = played.deployment, len(played.source) - len(played.source) // 2
     prefix = played.beside()
     done = compared(played, prefix)
     assert done.code == 1
     assert any(line.startswith(f"  here   {left} records behind") for line in done.out)
     assert any(f"here lags {left} records behind" in line for line in done.out)
-    assert any(f"nobody is in group {place.settings.app_id}: here does not run" in line for line in done.out)
+    assert any(f"nobody is in group {deployment.settings.app_id}: here does not run" in line for line in done.out)
     assert any(f"{SESSIONS}  " in line and "the same as far as it goes here" in line for line in done.out)
-    process = start(place.variables, "--live", "--against", prefix, "--wait", "40")
+    process = start(deployment.variables, "--live", "--against", prefix, "--wait", "40")
     assert process.stderr is not None
     assert "until both sides have no lag" in process.stderr.readline()
-    with place.worker():
+    with deployment.worker():
         done = finish(process)
     assert done.code == 0, done.out
     assert any(line.startswith("  here   0 records behind") for line in done.out)

@@ -14,7 +14,7 @@ from agents.alert import Alert
 from agents.ports import Delivery
 from app.model_file import load_model
 from app.settings import Settings
-from codec.avro_schema import Declared
+from codec.avro_schema import DeclaredColumns
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
 from models.risk import RiskModel
@@ -36,7 +36,7 @@ class Registry:
 
 
 def memory(settings: Settings = SETTINGS, model: RiskModel | None = None) -> TopologyTestDriver:
-    declared = Declared({"ID": "BIGINT", "EVENTNAME": "STRING", "USERID": "BIGINT", "TIMECREATED": "BIGINT"})
+    declared = DeclaredColumns({"ID": "BIGINT", "EVENTNAME": "STRING", "USERID": "BIGINT", "TIMECREATED": "BIGINT"})
     return TopologyTestDriver(settings, LogDecoder(Registry(), declared, unit_ms=settings.unit_ms), model)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.binary_column import BinaryColumn
 from models.own_predictions import ROW, match
-from models.predictions import THRESHOLD, InRisk, Prediction, Skip, Skipped, in_risk, parse, text_key
+from models.predictions import THRESHOLD, InRisk, InvalidPrediction, Prediction, Skip, in_risk, parse, text_key
 from tests.support.effort import examples
 from tests.support.golden_cases import PUBLIC, exempt, expected, load, predictions
 
@@ -24,11 +24,11 @@ longs = st.none() | st.integers(-(2**63), 2**63 - 1)
 
 
 def rows_of(found: InRisk) -> list[tuple[int, bytes | None, bytes, int]]:
-    return list(zip(found.number, found.keys, found.values, found.at, strict=True))
+    return list(zip(found.index, found.keys, found.values, found.at, strict=True))
 
 
 def reason(value: bytes) -> str:
-    with pytest.raises(Skipped) as caught:
+    with pytest.raises(InvalidPrediction) as caught:
         parse(value)
     return caught.value.reason
 

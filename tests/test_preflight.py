@@ -25,7 +25,7 @@ from app.kafka import topics
 from app.model_file import load_model
 from app.ops import preflight
 from app.settings import Settings
-from tests.support import cluster as live
+from tests.support.cluster import RETAINED, START, TIMEOUT_S, Deployment, run_async, visit
 from tools.e2e.workers import ROOT, free_port
 
 #: the longest a refusal may take, ten seconds of which it may wait for somebody silent, on a busy machine [s]
@@ -199,23 +199,23 @@ def test_an_unreadable_model_is_named(tmp_path):
 
 
 @pytest.mark.broker
-def test_a_source_topic_that_is_missing_is_named(place):
+def test_a_source_topic_that_is_missing_is_named(deployment):
     """A worker that subscribes to nothing would idle for ever."""
-    refused(dict(place.variables), place.names.source, "RISK_SOURCE_TOPIC")
+    refused(dict(deployment.variables), deployment.names.source, "RISK_SOURCE_TOPIC")
 
 
 @pytest.mark.broker
-def test_a_registry_that_does_not_answer_is_named(place):
+def test_a_registry_that_does_not_answer_is_named(deployment):
     """The wrong URL, or a registry that is down at the start."""
-    place.make_source()
+    deployment.make_source()
     closed = f"http://me:secret@127.0.0.1:{free_port()}"
-    lines = refused({**place.variables, "RISK_SCHEMA_REGISTRY": closed}, "RISK_SCHEMA_REGISTRY")
+    lines = refused({**deployment.variables, "RISK_SCHEMA_REGISTRY": closed}, "RISK_SCHEMA_REGISTRY")
     assert "secret" not in lines[0]
     with silent() as port:
-        hanging = {**place.variables, "RISK_SCHEMA_REGISTRY": f"http://127.0.0.1:{port}/x"}
+        hanging = {**deployment.variables, "RISK_SCHEMA_REGISTRY": f"http://127.0.0.1:{port}/x"}
         refused(hanging, "RISK_SCHEMA_REGISTRY", f"http://127.0.0.1:{port}/x", "silence")
     with pages() as url:
-        refused({**place.variables, "RISK_SCHEMA_REGISTRY": url}, "RISK_SCHEMA_REGISTRY", url, "HTTP 404")
+        refused({**deployment.variables, "RISK_SCHEMA_REGISTRY": url}, "RISK_SCHEMA_REGISTRY", url, "HTTP 404")
 
 
 @contextmanager
@@ -236,78 +236,80 @@ def pages() -> Iterator[str]:
 
 
 @pytest.mark.broker
-def test_a_log_in_another_unit_is_said(place):
+def test_a_log_in_another_unit_is_said(deployment):
     """RISK_TIME_UNIT=ms for a log in seconds is no error, for it may be one; a warning says what to set."""
-    schema = place.make_source()
-    place.send(place.names.source, [live.visit(schema, 7, live.START // 1000)])
-    with place.worker() as worker:
-        worker.wait_idle(timeout=live.PATIENCE_S, events=1)
+    schema = deployment.make_source()
+    deployment.send(deployment.names.source, [visit(schema, 7, START // 1000)])
+    with deployment.worker() as worker:
+        worker.wait_idle(timeout=TIMEOUT_S, events=1)
         assert worker.stats()["counts"]["suspicious_unit"] == 1
         worker.stop()
     assert "set RISK_TIME_UNIT=s" in worker.log.read_text()
 
 
 @pytest.mark.broker
-def test_a_subject_that_is_missing_is_named(place):
+def test_a_subject_that_is_missing_is_named(deployment):
     """The topic is there, and nothing was ever written to it with a schema."""
-    place.declare(topics.Topic(place.names.source, 1, live.KEPT))
-    refused(dict(place.variables), f"{place.names.source}-value")
+    deployment.declare(topics.Topic(deployment.names.source, 1, RETAINED))
+    refused(dict(deployment.variables), f"{deployment.names.source}-value")
 
 
 @pytest.mark.broker
 @pytest.mark.parametrize(("schema", "says"), [(INT_TIME, "timecreated"), (ENVELOPE, "ExtractNewRecordState")])
-def test_a_schema_that_ksql_refuses_is_refused(place, schema, says):
+def test_a_schema_that_ksql_refuses_is_refused(deployment, schema, says):
     """Judged by the subject's latest schema, as CREATE STREAM does."""
-    place.declare(topics.Topic(place.names.source, 1, live.KEPT))
-    place.register(schema)
-    refused(dict(place.variables), place.names.source, says)
+    deployment.declare(topics.Topic(deployment.names.source, 1, RETAINED))
+    deployment.register(schema)
+    refused(dict(deployment.variables), deployment.names.source, says)
 
 
 @pytest.mark.broker
-def test_an_output_topic_of_two_partitions_is_refused(place):
+def test_an_output_topic_of_two_partitions_is_refused(deployment):
     """One partition each: KSQL's PARTITIONS=1."""
-    place.make_source()
-    place.declare(topics.Topic(place.names.agg, 2, {"cleanup.policy": "compact"}))
-    refused(dict(place.variables), place.names.agg, "2 partitions")
+    deployment.make_source()
+    deployment.declare(topics.Topic(deployment.names.agg, 2, {"cleanup.policy": "compact"}))
+    refused(dict(deployment.variables), deployment.names.agg, "2 partitions")
 
 
 @pytest.mark.broker
-def test_a_changelog_that_deletes_is_refused(place):
+def test_a_changelog_that_deletes_is_refused(deployment):
     """State would be lost."""
-    place.make_source()
-    place.declare(topics.Topic(place.names.students_changelog, 1, {"cleanup.policy": "delete"}))
-    refused(dict(place.variables), place.names.students_changelog, "compact")
+    deployment.make_source()
+    deployment.declare(topics.Topic(deployment.names.students_changelog, 1, {"cleanup.policy": "delete"}))
+    refused(dict(deployment.variables), deployment.names.students_changelog, "compact")
 
 
 @pytest.mark.broker
-def test_a_port_in_use_is_named(place):
+def test_a_port_in_use_is_named(deployment):
     """Two workers on one machine need two ports."""
-    place.make_source()
-    with place.worker() as first:
-        first.wait(lambda stats: stats["problem"] is None, timeout=live.PATIENCE_S)
-        refused({**place.variables, "RISK_WEB_PORT": str(first.port)}, "RISK_WEB_PORT", str(first.port))
+    deployment.make_source()
+    with deployment.worker() as first:
+        first.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
+        refused({**deployment.variables, "RISK_WEB_PORT": str(first.port)}, "RISK_WEB_PORT", str(first.port))
 
 
 @pytest.mark.broker
-def test_topics_are_declared_and_one_that_deletes_too_early_is_warned_about(place):
+def test_topics_are_declared_and_one_that_deletes_too_early_is_warned_about(deployment):
     """Partitions and configuration are the app's own; an existing topic's retention is reported plainly."""
-    place.make_source(3)
-    place.declare(topics.Topic(place.names.sessions, 1, {"cleanup.policy": "delete", "retention.ms": "604800000"}))
-    with place.worker() as worker:
-        worker.wait(lambda stats: stats["problem"] is None, timeout=live.PATIENCE_S)
+    deployment.make_source(3)
+    deployment.declare(
+        topics.Topic(deployment.names.sessions, 1, {"cleanup.policy": "delete", "retention.ms": "604800000"})
+    )
+    with deployment.worker() as worker:
+        worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
         worker.stop()
     text = worker.log.read_text()
-    assert f"topic {place.names.sessions} has retention.ms=604800000" in text
-    wanted = [t for t in topics.wanted(place.names, 3) if t.name != place.names.sessions]
-    partitions, configs = live.run(_describe(place, [t.name for t in wanted]))
+    assert f"topic {deployment.names.sessions} has retention.ms=604800000" in text
+    wanted = [t for t in topics.wanted(deployment.names, 3) if t.name != deployment.names.sessions]
+    partitions, configs = run_async(_describe(deployment, [t.name for t in wanted]))
     for topic in wanted:
         assert partitions[topic.name] == topic.partitions
         for name, value in topic.configs.items():
             assert configs[topic.name][name] == value, (topic.name, name)
 
 
-async def _describe(place: live.Place, names: list[str]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=place.servers.broker)
+async def _describe(deployment: Deployment, names: list[str]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=deployment.servers.broker)
     await admin.start()
     try:
         partitions = await topics.partitions_of(admin, names)

@@ -1,4 +1,4 @@
-"""A broker that asks who is there: every right a worker needs and has not is told before the start, in one line."""
+"""On a broker with an authorizer every missing right is reported before the start, in one line."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from aiokafka.protocol.admin import CreateAclsRequest
 import stack
 import stack.kafka
 from app.errors import ConfigError
-from app.kafka import acls as rights
+from app.kafka.acls import Right, denied
 from app.ops.preflight import preflight
-from tests.support import cluster as live
-from tests.support.cluster import PATIENCE_S, Place
+from app.upstream.aiokafka import send_request
+from tests.support.cluster import TIMEOUT_S, Deployment, row, run_async, until
 from tests.test_preflight import refused
 
 pytestmark = pytest.mark.broker
@@ -25,10 +25,10 @@ pytestmark = pytest.mark.broker
 TOPIC, GROUP, CLUSTER, TRANSACTIONAL = 2, 3, 4, 5
 ALL, READ, WRITE, CREATE, DESCRIBE = 2, 3, 4, 5, 8
 DENY, ALLOW = 2, 3
-#: kind and name of a resource, and what is denied on it
+#: type and name of a resource, and the operation denied on it
 Denied = tuple[int, str, int]
 
-DENIALS: dict[str, tuple[Callable[[Place], Denied], str]] = {
+DENIALS: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
     "read source": (lambda p: (TOPIC, p.names.source, READ), "Read on topic {0.source}"),
     "see source": (lambda p: (TOPIC, p.names.source, DESCRIBE), "Describe topic {0.source}"),
     "create output": (lambda p: (TOPIC, p.names.sessions, CREATE), "Create topic {0.sessions}"),
@@ -36,7 +36,7 @@ DENIALS: dict[str, tuple[Callable[[Place], Denied], str]] = {
     "join group": (lambda p: (GROUP, p.settings.app_id, READ), "Read on group "),
     "begin transaction": (lambda p: (TRANSACTIONAL, f"{p.settings.app_id}-1", WRITE), "Write on transactional id "),
 }
-MORE: dict[str, tuple[Callable[[Place], Denied], str]] = {
+MORE: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
     "see output": (lambda p: (TOPIC, p.names.in_risk, DESCRIBE), "Describe topic {0.in_risk}"),
     "read predictions": (lambda p: (TOPIC, p.names.prediction, READ), "Read on topic {0.prediction}"),
     "write predictions": (lambda p: (TOPIC, p.names.prediction, WRITE), "Write on topic {0.prediction}"),
@@ -52,7 +52,7 @@ MORE: dict[str, tuple[Callable[[Place], Denied], str]] = {
 
 @pytest.fixture(scope="module")
 def guarded(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
-    """A broker that looks at rights, and creates topics that somebody asks for, as Kafka does by default."""
+    """A broker with an authorizer that creates missing topics on request, as Kafka does by default."""
     directory = tmp_path_factory.mktemp("guarded")
     settings = {
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -62,97 +62,101 @@ def guarded(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stack.kafka, "SETTINGS", {**stack.kafka.SETTINGS, **settings})
         up = stack.up(directory, owner_pid=os.getpid())
-    # who may create topics in the cluster may create each
+    # the right to create topics in the cluster would include the right to create each of them
     acls(up, (CLUSTER, "kafka-cluster", ALL, ALLOW), (CLUSTER, "kafka-cluster", CREATE, DENY))
     yield up
     stack.down(directory)
 
 
 def acls(servers: stack.Environment, *entries: tuple[int, str, int, int]) -> None:
-    """Add rules for everybody, who has no name here."""
+    """Add ACLs for the anonymous user, which every client here is."""
 
     async def added() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=servers.broker)
         await admin.start()
         try:
             for kind, name, operation, permission in entries:
-                one = CreateAclsRequest(kind, name, 3, "User:ANONYMOUS", "*", operation, permission)
-                answer = await admin._send_request(one)
+                request = CreateAclsRequest(kind, name, 3, "User:ANONYMOUS", "*", operation, permission)
+                answer = await send_request(admin, request)
                 assert [code for code, *_ in answer.creation_responses] == [0]
         finally:
             await admin.close()
 
-    live.run(added())
+    run_async(added())
 
 
-def denied(place: Place, *some: Denied) -> Place:
-    """The place, with two source partitions and without some rights: where one rule stands, all must."""
-    place.make_source(2)
-    for kind, name, operation in some:
-        acls(place.servers, (kind, name, ALL, ALLOW), (kind, name, operation, DENY))
-    return place
+def deny(deployment: Deployment, *denials: Denied) -> Deployment:
+    """Create two source partitions, and deny some rights: a resource with one ACL needs ACLs for all operations."""
+    deployment.make_source(2)
+    for kind, name, operation in denials:
+        acls(deployment.servers, (kind, name, ALL, ALLOW), (kind, name, operation, DENY))
+    return deployment
 
 
 def test_a_missing_right_ends_the_start_in_one_line(guarded, tmp_path):
-    """The real command, six at a time: reading, seeing, creating, writing, the group, the transactions."""
+    """The real command without one of six rights: read, describe, create, write, the group, the transactions."""
     jobs = []
-    for name, (deny, says) in DENIALS.items():
-        place = Place.new(guarded, tmp_path / name.replace(" ", "-"))
-        denied(place, deny(place))
-        variables = {**place.variables, "RISK_DATADIR": str(place.state())}
-        jobs.append((variables, says.format(place.names), "grant"))
+    for name, (denial, says) in DENIALS.items():
+        deployment = Deployment.new(guarded, tmp_path / name.replace(" ", "-"))
+        deny(deployment, denial(deployment))
+        variables = {**deployment.variables, "RISK_DATADIR": str(deployment.state())}
+        jobs.append((variables, says.format(deployment.names), "grant"))
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda job: refused(*job), jobs))
 
 
 @pytest.mark.parametrize("name", MORE)
-def test_each_right_is_looked_at(guarded, tmp_path, name):
-    """What it needs of every topic and every transactional id."""
-    deny, says = MORE[name]
-    place = Place.new(guarded, tmp_path)
-    denied(place, deny(place))
+def test_each_right_is_checked(guarded, tmp_path, name):
+    """The rights on every topic and every transactional id."""
+    denial, says = MORE[name]
+    deployment = Deployment.new(guarded, tmp_path)
+    deny(deployment, denial(deployment))
     with pytest.raises(ConfigError) as caught:
-        live.run(preflight(place.settings))
-    assert says.format(place.names) in str(caught.value)
+        run_async(preflight(deployment.settings))
+    assert says.format(deployment.names) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_all_missing_rights_are_told_at_once(guarded, tmp_path):
-    """Nobody wants to be told one a start."""
-    place = Place.new(guarded, tmp_path)
-    app_id = place.settings.app_id
-    denied(place, (TOPIC, place.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE))
+def test_all_missing_rights_are_reported_at_once(guarded, tmp_path):
+    """Not one per start."""
+    deployment = Deployment.new(guarded, tmp_path)
+    app_id = deployment.settings.app_id
+    deny(
+        deployment, (TOPIC, deployment.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE)
+    )
     with pytest.raises(ConfigError) as caught:
-        live.run(preflight(place.settings))
-    wanted = f"rights Read on topic {place.names.visits}, Read on group {app_id}, Write on transactional id {app_id}-0:"
+        run_async(preflight(deployment.settings))
+    wanted = (
+        f"rights Read on topic {deployment.names.visits}, Read on group {app_id}, Write on transactional id {app_id}-0:"
+    )
     assert wanted in str(caught.value)
 
 
-def test_what_is_not_needed_may_be_denied(guarded, tmp_path):
-    """Without scoring nothing is written to the predictions; and asking changes nothing for a worker that runs."""
-    place = Place.new(guarded, tmp_path, RISK_MODEL="none")
-    denied(place, (TOPIC, place.names.prediction, WRITE), (TOPIC, place.names.source, WRITE))
-    with place.worker() as worker:
-        worker.wait(lambda stats: stats["problem"] is None, timeout=PATIENCE_S)
-        live.run(preflight(place.settings))
-        # the one that runs is still the owner of its transactions
-        place.send(place.names.visits, [live.row(b"no frame", None)])
-        live.until(lambda: place.read(place.names.dead_letters))
+def test_rights_that_are_not_needed_may_be_denied(guarded, tmp_path):
+    """Without scoring no prediction is written; and the check does not disturb a running worker."""
+    deployment = Deployment.new(guarded, tmp_path, RISK_MODEL="none")
+    deny(deployment, (TOPIC, deployment.names.prediction, WRITE), (TOPIC, deployment.names.source, WRITE))
+    with deployment.worker() as worker:
+        worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
+        run_async(preflight(deployment.settings))
+        # the running worker still owns its transactional ids
+        deployment.send(deployment.names.visits, [row(b"no frame", None)])
+        until(lambda: deployment.read(deployment.names.dead_letters))
         assert worker.stop() == 0
     assert "taken over" not in worker.log.read_text()
 
 
-def test_looking_creates_no_topic(guarded, tmp_path):
-    """On a broker that creates what is asked for: a misspelt source stays missing, our topics become as declared."""
-    place = Place.new(guarded, tmp_path)
+def test_the_check_creates_no_topic(guarded, tmp_path):
+    """On a broker that creates topics on request a misspelt source topic stays missing."""
+    deployment = Deployment.new(guarded, tmp_path)
     with pytest.raises(ConfigError, match="does not exist"):
-        live.run(preflight(place.settings))
+        run_async(preflight(deployment.settings))
     with pytest.raises(ConfigError, match="does not exist"):
-        live.run(preflight(place.settings))
+        run_async(preflight(deployment.settings))
 
 
-def test_an_old_broker_that_does_not_tell_is_believed():
-    """Operations untold, or topics not described, are no missing rights."""
-    wanted = {"a": (rights.Right.READ,), "b": (rights.Right.WRITE,), "c": (rights.Right.READ, rights.Right.WRITE)}
-    told = {"a": (0, -(1 << 31)), "c": (0, 1 << 4)}
-    assert list(rights._denied(wanted, told)) == ["Read on topic c"]
+def test_rights_that_an_old_broker_does_not_report_are_assumed():
+    """Neither unreported operations nor a topic that is not described count as missing rights."""
+    wanted = {"a": (Right.READ,), "b": (Right.WRITE,), "c": (Right.READ, Right.WRITE)}
+    operations = {"a": (0, -(1 << 31)), "c": (0, 1 << 4)}
+    assert list(denied(wanted, operations)) == ["Read on topic c"]

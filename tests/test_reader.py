@@ -1,4 +1,4 @@
-"""The batch reader against aiokafka's public consumer, record by record, on a real broker."""
+"""The chunk reader returns the records of aiokafka's public consumer, on a real broker."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.consumer.fetcher import PartitionRecords
 
 from app.kafka.reader import read_chunks
+from app.upstream import install
 from models.chunk import Chunk
 
 pytestmark = pytest.mark.broker
@@ -21,7 +22,8 @@ pytestmark = pytest.mark.broker
 @pytest.fixture
 async def topic(cluster):
     """A topic of one partition with everything a log can hold: plain, compressed and empty records, headers,
-    committed and aborted transactions, and holes that compaction made."""
+    committed and aborted transactions, and holes left by compaction."""
+    install()
     name = f"reader-{uuid.uuid4().hex[:8]}"
     admin = AIOKafkaAdminClient(bootstrap_servers=cluster.broker)
     await admin.start()
@@ -57,21 +59,21 @@ def consumer(broker: str, isolation: str) -> AIOKafkaConsumer:
     )
 
 
-async def public(broker: str, topic: str, isolation: str) -> tuple[list[tuple], int]:
-    """What the public consumer gives, and where it ends."""
+async def read_public(broker: str, topic: str, isolation: str) -> tuple[list[tuple], int]:
+    """Read with the public consumer; return the records and the final position."""
     async with consumer(broker, isolation) as reader:
         tp = TopicPartition(topic, 0)
         reader.assign([tp])
         end = (await reader.end_offsets([tp]))[tp]
         records = []
         while await reader.position(tp) < end:
-            for some in (await reader.getmany(timeout_ms=300)).values():
-                records += [(r.offset, r.key, r.value, tuple(r.headers)) for r in some]
+            for batch in (await reader.getmany(timeout_ms=300)).values():
+                records += [(r.offset, r.key, r.value, tuple(r.headers)) for r in batch]
         return records, await reader.position(tp)
 
 
-async def ours(broker: str, topic: str, isolation: str, max_rows: int, start: int = 0) -> tuple[list[Chunk], int]:
-    """What the batch reader gives, and where it ends."""
+async def read_ours(broker: str, topic: str, isolation: str, max_rows: int, start: int = 0) -> tuple[list[Chunk], int]:
+    """Read with the chunk reader; return the chunks and the final position."""
     async with consumer(broker, isolation) as reader:
         tp = TopicPartition(topic, 0)
         reader.assign([tp])
@@ -79,12 +81,11 @@ async def ours(broker: str, topic: str, isolation: str, max_rows: int, start: in
         end = (await reader.end_offsets([tp]))[tp]
         chunks: list[Chunk] = []
         while await reader.position(tp) < end:
-            with reader._fetcher._subscriptions.fetch_context():
-                chunks += await read_chunks(reader._fetcher, {tp}, 0.5, max_rows)
+            chunks += await read_chunks(reader, {tp}, 0.5, max_rows)
         return chunks, await reader.position(tp)
 
 
-def flat(chunks: list[Chunk]) -> list[tuple]:
+def records_of(chunks: list[Chunk]) -> list[tuple]:
     return [
         (offset, key, value, tuple(chunk.headers[i]) if chunk.headers is not None else ())
         for chunk in chunks
@@ -92,14 +93,14 @@ def flat(chunks: list[Chunk]) -> list[tuple]:
     ]
 
 
-async def test_every_record_is_the_public_consumers(cluster, topic):
-    """Same records, same end, for both isolation levels and any size of chunk; chunks join without a hole."""
+async def test_records_equal_those_of_the_public_consumer(cluster, topic):
+    """The same records and end offset, for both isolation levels and any chunk size; chunks are adjacent."""
     for isolation in ("read_committed", "read_uncommitted"):
-        wanted, end = await public(cluster.broker, topic, isolation)
+        wanted, end = await read_public(cluster.broker, topic, isolation)
         assert len(wanted) > 600
         for max_rows in (1, 64, 10_000):
-            chunks, position = await ours(cluster.broker, topic, isolation, max_rows)
-            assert flat(chunks) == wanted
+            chunks, position = await read_ours(cluster.broker, topic, isolation, max_rows)
+            assert records_of(chunks) == wanted
             assert position == end == chunks[-1].next_offset
             assert [c.start for c in chunks[1:]] == [c.next_offset for c in chunks[:-1]]
             assert chunks[0].start == 0
@@ -107,47 +108,47 @@ async def test_every_record_is_the_public_consumers(cluster, topic):
             assert all(c.end >= c.next_offset for c in chunks)
 
 
-async def test_what_was_read_is_free_at_once(cluster, topic):
-    """Without the cycle collector's help: it rests, and a fetch is megabytes."""
+async def test_fetches_are_freed_without_the_cycle_collector(cluster, topic):
+    """The worker's collector runs rarely, and a fetch is megabytes."""
 
     def alive() -> int:
-        return sum(isinstance(one, PartitionRecords) for one in gc.get_objects())
+        return sum(isinstance(obj, PartitionRecords) for obj in gc.get_objects())
 
     gc.collect()
     before = alive()
     gc.disable()
     try:
         for _ in range(3):
-            await ours(cluster.broker, topic, "read_committed", 10_000)
+            await read_ours(cluster.broker, topic, "read_committed", 10_000)
         assert alive() <= before
     finally:
         gc.enable()
 
 
-async def test_a_compressed_batch_read_from_its_middle(cluster, topic):
-    """A fetch at an offset inside a batch gives the records from there on."""
-    wanted, _ = await public(cluster.broker, topic, "read_committed")
+async def test_a_compressed_batch_is_read_from_its_middle(cluster, topic):
+    """A fetch at an offset inside a batch returns the records from there on."""
+    wanted, _ = await read_public(cluster.broker, topic, "read_committed")
     start = 451
-    chunks, _ = await ours(cluster.broker, topic, "read_committed", 64, start)
-    assert flat(chunks) == [r for r in wanted if r[0] >= start]
+    chunks, _ = await read_ours(cluster.broker, topic, "read_committed", 64, start)
+    assert records_of(chunks) == [r for r in wanted if r[0] >= start]
     assert chunks[0].start == start
 
 
-async def test_holes_that_compaction_made_are_carried(cluster, topic):
-    """Offsets are read, never derived: after compaction both readers still agree."""
-    before, _ = await public(cluster.broker, topic, "read_committed")
+async def test_offsets_keep_the_holes_left_by_compaction(cluster, topic):
+    """Offsets are read, never derived: both readers agree after compaction."""
+    before, _ = await read_public(cluster.broker, topic, "read_committed")
     async with AIOKafkaProducer(bootstrap_servers=cluster.broker) as plain:
         await asyncio.sleep(0.2)  # a segment must be older than segment.ms before the next record rolls it
         await plain.send_and_wait(topic, b"last", key=b"last")
     for _ in range(100):
-        wanted, end = await public(cluster.broker, topic, "read_committed")
-        chunks, position = await ours(cluster.broker, topic, "read_committed", 64)
-        # the cleaner may take records away while they are read: what both read must be the same log
-        if len(wanted) < len(before) and await public(cluster.broker, topic, "read_committed") == (wanted, end):
+        wanted, end = await read_public(cluster.broker, topic, "read_committed")
+        chunks, position = await read_ours(cluster.broker, topic, "read_committed", 64)
+        # the cleaner may remove records between the two reads: compare only if the log was the same
+        if len(wanted) < len(before) and await read_public(cluster.broker, topic, "read_committed") == (wanted, end):
             break
         await asyncio.sleep(0.2)
     else:
-        pytest.fail("the broker did not compact, or did not stop")
+        pytest.fail("the broker did not compact, or did not stop compacting")
     assert any(b[0] - a[0] > 1 for a, b in itertools.pairwise(wanted))
-    assert flat(chunks) == wanted
+    assert records_of(chunks) == wanted
     assert position == end

@@ -1,11 +1,14 @@
-"""Record batches in columns against aiokafka's own iteration: the same records, or none at all."""
+"""Columns of record batches hold the records that aiokafka's iteration returns, or there are none."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
@@ -13,34 +16,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.kafka import reader
-from app.kafka.record_columns import Batch, Columns, Kept, columns
+from app.kafka.record_columns import Batch, Columns, columns
+from app.upstream.aiokafka import FetchedBatches, RawMemoryRecords
 from tests.support.effort import examples
 from tests.support.kafka_batches import CODECS, HEAD, Read, Record, as_aiokafka, batch, packed, record
 
-#: how all values of a topic begin that one schema wrote
+#: prefix of all values written with one schema
 SCHEMA = b"\0\0\0\0\7"
-#: a number of up to 8 bytes of 7 bits, with its sign
+#: limit of zigzag varints of 8 bytes
 LONGEST = 1 << 55
 
 
 def batches(raw: bytes) -> list[Batch]:
-    """As the reader takes them."""
-    kept, found = Kept(raw), []
-    while kept.has_next():
-        one = kept.next_batch()
-        found.append(Batch(kept.raw_batch(), one))
-    return found
+    """Split fetched bytes into batches, as the reader does."""
+    memory, split = RawMemoryRecords(raw), []
+    while memory.has_next():
+        parsed = memory.next_batch()
+        split.append(Batch(memory.raw_batch(), parsed))
+    return split
 
 
 def rows(found: Columns) -> list[Read]:
     n = len(found.offset)
     assert len(found.keys) == len(found.values) == n
-    headers = [()] * n if found.headers is None else [tuple(one) for one in found.headers]
+    headers = [()] * n if found.headers is None else [tuple(h) for h in found.headers]
     return list(zip(found.offset.tolist(), found.keys, found.values, headers, strict=True))
 
 
-def same_or_none(raw: bytes) -> bool:
-    """Whether there are columns; they must be what aiokafka reads, and where it complains there must be none."""
+def check_columns(raw: bytes) -> bool:
+    """Return whether there are columns. Fail if they differ from what aiokafka reads, or if it raises."""
     try:
         wanted = as_aiokafka(raw)
     except Exception:
@@ -48,7 +52,7 @@ def same_or_none(raw: bytes) -> bool:
             found = columns(batches(raw))
         except Exception:
             return False
-        assert found is None, "aiokafka complains of what was read here"
+        assert found is None, "aiokafka refuses what was read here"
         return False
     found = columns(batches(raw))
     if found is not None:
@@ -56,7 +60,7 @@ def same_or_none(raw: bytes) -> bool:
     return found is not None
 
 
-# lengths whose records need one byte more, or one less, for a number
+# lengths around those from which a varint in the record takes one more byte
 lengths = st.one_of(st.integers(0, 12), st.integers(45, 70), st.integers(8_165, 8_195))
 plain = st.builds(lambda n, c: bytes([c]) * n, lengths, st.integers(0, 255))
 alike = st.builds(
@@ -72,7 +76,7 @@ times = st.one_of(
 
 @st.composite
 def logs(draw: st.DrawFn, values: st.SearchStrategy[bytes | None], times: st.SearchStrategy[int] = times) -> bytes:
-    """Some batches of a few kinds of records in any order; offsets have holes, as compaction leaves them."""
+    """Draw some batches of a few kinds of records in any order; offsets have holes, as after compaction."""
     some_headers = draw(st.sampled_from([st.just([]), st.just([("a", b"1")]), headers]))
     kinds = draw(st.lists(st.tuples(keys, values, some_headers, times), min_size=1, max_size=5))
     step = st.sampled_from([1, 1, 1, 2, 50, 8_000])
@@ -81,8 +85,8 @@ def logs(draw: st.DrawFn, values: st.SearchStrategy[bytes | None], times: st.Sea
         random = draw(st.randoms(use_true_random=False))
         width, offset, some = draw(step), 0, []
         for _ in range(count):
-            key, value, said, time = random.choice(kinds)
-            some.append(Record(offset, key, value, said, time))
+            key, value, record_headers, time = random.choice(kinds)
+            some.append(Record(offset, key, value, record_headers, time))
             offset += random.randint(1, width)
         raw += packed(some, base=base, compression=draw(st.sampled_from(sorted(CODECS))))
         base += offset + 1
@@ -91,23 +95,23 @@ def logs(draw: st.DrawFn, values: st.SearchStrategy[bytes | None], times: st.Sea
 
 @given(st.one_of(logs(st.one_of(st.none(), plain)), logs(alike), logs(st.one_of(alike, st.none()))))
 @settings(max_examples=examples(150))
-def test_what_a_producer_writes_is_read_as_aiokafka_reads_it(raw):
-    """Nulls, empty strings, headers, holes, far times, compression, many batches: all of it in columns."""
-    assert same_or_none(raw)
-    assert [one.sound() for one in batches(raw)] == [True] * len(batches(raw))
+def test_columns_equal_aiokafkas_records(raw):
+    """Nulls, empty strings, headers, holes, distant timestamps, compression and many batches can be read."""
+    assert check_columns(raw)
+    assert [batch.has_valid_crc() for batch in batches(raw)] == [True] * len(batches(raw))
 
 
 @given(logs(plain, st.sampled_from([0, LONGEST, -LONGEST - 1, 1 << 62])))
 @settings(max_examples=examples(50))
-def test_numbers_of_more_than_eight_bytes_are_left_to_aiokafka(raw):
-    """None, and not a number that has lost its upper bits."""
-    same_or_none(raw)
+def test_varints_of_more_than_eight_bytes_are_left_to_aiokafka(raw):
+    """Instead of returning a number without its upper bits."""
+    check_columns(raw)
 
 
 @given(logs(alike), st.data())
 @settings(max_examples=examples(150))
-def test_what_was_damaged_on_its_way_is_never_read_as_something_else(raw, data):
-    """Cut off, a bit flipped, bytes put in or taken out: aiokafka's records or none. And its checksum's judgement."""
+def test_damaged_bytes_are_never_read_as_other_records(raw, data):
+    """Truncated, a bit flipped, bytes inserted or removed: aiokafka's records or none, and the same checksum result."""
     at = data.draw(st.integers(0, len(raw) - 1))
     damage: Callable[[], bytes] = data.draw(
         st.sampled_from(
@@ -120,40 +124,39 @@ def test_what_was_damaged_on_its_way_is_never_read_as_something_else(raw, data):
         )
     )
     damaged = damage()
-    same_or_none(damaged)
-    same_judgement(damaged)
+    check_columns(damaged)
+    check_crcs(damaged)
 
 
-def same_judgement(raw: bytes) -> None:
-    """The checksum fits or not, as aiokafka finds; a batch it cannot even open is no batch here either."""
+def check_crcs(raw: bytes) -> None:
+    """Fail if a checksum is valid here and not for aiokafka, or the reverse. Bytes that it cannot parse are skipped."""
     memory, wanted = MemoryRecords(raw), []
     try:
         while memory.has_next():
             wanted.append(bool(memory.next_batch().validate_crc()))
     except Exception:
         return
-    assert [one.sound() for one in batches(raw)] == wanted
+    assert [batch.has_valid_crc() for batch in batches(raw)] == wanted
 
 
 @pytest.mark.parametrize("compression", sorted(CODECS))
 @pytest.mark.parametrize("value", [SCHEMA + b"ab", b"xyz", None], ids=["alike", "plain", "tombstone"])
-def test_every_single_bit_of_a_small_log_may_flip(value, compression):
-    """All of them, with the checksum as it was and made to fit."""
+def test_any_bit_of_a_small_log_may_flip(value, compression):
+    """Each in turn, with the old checksum and with a valid one."""
     some = [Record(i, b"k%d" % i, value, [("h", b"v")] if i == 1 else [], i) for i in range(3)]
     raw = packed(some, compression=compression)
     log = bytearray(raw + packed(some, base=3, compression=compression))
     for bit in range(8 * len(log)):
         log[bit // 8] ^= 1 << bit % 8
-        same_or_none(bytes(log))
-        same_judgement(bytes(log))
-        if HEAD - 40 <= bit // 8 < len(raw):  # what the checksum is of
-            fit = batch_again(bytes(log[: len(raw)])) + bytes(log[len(raw) :])
-            same_or_none(fit)
+        check_columns(bytes(log))
+        check_crcs(bytes(log))
+        if HEAD - 40 <= bit // 8 < len(raw):  # covered by the checksum
+            check_columns(with_valid_crc(bytes(log[: len(raw)])) + bytes(log[len(raw) :]))
         log[bit // 8] ^= 1 << bit % 8
 
 
-def batch_again(raw: bytes) -> bytes:
-    """The batch with a checksum that fits."""
+def with_valid_crc(raw: bytes) -> bytes:
+    """Replace the batch's checksum by a valid one."""
     attributes, last, *_, count = struct.unpack_from(">hiqqqhii", raw, 21)
     return batch(raw[HEAD:], count, last=last, attributes=attributes)
 
@@ -181,34 +184,34 @@ ONE = Record(0, b"k", b"value")
         (b"", 1),
     ],
     ids=[
-        "fewer headers than none",
-        "a header whose name is shorter than nothing",
-        "a header's value that is cut off",
-        "a header's name that is no text",
-        "bytes behind the headers",
+        "a negative number of headers",
+        "a header name of negative length",
+        "a truncated header value",
+        "a header name that is not UTF-8",
+        "bytes after the headers",
         "no number of headers",
-        "fewer records than said",
-        "more records than said",
-        "two thousand million records",
-        "fewer records than none",
+        "fewer records than the count",
+        "more records than the count",
+        "a count of two billion",
+        "a negative count",
         "the last byte is missing",
-        "a length below nothing",
-        "a length without an end",
+        "a negative length",
+        "a length that does not end",
         "a length of six bytes",
-        "nothing at all",
+        "no bytes",
     ],
 )
-def test_a_batch_that_is_wrong_in_itself_is_left_to_aiokafka(body, count):
-    """Though its checksum fits: whoever wrote it is to blame, and aiokafka says so."""
+def test_a_malformed_batch_with_a_valid_checksum_is_left_to_aiokafka(body, count):
+    """Its producer is at fault, and aiokafka raises."""
     raw = batch(body, count)
-    assert batches(raw)[0].sound()
+    assert batches(raw)[0].has_valid_crc()
     with pytest.raises((CorruptRecordException, UnicodeDecodeError)):
         as_aiokafka(raw)
     assert columns(batches(raw)) is None
 
 
-def test_a_record_across_two_batches_is_none():
-    """Laid end to end the bodies are sound, and the records as many as both batches say."""
+def test_a_record_that_spans_two_batches_is_refused():
+    """Concatenated, the bodies are valid, and the number of records is the sum of both counts."""
     body = b"".join(record(Record(i, b"k", SCHEMA + b"%02d" % i)) for i in range(6))
     size = len(body) // 6
     raw = batch(body[: 3 * size - 2], 3, last=2) + batch(body[3 * size - 2 :], 3, base=3, last=2)
@@ -217,36 +220,64 @@ def test_a_record_across_two_batches_is_none():
     assert columns(batches(raw)) is None
 
 
-def test_a_codec_nobody_knows_is_left_to_aiokafka():
-    """It names what is missing."""
+def test_an_unknown_codec_is_left_to_aiokafka():
+    """aiokafka's error names the codec."""
     raw = batch(record(ONE), 1, attributes=5)
     assert columns(batches(raw)) is None
 
 
 @given(logs(alike), st.integers(0, 300))
 @settings(max_examples=examples(50))
-def test_a_fetch_may_begin_inside_a_batch(raw, ahead):
-    """`since` drops what stands before the offset that was asked for, headers too."""
+def test_since_drops_the_records_before_the_fetched_offset(raw, ahead):
+    """And their headers."""
     wanted = as_aiokafka(raw)
     start = (wanted[0][0] if wanted else 0) + ahead
     found = columns(batches(raw))
     assert found is not None
-    assert rows(found.since(start)) == [one for one in wanted if one[0] >= start]
+    assert rows(found.since(start)) == [r for r in wanted if r[0] >= start]
 
 
 @given(logs(st.one_of(alike, st.none())), st.integers(0, 300))
 @settings(max_examples=examples(50))
-def test_few_records_are_read_as_many_are(raw, ahead):
-    """One by one or in columns: the same chunk."""
+def test_few_records_give_the_same_chunk_as_many(raw, ahead):
+    """Read one by one or in columns."""
     wanted = as_aiokafka(raw)
     start = (wanted[0][0] if wanted else 0) + ahead
     read = []
     for few in (10**9, -1):
         some = batches(raw)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(reader, "_FEW", few)
-            chunk = reader._chunk(TopicPartition("t", 0), some, sum(b.count for b in some), start, 9, 9)
+            patch.setattr(reader, "FEW_RECORDS", few)
+            chunk = reader.make_chunk(
+                TopicPartition("t", 0), FetchedBatches(some, sum(b.count for b in some), start, 9, 9)
+            )
         n = len(chunk)
-        headers = [()] * n if chunk.headers is None else [tuple(one) for one in chunk.headers]
+        headers = [()] * n if chunk.headers is None else [tuple(h) for h in chunk.headers]
         read.append(list(zip(map(int, chunk.offsets), chunk.keys, chunk.values, headers, strict=True)))
-    assert read[0] == read[1] == [one for one in wanted if one[0] >= start]
+    assert read[0] == read[1] == [r for r in wanted if r[0] >= start]
+
+
+@pytest.mark.parametrize("count", [2, 30], ids=["read one by one", "read in columns"])
+async def test_the_position_moves_behind_the_batch_and_not_behind_its_last_record(count):
+    """Compaction removes the last records of a batch and keeps the batch's end, behind which the next one begins."""
+    offsets = [5, *range(7, 6 + count)]
+    body = b"".join(record(Record(offset - 5, None, b"value")) for offset in offsets)
+    end = offsets[-1] + 3
+    raw = batch(body, len(offsets), base=5, last=end - 1 - 5)
+    tp = TopicPartition("t", 0)
+    records = PartitionRecords(tp, RawMemoryRecords(raw), [], 6, None, None, True, READ_UNCOMMITTED)
+    consumed: list[int] = []
+    state = SimpleNamespace(paused=False, position=6, highwater=90, consumed_to=consumed.append)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    fetched = FetchResult(tp, assignment=assignment, partition_records=records, backoff=0)
+    subscriptions = SimpleNamespace(fetch_context=nullcontext, reassignment_in_progress=False)
+    fetcher = SimpleNamespace(
+        _subscriptions=subscriptions,
+        _closed=False,
+        _records={tp: fetched},
+        _wait_consume_future=None,
+        _notify=lambda _: None,
+    )
+    (chunk,) = await reader.read_chunks(SimpleNamespace(_fetcher=fetcher), {tp}, 0, 1000)
+    assert list(chunk.offsets) == offsets[1:]  # 5 is before the fetched offset
+    assert (consumed, chunk.start, chunk.next_offset, chunk.end) == ([end], 6, end, 90)

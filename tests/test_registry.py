@@ -1,4 +1,4 @@
-"""The registry's schemas: asked once, never mistaken, and waited for while it is away."""
+"""The registry's schemas are requested once, never confused, and waited for while it is down."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ UNKNOWN = '{"error_code":40403,"message":"Schema not found"}'
 Answer = tuple[int, str]
 
 
-class Registry:
-    """A registry that gives the answers it is handed, the last one for ever, and keeps what it was asked."""
+class FakeRegistry:
+    """Returns the given answers in order, the last one forever, and records the paths requested."""
 
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.hold = asyncio.Event()
         self.hold.set()
 
     async def answer(self, request: web.Request) -> web.Response:
-        self.asked.append(request.raw_path)
+        self.requested.append(request.raw_path)
         await self.hold.wait()
         status, text = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return web.Response(status=status, text=text, content_type="application/json")
 
     @asynccontextmanager
     async def running(self, port: int | None = None) -> AsyncIterator[str]:
-        """Its URL while it runs."""
+        """Serve; yields the URL."""
         app = web.Application()
         app.router.add_get("/{path:.*}", self.answer)
         async with TestServer(app, port=port) as server:
@@ -48,18 +48,18 @@ class Registry:
 
 
 class Clock:
-    """Time that only sleeping moves."""
+    """A clock that only sleeping advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.slept: list[float] = []
-        self.then: Callable[[], Any] | None = None
+        self.on_sleep: Callable[[], Any] | None = None
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
-        if self.then is not None:
-            await self.then()
+        if self.on_sleep is not None:
+            await self.on_sleep()
 
     def schemas(self, url: str, chance: float = 1.0) -> SchemaRegistry:
         return SchemaRegistry(url, clock=lambda: self.now, sleep=self.sleep, chance=lambda: chance)
@@ -70,32 +70,32 @@ def clock() -> Clock:
     return Clock()
 
 
-async def test_a_schema_is_asked_for_once(clock: Clock) -> None:
-    """And comes as it was registered: attributes, order and names are not rewritten."""
-    registry = Registry((200, FOUND))
+async def test_a_schema_is_requested_once(clock: Clock) -> None:
+    """And returned as registered: attributes, order and names are unchanged."""
+    registry = FakeRegistry((200, FOUND))
     async with registry.running() as url:
         schemas = clock.schemas(url)
         assert await schemas.schema(7) == SCHEMA
         assert await schemas.schema(7) == SCHEMA
-    assert registry.asked == ["/schemas/ids/7"]
+    assert registry.requested == ["/schemas/ids/7"]
 
 
-async def test_an_unknown_id_is_asked_for_again_after_a_while(clock: Clock) -> None:
-    """A schema may be registered after the first record that names it was seen."""
-    registry = Registry((404, UNKNOWN), (200, FOUND))
+async def test_an_unknown_id_is_requested_again_later(clock: Clock) -> None:
+    """A schema may be registered after its first record has been read."""
+    registry = FakeRegistry((404, UNKNOWN), (200, FOUND))
     async with registry.running() as url:
         schemas = clock.schemas(url)
         assert await schemas.schema(7) is None
         clock.now += UNKNOWN_FOR_S - 1
         assert await schemas.schema(7) is None
-        assert len(registry.asked) == 1
+        assert len(registry.requested) == 1
         clock.now += 1
         assert await schemas.schema(7) == SCHEMA
-        assert len(registry.asked) == 2
+        assert len(registry.requested) == 2
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "unusable",
     [
         (500, '{"error_code":50001,"message":"store"}'),
         (503, "<html>"),
@@ -106,27 +106,29 @@ async def test_an_unknown_id_is_asked_for_again_after_a_while(clock: Clock) -> N
         (200, "{}"),
     ],
 )
-async def test_trouble_is_not_an_answer(clock: Clock, trouble: Answer, caplog: pytest.LogCaptureFixture) -> None:
-    """A registry that errs, or something else at its address, makes no good record a bad one."""
-    registry = Registry(trouble, trouble, (200, FOUND))
+async def test_an_unusable_answer_is_not_taken_for_unknown(
+    clock: Clock, unusable: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failing registry, or something else at its address, must not make good records dead letters."""
+    registry = FakeRegistry(unusable, unusable, (200, FOUND))
     async with registry.running() as url:
         with caplog.at_level(logging.WARNING):
             assert await clock.schemas(url).schema(7) == SCHEMA
-    assert len(registry.asked) == 3
+    assert len(registry.requested) == 3
     assert clock.slept == [RETRY_S[0], 2 * RETRY_S[0]]
     assert [record.levelname for record in caplog.records if record.name == "app.kafka.registry"] == ["WARNING"] * 2
 
 
-async def test_waits_for_a_registry_that_is_down(clock: Clock) -> None:
+async def test_a_registry_that_is_down_is_waited_for(clock: Clock) -> None:
     port = unused_port()
-    registry = Registry((200, FOUND))
+    registry = FakeRegistry((200, FOUND))
     up = registry.running(port)
 
-    async def back() -> None:
+    async def restart() -> None:
         if len(clock.slept) == 12:
             await up.__aenter__()
 
-    clock.then = back
+    clock.on_sleep = restart
     assert await clock.schemas(f"http://127.0.0.1:{port}").schema(7) == SCHEMA
     assert len(clock.slept) == 12
     assert clock.slept[-1] == RETRY_S[1]
@@ -134,31 +136,31 @@ async def test_waits_for_a_registry_that_is_down(clock: Clock) -> None:
 
 
 async def test_workers_do_not_retry_in_step(clock: Clock) -> None:
-    async with Registry((500, ""), (200, FOUND)).running() as url:
+    async with FakeRegistry((500, ""), (200, FOUND)).running() as url:
         await clock.schemas(url, chance=0.0).schema(7)
     assert clock.slept == [RETRY_S[0] / 2]
 
 
-async def test_requests_for_one_id_are_one(clock: Clock) -> None:
-    registry = Registry((200, FOUND))
+async def test_concurrent_calls_for_one_id_share_a_request(clock: Clock) -> None:
+    registry = FakeRegistry((200, FOUND))
     registry.hold.clear()
     async with registry.running() as url:
         schemas = clock.schemas(url)
-        asking = [asyncio.ensure_future(schemas.schema(7)) for _ in range(5)]
-        while not registry.asked:
+        calls = [asyncio.ensure_future(schemas.schema(7)) for _ in range(5)]
+        while not registry.requested:
             await asyncio.sleep(0)
         registry.hold.set()
-        assert await asyncio.gather(*asking) == [SCHEMA] * 5
-    assert len(registry.asked) == 1
+        assert await asyncio.gather(*calls) == [SCHEMA] * 5
+    assert len(registry.requested) == 1
 
 
-async def test_when_the_asker_is_cancelled_the_next_goes_on(clock: Clock) -> None:
-    registry = Registry((200, FOUND))
+async def test_if_the_requesting_call_is_cancelled_the_next_continues(clock: Clock) -> None:
+    registry = FakeRegistry((200, FOUND))
     registry.hold.clear()
     async with registry.running() as url:
         schemas = clock.schemas(url)
         first, second = (asyncio.ensure_future(schemas.schema(7)) for _ in range(2))
-        while not registry.asked:
+        while not registry.requested:
             await asyncio.sleep(0)
         first.cancel()
         registry.hold.set()
@@ -168,16 +170,16 @@ async def test_when_the_asker_is_cancelled_the_next_goes_on(clock: Clock) -> Non
 
 
 async def test_ids_do_not_wait_for_each_other(clock: Clock) -> None:
-    registry = Registry((404, UNKNOWN))
+    registry = FakeRegistry((404, UNKNOWN))
     async with registry.running() as url:
         schemas = clock.schemas(url)
         await asyncio.gather(schemas.schema(1), schemas.schema(2))
-    assert sorted(registry.asked) == ["/schemas/ids/1", "/schemas/ids/2"]
+    assert sorted(registry.requested) == ["/schemas/ids/1", "/schemas/ids/2"]
 
 
 @pytest.mark.parametrize("code", [401, 403])
-async def test_refused_access_is_an_error_for_a_person(clock: Clock, code: int) -> None:
-    async with Registry((code, "{}")).running() as url:
+async def test_refused_access_is_a_config_error(clock: Clock, code: int) -> None:
+    async with FakeRegistry((code, "{}")).running() as url:
         with pytest.raises(ConfigError, match=f"{code}; check its user and password") as caught:
             await clock.schemas(url.replace("http://", "http://me:secret@")).latest("s")
         assert "secret" not in str(caught.value)
@@ -191,45 +193,45 @@ async def test_refused_access_is_an_error_for_a_person(clock: Clock, code: int) 
         '{"schema":"not json"}',
     ],
 )
-async def test_what_is_not_avro_is_unknown(clock: Clock, text: str) -> None:
-    async with Registry((200, text)).running() as url:
+async def test_a_schema_that_is_not_avro_is_unknown(clock: Clock, text: str) -> None:
+    async with FakeRegistry((200, text)).running() as url:
         assert await clock.schemas(url).schema(7) is None
 
 
 async def test_latest(clock: Clock) -> None:
-    """Not kept: it changes. A subject's name may hold anything."""
+    """It is not cached, for it changes. A subject's name may contain any character."""
     answer = json.dumps({"subject": "a/b", "version": 3, "id": 9, "schema": json.dumps(SCHEMA)})
-    registry = Registry((200, answer))
+    registry = FakeRegistry((200, answer))
     async with registry.running() as url:
         schemas = clock.schemas(url + "/")
         assert await schemas.latest("a/b") == (9, SCHEMA)
         assert await schemas.latest("a/b") == (9, SCHEMA)
-    assert registry.asked == ["/subjects/a%2Fb/versions/latest"] * 2
+    assert registry.requested == ["/subjects/a%2Fb/versions/latest"] * 2
 
 
-async def test_latest_of_no_subject(clock: Clock) -> None:
-    async with Registry((404, '{"error_code":40401,"message":"Subject not found"}')).running() as url:
+async def test_latest_of_a_missing_subject(clock: Clock) -> None:
+    async with FakeRegistry((404, '{"error_code":40401,"message":"Subject not found"}')).running() as url:
         assert await clock.schemas(url).latest("s") is None
 
 
 async def test_latest_waits_for_the_registry(clock: Clock) -> None:
-    """The client's own get_schema says None here, as if there were no such subject."""
-    async with Registry((500, ""), (200, json.dumps({"id": 9, "schema": "{}"}))).running() as url:
+    """The client's own get_schema returns None here, as for a missing subject."""
+    async with FakeRegistry((500, ""), (200, json.dumps({"id": 9, "schema": "{}"}))).running() as url:
         assert await clock.schemas(url).latest("s") == (9, {})
 
 
-async def test_what_is_known_is_not_asked_for(clock: Clock) -> None:
-    """The look before the start has seen the subject's latest schema: the registry may go away after it."""
-    async with Registry((404, UNKNOWN)).running() as url:
+async def test_known_schemas_are_not_requested(clock: Clock) -> None:
+    """The preflight checks have read the subject's latest schema: the registry may go down after them."""
+    async with FakeRegistry((404, UNKNOWN)).running() as url:
         schemas = SchemaRegistry(url, known={7: SCHEMA}, clock=lambda: clock.now, sleep=clock.sleep)
         assert await schemas.schema(7) == SCHEMA
         assert await schemas.schema(8) is None
 
 
-async def test_the_last_trouble_is_kept_and_names_no_password(clock: Clock) -> None:
-    """For the one line of a start that fails."""
-    async with Registry((503, ""), (200, FOUND)).running() as url:
+async def test_the_last_error_is_kept_without_the_password(clock: Clock) -> None:
+    """The preflight error shows it."""
+    async with FakeRegistry((503, ""), (200, FOUND)).running() as url:
         schemas = clock.schemas(url.replace("http://", "http://me:secret@"))
         assert await schemas.schema(7) == SCHEMA
-        assert schemas.trouble == "Trouble: HTTP 503"
+        assert schemas.last_error == "UnusableAnswer: HTTP 503"
         assert schemas.name == url

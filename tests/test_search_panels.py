@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import stack
-from tests.support import cluster as live
 from tests.support import lens
+from tests.support.cluster import TIMEOUT_S, Deployment, replay_rows
 from tests.support.lens import UTC, instant, millis
 from tests.support.opensearch import Node
 from tests.support.panel_oracle import RECOUNTS, Facts, Moment, contact, firsts, hours, newly
@@ -46,19 +46,19 @@ def some_students() -> LogRows:
 def facts(node: Node, cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facts]:
     """A replay through Kafka and a worker, sent on as the sinks would, and what is true of it."""
     rows = some_students()
-    place = live.Place.new(cluster, tmp_path_factory.mktemp("dashboard"), RISK_EMIT="changes")
-    course = live.replayed(place, rows, partitions=1)
-    with place.worker() as worker:
-        worker.wait_idle(timeout=live.PATIENCE_S, events=len(rows))
-    outputs = place.outputs()
-    assert differences(course.truth, outputs) == []
+    deployment = Deployment.new(cluster, tmp_path_factory.mktemp("dashboard"), RISK_EMIT="changes")
+    workload = replay_rows(deployment, rows, partitions=1)
+    with deployment.worker() as worker:
+        worker.wait_idle(timeout=TIMEOUT_S, events=len(rows))
+    outputs = deployment.outputs()
+    assert differences(workload.expected, outputs) == []
     node.drop("moodle_logs_*")
     for config in SINKS.values():
         records = [(i, (one.key, one.value)) for i, one in enumerate(outputs[config["topics"]])]
         node.send(actions(config, records))
     yield Facts(
-        [json.loads(value) for value in course.truth.sessions.values()],
-        [json.loads(value) for value, _ in course.truth.totals.values()],
+        [json.loads(value) for value in workload.expected.sessions.values()],
+        [json.loads(value) for value, _ in workload.expected.totals.values()],
         [json.loads(one.value or b"") for one in outputs[NAMES.prediction]],
     )
     node.drop("moodle_logs_*")

@@ -1,4 +1,4 @@
-"""The servers of `stack`, real ones where the test is marked `broker`."""
+"""Tests of `stack` with Kafka and the registry: real servers in tests marked `broker`."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from schema_registry.client.errors import ClientError
 from schema_registry.client.schema import AvroSchema
 
 import stack
-from stack.kafka import KAFKA, parse_cluster_id
-from stack.lockfile import freed, holder
-from stack.process_spec import Files
+from stack.kafka import parse_cluster_id
+from stack.lockfile import holder, wait_released
+from stack.process_spec import ServerFiles
 from stack.server import HOST
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line, in a process of its own."""
+    """Run the command line in a subprocess."""
     return subprocess.run([sys.executable, "-m", "stack", *arguments], capture_output=True, text=True, check=False)
 
 
 def pids(directory: Path) -> dict[str, int | None]:
-    return {one.name: one.pid for one in stack.status(directory)}
+    return {server.name: server.pid for server in stack.status(directory)}
 
 
-# -- what the broker answers
+# -- the broker's response
 
 
 def metadata(*racks: str | None, cluster_id: str | None) -> bytes:
-    """A Metadata response, version 2, as a broker writes it."""
+    """Encode a Metadata response, version 2, as a broker does."""
 
     def text(value: str | None) -> bytes:
         return struct.pack(">h", -1) if value is None else struct.pack(">h", len(value)) + value.encode()
@@ -57,17 +57,17 @@ def metadata(*racks: str | None, cluster_id: str | None) -> bytes:
         (metadata(cluster_id="abc"), None),
         (metadata(None, cluster_id=None), None),
     ],
-    ids=["one broker", "with and without rack", "no live broker", "no cluster"],
+    ids=["one broker", "with and without rack", "no live broker", "no cluster id"],
 )
-def test_cluster_id_in_a_metadata_response(answer: bytes, expected: str | None) -> None:
+def test_parse_cluster_id(answer: bytes, expected: str | None) -> None:
     assert parse_cluster_id(answer) == expected
 
 
 # -- the environment
 
 
-def test_environment_loads_into_a_shell(tmp_path: Path) -> None:
-    """Values reach the shell as they are, whatever is in them."""
+def test_environment_can_be_loaded_by_a_shell(tmp_path: Path) -> None:
+    """Special characters in values are quoted."""
     values = {"RISK_BROKER": "127.0.0.1:1", "RISK_SCHEMA_REGISTRY": "http://x/$HOME 'a'"}
     (tmp_path / "env").write_text(str(stack.Environment(tmp_path, values)))
     script = f'. {shlex.quote(str(tmp_path / "env"))}; printf "%s\\n" "$RISK_BROKER" "$RISK_SCHEMA_REGISTRY"'
@@ -75,17 +75,17 @@ def test_environment_loads_into_a_shell(tmp_path: Path) -> None:
     assert shell.stdout.splitlines() == list(values.values())
 
 
-def test_environment_without_registry_says_so(tmp_path: Path) -> None:
+def test_environment_without_registry_raises(tmp_path: Path) -> None:
     environment = stack.Environment(tmp_path, {"RISK_BROKER": "127.0.0.1:1"})
     assert environment.broker == "127.0.0.1:1"
-    with pytest.raises(stack.StackError, match="no registry runs in"):
+    with pytest.raises(stack.StackError, match="no registry is running in"):
         _ = environment.registry
 
 
-# -- the command line, where there is nothing to start
+# -- the command line, without servers
 
 
-def test_status_and_down_of_nothing(tmp_path: Path) -> None:
+def test_status_and_down_without_servers(tmp_path: Path) -> None:
     status, down = run("status", str(tmp_path)), run("down", str(tmp_path))
     assert (status.returncode, status.stdout) == (1, f"nothing was started in {tmp_path}\n")
     assert (down.returncode, down.stdout) == (0, "stopped nothing: nothing was running\n")
@@ -101,12 +101,12 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     assert failed.stderr.count("\n") == 1
 
 
-def test_a_path_that_a_configuration_would_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(stack.StackError, match="servers cannot live in a path with ,"):
+def test_a_path_with_a_separator_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(stack.StackError, match="the path of servers must not contain ,"):
         stack.up(tmp_path / "a,b")
 
 
-def test_a_taken_port_stops_up_before_anything_starts(tmp_path: Path) -> None:
+def test_up_fails_before_any_start_if_a_port_is_in_use(tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]
         failed = run("up", str(tmp_path), "--kafka-port", str(port), "--no-registry")
@@ -118,12 +118,31 @@ def test_a_taken_port_stops_up_before_anything_starts(tmp_path: Path) -> None:
 # -- real servers
 
 
+OWNER = """
+import os, pathlib, stack, sys
+print(stack.up(pathlib.Path(sys.argv[1]), owner_pid=os.getpid()).broker, flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.fixture(scope="module")
-def own(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
-    """Servers that only the tests of this file use, and may kill."""
+def owner(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """A process that owns the servers of its directory, which is its last argument."""
     directory = tmp_path_factory.mktemp("own")
-    yield stack.up(directory, owner_pid=os.getpid())
+    arguments = [sys.executable, "-c", OWNER, str(directory)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(HOST)
+        yield process
+        process.kill()
     stack.down(directory)
+
+
+@pytest.fixture(scope="module")
+def own(owner: subprocess.Popen[str]) -> stack.Environment:
+    """Servers for the tests of this file only, which may kill them."""
+    assert isinstance(owner.args, list)
+    return stack.up(Path(str(owner.args[-1])))
 
 
 async def create_topic(broker: str, name: str) -> None:
@@ -136,7 +155,7 @@ async def create_topic(broker: str, name: str) -> None:
 
 
 async def produce(broker: str, topic: str, value: bytes) -> None:
-    """Send one record and wait until it is acknowledged."""
+    """Send one record and wait for its acknowledgement."""
     producer = AIOKafkaProducer(bootstrap_servers=broker, acks="all")
     await producer.start()
     try:
@@ -156,14 +175,14 @@ async def first_value(broker: str, topic: str) -> bytes:
 
 
 @pytest.mark.broker
-async def test_a_record_goes_in_and_comes_out(cluster: stack.Environment) -> None:
+async def test_a_produced_record_is_consumed(cluster: stack.Environment) -> None:
     await create_topic(cluster.broker, "stack-in-out")
     await produce(cluster.broker, "stack-in-out", b"hello")
     assert await first_value(cluster.broker, "stack-in-out") == b"hello"
 
 
 @pytest.mark.broker
-async def test_a_topic_nobody_declared_is_an_error(cluster: stack.Environment) -> None:
+async def test_topics_are_not_created_automatically(cluster: stack.Environment) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=cluster.broker)
     await admin.start()
     try:
@@ -175,7 +194,7 @@ async def test_a_topic_nobody_declared_is_an_error(cluster: stack.Environment) -
 
 @pytest.mark.broker
 def test_the_registry_keeps_schemas_backward_compatible(cluster: stack.Environment) -> None:
-    """A new field without a default could not read old records; one with a default can."""
+    """A new field needs a default, or old records could not be read."""
 
     def row(**field: object) -> AvroSchema:
         fields = [{"name": "id", "type": "long"}, *([field] if field else [])]
@@ -193,13 +212,13 @@ def test_the_registry_keeps_schemas_backward_compatible(cluster: stack.Environme
 
 @pytest.mark.broker
 def test_servers_listen_on_the_loopback_address_only(cluster: stack.Environment) -> None:
-    for port in (port for one in stack.status(cluster.directory) for port in one.ports.values()):
-        with socket.socket() as elsewhere:  # were the wildcard address taken, this one would be too
-            elsewhere.bind(("127.0.0.2", port))
+    for port in (port for server in stack.status(cluster.directory) for port in server.ports.values()):
+        with socket.socket() as other:  # fails if the wildcard address is in use
+            other.bind(("127.0.0.2", port))
 
 
 @pytest.mark.broker
-def test_up_again_changes_nothing(own: stack.Environment) -> None:
+def test_up_is_idempotent(own: stack.Environment) -> None:
     before = pids(own.directory)
     assert stack.up(own.directory) == own
     again = run("up", str(own.directory))
@@ -208,14 +227,14 @@ def test_up_again_changes_nothing(own: stack.Environment) -> None:
 
 
 @pytest.mark.broker
-def test_up_on_another_port_is_refused(own: stack.Environment) -> None:
-    with pytest.raises(stack.StackError, match=f"already runs .*, on port {own.broker.split(':')[1]}, not 1"):
+def test_up_with_another_port_is_refused(own: stack.Environment) -> None:
+    with pytest.raises(stack.StackError, match=f"already running .* on port {own.broker.split(':')[1]}, not 1"):
         stack.up(own.directory, kafka_port=1)
 
 
 @pytest.mark.broker
 async def test_an_acknowledged_record_survives_kill_9(own: stack.Environment) -> None:
-    """The broker comes back alone, on its port; the registry has not noticed."""
+    """`restart` starts only the broker, on the same port; the registry keeps running."""
     await create_topic(own.broker, "stack-survivor")
     await produce(own.broker, "stack-survivor", b"acked")
     before = pids(own.directory)
@@ -238,29 +257,19 @@ def test_a_registered_schema_survives_kill_9(own: stack.Environment) -> None:
     assert SchemaRegistryClient(url=own.registry).get_by_id(number) == row
 
 
-OWNER = """
-import os, pathlib, stack, sys
-environment = stack.up(pathlib.Path(sys.argv[1]), registry=False, owner_pid=os.getpid())
-print(environment.broker, flush=True)
-sys.stdin.read()
-"""
-
-
 @pytest.mark.broker
-def test_servers_die_with_their_owner_and_down_leaves_others_alone(cluster: stack.Environment, tmp_path: Path) -> None:
-    """The owner is killed with kill -9; its broker goes, the shared one stays, also after `down`."""
-    with subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as owner:
-        assert owner.stdout is not None
-        assert owner.stdout.readline().startswith(HOST)
-        files = Files(tmp_path, KAFKA.name)
-        assert holder(files.server)
-        owner.kill()
-    assert freed([files.keeper, files.server], patience_s=15.0)
-    assert "its owner is gone" in files.log.read_text()
-    assert stack.down(tmp_path) == []
-    assert stack.status(tmp_path) == []
-    assert all(one.ready for one in stack.status(cluster.directory))
+def test_servers_stop_with_their_owner_and_down_leaves_others_alone(
+    cluster: stack.Environment, own: stack.Environment, owner: subprocess.Popen[str]
+) -> None:
+    """After kill -9 of the owner its servers stop; the shared ones keep running, also after `down`. The last test."""
+    kafka, registry = (ServerFiles(own.directory, name) for name in ("kafka", "registry"))
+    assert holder(kafka.server)
+    assert holder(registry.server)
+    owner.kill()
+    assert wait_released([kafka.supervisor, kafka.server, registry.supervisor, registry.server], timeout_s=15.0)
+    assert "its owner died" in kafka.log.read_text()
+    assert stack.down(own.directory) == []
+    assert stack.status(own.directory) == []
+    assert all(server.ready for server in stack.status(cluster.directory))
     assert run("status", str(cluster.directory)).returncode == 0
-    assert json.loads(Files(cluster.directory, "kafka").orders.read_text())["owner"] == os.getpid()
+    assert json.loads(ServerFiles(cluster.directory, "kafka").spec.read_text())["owner"] == os.getpid()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import zlib
 
 import numpy as np
@@ -60,26 +59,35 @@ def test_bytes_that_are_no_state_are_refused(raw):
     except state.StateError:
         return
     assert len(raw) >= 40
-    assert int.from_bytes(raw[:8], "little") == state.VERSION
+    assert int.from_bytes(raw[:4], "little") == state.VERSION
 
 
 def test_a_newer_state_says_what_to_do():
     """A record of a newer layout is refused with a message, also where the store is read."""
-    newer = state.seal(state.VERSION + 1, np.zeros(5, np.int64))
+    newer = state.pack_words(state.VERSION + 1, np.zeros(5, np.int64))
     for read in (lambda: state.unpack([newer]), lambda: state.check([newer], state.VERSION, "a state record")):
-        with pytest.raises(state.NewerState, match="layout version 3, this program reads up to 2: run the version"):
+        with pytest.raises(state.NewerState, match="layout version 3, this program reads 2: run the version"):
             read()
 
 
-def test_a_state_of_version_1_is_read():
-    """Before there was a checksum: the same words, the version alone in the first."""
-    older = np.array([1, 12, 3_600, 2, 99, 10, 20, 5, 70, 99, 7], "<i8").tobytes()
-    assert state.check([older], state.VERSION, "a state record").tolist() == [1]
-    totals, sessions = state.unpack([older, None])
-    assert totals.activities.tolist() == [12, 0]
-    assert (sessions.start.tolist(), sessions.end.tolist(), sessions.count.tolist()) == ([10, 70], [20, 99], [5, 7])
-    # what is written next has this version
-    assert state.check(state.pack(totals, sessions), state.VERSION, "a state record").tolist() == [2, 2]
+@pytest.mark.parametrize("checksummed", [True, False])
+@pytest.mark.parametrize("version", [0, 1])
+def test_records_of_unknown_versions_are_refused(version, checksummed):
+    """Layouts before version 2, the first that was released, are damage like any other, whatever their checksum."""
+
+    def record(*words: int) -> bytes:
+        packed = state.pack_words(version, np.array([0, *words], np.int64))
+        return packed if checksummed else packed[:4] + bytes(4) + packed[8:]
+
+    student = record(12, 3_600, 2, 99, 10, 20, 5, 70, 99, 7)
+    for read in (
+        lambda: state.check([student], state.VERSION, "a state record"),
+        lambda: state.unpack([student]),
+        lambda: positions.unpack(record(500, 12, 0, 7, 8, 400, 600, 0, 0), 2),
+        lambda: positions.unpack_next_offset(record(5)),
+    ):
+        with pytest.raises(state.StateError, match="damaged"):
+            read()
 
 
 @given(students(), st.data())
@@ -101,7 +109,7 @@ def test_every_single_bit_of_a_long_record_counts():
     """200 sessions: none of 38,720 bits can change unseen."""
     rng = np.random.default_rng(3)
     words = rng.integers(0, 2**45, 605)
-    raw = state.seal(2, words)
+    raw = state.pack_words(2, words)
     flips = np.frombuffer(raw * (8 * len(raw)), np.uint8).reshape(-1, len(raw)).copy()
     bit = np.arange(len(flips))
     flips[bit, bit // 8] ^= (1 << bit % 8).astype(np.uint8)
@@ -151,10 +159,6 @@ def test_a_damaged_frame_is_refused(visit_batch, data):
         raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
     else:
         raw = raw[: data.draw(st.integers(0, len(raw) - 1))]
-    if raw[3:4] == b"\1":  # passes for version 1, which has no checksum
-        with contextlib.suppress(CorruptVisitBatch):
-            decode(bytes(raw))
-        return
     with pytest.raises(CorruptVisitBatch):
         decode(bytes(raw))
 
@@ -169,12 +173,14 @@ def test_a_newer_frame_says_what_to_do():
         decode(bytes(raw) + bytes(4))
 
 
-@given(visit_batches())
-def test_a_frame_of_version_1_is_read(visit_batch):
-    """Before there was a checksum: the same bytes without it."""
-    raw = bytearray(encode(visit_batch)[:-4])
-    raw[3] = 1
-    assert seen(decode(bytes(raw))) == seen(visit_batch)
+@pytest.mark.parametrize("version", [0, 1])
+def test_visit_batches_of_unknown_versions_are_refused(version):
+    """With a checksum or without: version 2 is the first that was released."""
+    raw = bytearray(encode(VisitBatch(1, []))[:-4])
+    raw[3] = version
+    for older in (bytes(raw), bytes(raw) + zlib.crc32(raw).to_bytes(4, "little")):
+        with pytest.raises(CorruptVisitBatch):
+            decode(older)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**62), int64), min_size=1, max_size=5), int64)
@@ -198,28 +204,39 @@ def test_a_front_of_a_newer_version_or_a_damaged_one_is_refused():
     """A front is never guessed at."""
     with pytest.raises(state.StateError, match="damaged"):
         positions.unpack(b"12345", 1)
-    with pytest.raises(state.NewerState, match="a front has layout version 9"):
-        positions.unpack(state.seal(9, np.zeros(7, np.int64)), 1)
+    with pytest.raises(state.NewerState, match="a position record has layout version 9"):
+        positions.unpack(state.pack_words(9, np.zeros(7, np.int64)), 1)
     sound = positions.pack(Position.start(2))
     for at in range(len(sound)):
-        with pytest.raises(state.StateError, match=r"a front .*damaged"):
+        with pytest.raises(state.StateError, match=r"a position record .*damaged"):
             positions.unpack(sound[:at] + bytes([sound[at] ^ 64]) + sound[at + 1 :], 2)
 
 
-def test_a_front_of_version_1_is_read():
-    """Before there was a checksum, and before a lost frame was remembered."""
-    got = positions.unpack(np.array([1, 500, 12, 0, 7, 8, 400, 600], "<i8").tobytes(), 3)
+def test_the_position_widens_with_the_source_topic():
+    """A partition that was added starts with nothing applied and an unknown watermark."""
+    before = Position(
+        np.array([7, 8]), Watermarks(np.array([400, 600]), np.zeros(2, np.bool_), 500), np.zeros(2, np.bool_), 12
+    )
+    got = positions.unpack(positions.pack(before), 3)
     assert (got.offsets.tolist(), got.watermarks.at.tolist()) == ([7, 8, 0], [400, 600, -1])
     assert (got.watermarks.stream_time, got.students, got.after_corrupt.tolist()) == (500, 12, [False] * 3)
 
 
-def test_the_position_of_alert_is_read_in_both_versions():
-    """Version 1 was the number as text; a damaged or newer one is refused."""
-    assert [positions.unpack_next_offset(raw) for raw in (None, b"0", b"123", positions.pack_next_offset(2**40))] == [
-        0, 0, 123, 2**40,
-    ]  # fmt: skip
-    for damaged in (b"", b"12x", b"-1", b"9" * 40, positions.pack_next_offset(5)[:-1], bytes(16)):
-        with pytest.raises(state.StateError, match=r"a position .*damaged"):
+def test_the_next_offset_survives_packing():
+    """A damaged or newer record is refused, and so is the text of a number."""
+    assert [positions.unpack_next_offset(raw) for raw in (None, positions.pack_next_offset(2**40))] == [0, 2**40]
+    for damaged in (
+        b"",
+        b"0",
+        b"123",
+        b"12345678",
+        b"12x",
+        b"-1",
+        b"9" * 40,
+        positions.pack_next_offset(5)[:-1],
+        bytes(16),
+    ):
+        with pytest.raises(state.StateError, match=r"a next-offset record .*damaged"):
             positions.unpack_next_offset(damaged)
-    with pytest.raises(state.NewerState, match="a position has layout version 3"):
-        positions.unpack_next_offset(state.seal(3, np.zeros(2, np.int64)))
+    with pytest.raises(state.NewerState, match="a next-offset record has layout version 3"):
+        positions.unpack_next_offset(state.pack_words(3, np.zeros(2, np.int64)))

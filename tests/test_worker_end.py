@@ -1,67 +1,80 @@
-"""A worker that gives up ends, whatever its services are waiting for at that moment."""
+"""A worker that gives up ends, even if its services wait for an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import pytest
 from faust.types import TP
 
-from app.settings import Settings
-from app.topology import declare
+from tests.support.consumer import SOURCE, Worker, chunk
 from tools.e2e.workers import ROOT
 
 
 @pytest.fixture
-async def consumer() -> AsyncIterator[Any]:
-    """A worker's consumer that was not started."""
-    made: Any = declare(Settings(store="memory://")).consumer
-    yield made
-    made._thread.thread_loop.close()
+async def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker that has processed one chunk and not committed it."""
+    worker = Worker(monkeypatch)
+    worker.app.producer.flush = no_op
+    await worker.assign(SOURCE)
+    await worker.read()
+    await worker.read(chunk(SOURCE, 10, 12, 10, 11))
+    for queued in worker.take():
+        worker.consumer.processed(queued.chunk)
+    return worker
+
+
+async def no_op() -> None:
+    pass
 
 
 @pytest.mark.parametrize("first", ["the commit", "the crash"])
-async def test_a_commit_does_not_wait_for_a_thread_that_has_crashed(
-    first: str, consumer: Any, monkeypatch: pytest.MonkeyPatch
+async def test_a_commit_does_not_wait_for_a_crashed_thread(
+    first: str, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The crash ends the consumer's thread too, and with it every answer: seen as a worker that never ended."""
-    asked = asyncio.Event()
+    """A crash also ends the consumer's thread, which then never answers: the worker would never end."""
+    requested = asyncio.Event()
 
     async def commit(offsets: Mapping[TP, int]) -> bool:
-        asked.set()
+        requested.set()
         await asyncio.Event().wait()
         return True
 
-    monkeypatch.setattr(consumer._thread, "commit", commit)
+    monkeypatch.setattr(worker.thread, "commit", commit)
     if first == "the crash":
-        await consumer.crash(ValueError("x"))
-    committing = asyncio.ensure_future(consumer._commit({TP("t", 0): 5}))
+        await worker.consumer.crash(ValueError("x"))
+    committing = asyncio.ensure_future(worker.consumer.force_commit())
     if first == "the commit":
-        await asyncio.wait_for(asked.wait(), 5.0)
-        await consumer.crash(ValueError("x"))
+        await asyncio.wait_for(requested.wait(), 5.0)
+        await worker.consumer.crash(ValueError("x"))
     assert await asyncio.wait_for(committing, 5.0) is False
 
 
-async def test_a_commit_that_is_answered_is_answered(consumer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what the broker said is raised."""
+async def test_a_commit_returns_the_brokers_answer(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And raises the broker's error."""
+
+    async def refuse(offsets: Mapping[TP, int]) -> bool:
+        raise ValueError("refused by the broker")
+
+    committed: list[Mapping[TP, int]] = []
 
     async def commit(offsets: Mapping[TP, int]) -> bool:
-        if not offsets:
-            raise ValueError("said the broker")
+        committed.append(offsets)
         return True
 
-    monkeypatch.setattr(consumer._thread, "commit", commit)
-    assert await consumer._commit({TP("t", 0): 5})
-    with pytest.raises(ValueError, match="said the broker"):
-        await consumer._commit({})
+    monkeypatch.setattr(worker.thread, "commit", refuse)
+    with pytest.raises(ValueError, match="refused by the broker"):
+        await worker.consumer.force_commit()
+    monkeypatch.setattr(worker.thread, "commit", commit)
+    assert await worker.consumer.force_commit()
+    assert committed == [{SOURCE: 12}]
 
 
-def test_a_process_that_does_not_end_after_a_crash_is_ended() -> None:
-    """The reason in one last line, exit code 1, though the main thread waits for ever."""
+def test_a_process_that_hangs_after_a_crash_is_ended() -> None:
+    """Exit code 1 and the reason in the last line, although the main thread waits forever."""
     code = (
         "import threading, app.ops.watchdog as w\n"
         "w.LOOK_S = 0.01\n"

@@ -1,4 +1,4 @@
-"""A worker that finds something it must not guess at ends with one line; what can be repaired is, as that line says."""
+"""A worker that finds data it cannot interpret exits with one line that says how to repair it; the repairs work."""
 
 from __future__ import annotations
 
@@ -13,124 +13,106 @@ import rocksdict
 from models import position as positions
 from models import state
 from models.visit_batch import VisitBatch, encode
-from tests.support import cluster as live
-from tests.support.cluster import PATIENCE_S, Place, row, visit
+from tests.support.cluster import START, TIMEOUT_S, Deployment, row, until, visit
 from tools.e2e.workers import Worker
 
 pytestmark = pytest.mark.broker
 
-NOW = live.START
 MINUTE = 60_000
 
 
-def told(place: Place) -> int:
-    """How many events the last row of the totals counts."""
-    rows = place.read(place.names.agg)
+def last_activities(deployment: Deployment) -> int:
+    """Return the number of events in the last row of the totals."""
+    rows = deployment.read(deployment.names.agg)
     return int(json.loads(rows[-1].value or b"{}")["ACTIVITIES"]) if rows else 0
 
 
-def run_until(place: Place, activities: int) -> None:
-    """A worker that counts what is there, and stops."""
-    with place.worker() as worker:
-        worker.wait_idle(timeout=PATIENCE_S)
-        live.until(lambda: told(place), lambda n: n == activities)
+def make_source(deployment: Deployment) -> int:
+    """Create the source topic with one event. Return the schema's id."""
+    schema = deployment.make_source()
+    deployment.send(deployment.names.source, [visit(schema, 7, START)])
+    return schema
+
+
+def run_until(deployment: Deployment, activities: int) -> None:
+    """Run a worker until the totals count that many events, and stop it."""
+    with deployment.worker() as worker:
+        worker.wait_idle(timeout=TIMEOUT_S)
+        until(lambda: last_activities(deployment), lambda n: n == activities)
         assert worker.stop() == 0
 
 
-def gives_up(worker: Worker, *says: str) -> None:
-    """It ends by itself, not with 0, and its last word is one line with all of `says`."""
-    before = len(worker.log.read_text())
+def assert_gives_up(worker: Worker, *texts: str) -> None:
+    """The worker exits by itself, not with 0, and logs one line with all `texts`."""
+    begin = len(worker.log.read_text())
     with worker:
-        live.until(lambda: worker.running, lambda running: not running)
+        until(lambda: worker.running, lambda running: not running)
         assert worker.process.returncode not in (0, None)
-    text = worker.log.read_text()[before:]
-    lines = [line for line in text.splitlines() if line.startswith("moodle-risk: gave up:")]
-    assert len(lines) == 1, worker.tail()
-    for word in says:
-        assert word in lines[0]
+    lines = worker.log.read_text()[begin:].splitlines()
+    (line,) = [line for line in lines if line.startswith("moodle-risk: gave up:")]
+    for text in texts:
+        assert text in line
 
 
-def keys_of(place: Place, key: bytes, value: bytes) -> None:
-    """Overwrite one record of the worker's own copy of the state."""
-    (database,) = (p for p in place.state().rglob("students-0.db") if p.is_dir())
+def overwrite_record(deployment: Deployment, key: bytes, value: bytes) -> None:
+    """Overwrite one record in the worker's local copy of the state."""
+    (database,) = (p for p in deployment.state().rglob("students-0.db") if p.is_dir())
     store = rocksdict.Rdict(str(database), options=rocksdict.Options(raw_mode=True))
     store[key] = value
     store.close()
 
 
-def test_a_frame_of_a_newer_version_ends_the_worker(place):
-    """During an upgrade an old worker must not skip what a new one wrote; all older frames are read first."""
-    schema = place.make_source()
-    place.send(place.names.source, [visit(schema, 7, NOW)])
-    run_until(place, 1)
+def test_a_frame_of_a_newer_version_ends_the_worker(deployment):
+    """During an upgrade an old worker must not skip what a new one wrote."""
+    make_source(deployment)
+    visits = deployment.names.visits
+    run_until(deployment, 1)
     raw = encode(VisitBatch(1, ()))[:-4]
     raw = raw[:3] + bytes([raw[3] + 1]) + raw[4:]
-    place.send(place.names.visits, [row(raw + zlib.crc32(raw).to_bytes(4, "little"), None)])
+    deployment.send(visits, [row(raw + zlib.crc32(raw).to_bytes(4, "little"), None)])
     for _ in range(2):
-        says = ("NewerFrame", f"topic {place.names.visits} partition 0 offset", "version 3", "upgrade every worker")
-        gives_up(place.worker(), *says)
-    assert place.read(place.names.dead_letters) == []
+        texts = ("NewerVisitBatch", f"topic {visits} partition 0 offset", "version 3", "upgrade every worker")
+        assert_gives_up(deployment.worker(), *texts)
+    assert deployment.read(deployment.names.dead_letters) == []
 
 
 @pytest.mark.parametrize("damaged", [True, False])
-def test_a_state_record_that_cannot_be_read_ends_the_worker_and_is_read_anew_from_the_changelog(place, damaged):
-    """RISK_DATADIR is damaged, or was written by a newer version: never guessed at, and gone with the directory."""
-    schema = place.make_source()
-    place.send(place.names.source, [visit(schema, 7, NOW)])
-    run_until(place, 1)
-    sound = state.seal(state.VERSION, np.array([0, 999, 0, 1, NOW], np.int64))
-    newer = state.seal(state.VERSION + 1, np.zeros(9, np.int64))
-    keys_of(place, b"7", sound[:-1] + b"\1" if damaged else newer)
-    place.send(place.names.source, [visit(schema, 7, NOW + MINUTE)])
-    says = ("checksum", "delete RISK_DATADIR") if damaged else ("NewerState", "run the version that wrote it")
-    gives_up(place.worker(), "table students (topic", "partition 0 key 7", *says)
-    assert told(place) == 1
-    shutil.rmtree(place.state())
-    run_until(place, 2)
+def test_an_unreadable_state_record_ends_the_worker_and_is_restored_from_the_changelog(deployment, damaged):
+    """A damaged record, or one of a newer version, is never guessed at; deleting RISK_DATADIR repairs it."""
+    schema = make_source(deployment)
+    run_until(deployment, 1)
+    valid = state.pack_words(state.VERSION, np.array([0, 999, 0, 1, START], np.int64))
+    newer = state.pack_words(state.VERSION + 1, np.zeros(9, np.int64))
+    overwrite_record(deployment, b"7", valid[:-1] + b"\1" if damaged else newer)
+    deployment.send(deployment.names.source, [visit(schema, 7, START + MINUTE)])
+    texts = ("checksum", "delete RISK_DATADIR") if damaged else ("NewerState", "run the version that wrote it")
+    assert_gives_up(deployment.worker(), "table students (topic", "partition 0 key 7", *texts)
+    assert last_activities(deployment) == 1
+    shutil.rmtree(deployment.state())
+    run_until(deployment, 2)
 
 
-def test_a_damaged_changelog_ends_the_worker(place):
-    """What deleting RISK_DATADIR does not help is said too: the front, and the position of alert."""
-    schema = place.make_source()
-    place.send(place.names.source, [visit(schema, 7, NOW)])
-    run_until(place, 1)
-    place.send(place.names.students_changelog, [row(b"\2" + bytes(39), positions.KEY)])
-    shutil.rmtree(place.state())
-    place.send(place.names.source, [visit(schema, 7, NOW + MINUTE)])
-    gives_up(place.worker(), "table students", "key front", "damaged", "another RISK_APP_ID")
+def test_a_damaged_changelog_ends_the_worker(deployment):
+    """Where deleting RISK_DATADIR does not help, the message says what does."""
+    schema = make_source(deployment)
+    run_until(deployment, 1)
+    deployment.send(deployment.names.students_changelog, [row(b"\2" + bytes(39), positions.KEY)])
+    shutil.rmtree(deployment.state())
+    deployment.send(deployment.names.source, [visit(schema, 7, START + MINUTE)])
+    assert_gives_up(deployment.worker(), "table students", "key front", "damaged", "another RISK_APP_ID")
 
 
-def test_what_an_older_version_left_is_read_on(place):
-    """State, front, position and frames of version 1, as the worker before this one wrote them."""
-    schema = place.make_source()
-    place.send(place.names.source, [visit(schema, 7, NOW)])
-    run_until(place, 1)
-    older = np.array([1, 41, 60, 1, NOW, NOW - MINUTE, NOW, 41], "<i8").tobytes()
-    position = [r.value for r in place.read(place.names.students_changelog) if r.key == positions.KEY][-1]
-    words = np.frombuffer(position or b"", "<i8")
-    n = (len(words) - 4) // 3
-    front_1 = np.concatenate(([1], words[1 : 4 + 2 * n])).astype("<i8").tobytes()
-    place.send(place.names.students_changelog, [row(older, b"7"), row(front_1, positions.KEY)])
-    place.send(place.names.alerts_changelog, [row(b"1", positions.NEXT_OFFSET_KEY)])
-    shutil.rmtree(place.state())
-    place.send(place.names.source, [visit(schema, 7, NOW + MINUTE)])
-    run_until(place, 42)
-    assert not place.read(place.names.dead_letters)
-    # and the alert was not sent twice
-    assert len(place.read(place.names.in_risk)) == len(place.read(place.names.prediction))
-
-
-def test_a_running_worker_says_what_it_lost(place):
-    """Something that is no frame is kept, said and stepped over."""
-    schema = place.make_source()
-    with place.worker() as worker:
-        worker.wait(lambda stats: stats["problem"] is None, timeout=PATIENCE_S)
+def test_a_running_worker_reports_a_damaged_visit_batch(deployment):
+    """A record of the visits topic that is no batch becomes a dead letter, is logged and skipped."""
+    schema, names = deployment.make_source(), deployment.names
+    with deployment.worker() as worker:
+        worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
         for i in range(4):
-            place.send(place.names.source, [visit(schema, 7, NOW + i * MINUTE)])
-            live.until(lambda: told(place), lambda n, i=i: n == i + 1)
+            deployment.send(names.source, [visit(schema, 7, START + i * MINUTE)])
+            until(lambda: last_activities(deployment), lambda n, i=i: n == i + 1)
             if i == 1:
-                place.send(place.names.visits, [row(b"MRV no frame", None)])
+                deployment.send(names.visits, [row(b"MRV no frame", None)])
         assert worker.stop() == 0
-    (letter,) = place.read(place.names.dead_letters)
-    assert (letter.value, dict(letter.headers)["dead-letter.reason"]) == (b"MRV no frame", b"bad-frame")
+    (dead_letter,) = deployment.read(names.dead_letters)
+    assert (dead_letter.value, dict(dead_letter.headers)["dead-letter.reason"]) == (b"MRV no frame", b"bad-frame")
     assert "bad-frame" in worker.log.read_text()

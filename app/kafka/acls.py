@@ -1,6 +1,6 @@
-"""What the broker lets this worker do, asked before the start with requests that change nothing.
+"""The rights of this worker on the broker, checked before the start with requests that change nothing.
 
-A right that is missing shows up late otherwise: as a traceback, or as a worker that waits for its group for ever.
+Without the check a missing right shows up late: as a traceback, or as a worker that waits for its group forever.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import IncompatibleBrokerVersion
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.group import HeartbeatRequest
-from aiokafka.protocol.transaction import EndTxnRequest
-from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
-from app.kafka.topics import REFUSED
+from app.kafka.topics import TOPIC_AUTHORIZATION_FAILED
+from app.upstream.aiokafka import end_transaction_error, heartbeat_error, topic_operations
 from models.topic_names import TopicNames
 
-#: what the broker answers where it does not say which operations are allowed
-_UNTOLD = -(1 << 31)
-_GROUP_REFUSED, _TRANSACTION_REFUSED = 30, 53
+#: the broker's answer if it does not report allowed operations
+_UNKNOWN_OPERATIONS = -(1 << 31)
+#: Kafka's error codes
+_GROUP_AUTHORIZATION_FAILED, _TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 30, 53
 
 
 class Right(IntEnum):
-    """Kafka's AclOperation, as far as we need it."""
+    """The subset of Kafka's AclOperation used here."""
 
     READ = 3
     WRITE = 4
@@ -36,7 +33,7 @@ class Right(IntEnum):
 
 
 def needed(names: TopicNames, *, scoring: bool) -> dict[str, tuple[Right, ...]]:
-    """Which rights on which topics a worker needs; `scoring`: whether it writes predictions itself."""
+    """Return the rights on each topic that a worker needs; `scoring`: whether it writes predictions itself."""
     both, write = (Right.READ, Right.WRITE), (Right.WRITE,)
     return {
         names.source: (Right.READ,),
@@ -51,97 +48,38 @@ def needed(names: TopicNames, *, scoring: bool) -> dict[str, tuple[Right, ...]]:
 async def missing(
     admin: AIOKafkaAdminClient, topics: Mapping[str, Sequence[Right]], group: str, transactional_ids: Sequence[str]
 ) -> list[str]:
-    """The rights this client lacks, e.g. "Read on topic x"; what an old broker does not tell is not among them.
+    """Return the rights this client lacks, e.g. "Read on topic x", except those an old broker does not report.
 
     Raises KafkaError.
     """
-    told = await asyncio.gather(
-        _topics(admin, topics), _group(admin, group), *(_transactions(admin, one) for one in transactional_ids)
+    answers = await asyncio.gather(
+        _topics(admin, topics), _group(admin, group), *(_transactions(admin, name) for name in transactional_ids)
     )
-    return [line for lines in told for line in lines]
+    return [line for lines in answers for line in lines]
 
 
 async def _topics(admin: AIOKafkaAdminClient, wanted: Mapping[str, Sequence[Right]]) -> list[str]:
-    try:
-        answer = await admin._send_request(_Operations(list(wanted)))
-    except (IncompatibleBrokerVersion, NotImplementedError):
-        return []
-    allowed = {t["topic"]: (t["error_code"], t["operations"]) for t in answer.to_object()["topics"]}
-    return list(_denied(wanted, allowed))
+    return list(denied(wanted, await topic_operations(admin, list(wanted))))
 
 
-def _denied(wanted: Mapping[str, Sequence[Right]], allowed: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+def denied(wanted: Mapping[str, Sequence[Right]], operations: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """List the wanted rights that the operations of the topics (error code, bit set of allowed ones) deny."""
     for topic, rights in wanted.items():
-        error, operations = allowed.get(topic, (0, _UNTOLD))
-        if error == REFUSED:
+        error, allowed = operations.get(topic, (0, _UNKNOWN_OPERATIONS))
+        if error == TOPIC_AUTHORIZATION_FAILED:
             yield f"{Right.DESCRIBE} on topic {topic}"
-        elif operations != _UNTOLD:
-            yield from (f"{right} on topic {topic}" for right in rights if not operations >> right & 1)
+        elif allowed != _UNKNOWN_OPERATIONS:
+            yield from (f"{right} on topic {topic}" for right in rights if not allowed >> right & 1)
 
 
 async def _group(admin: AIOKafkaAdminClient, group: str) -> list[str]:
-    """A heartbeat of nobody: it is refused either way, for want of the right or of the member."""
-    answer = await admin._send_request(HeartbeatRequest(group, -1, ""))
-    return [f"{Right.READ} on group {group}"] if answer.error_code == _GROUP_REFUSED else []
+    """Send a heartbeat of an unknown member: the broker refuses it for the missing right or for the member."""
+    error = await heartbeat_error(admin, group)
+    return [f"{Right.READ} on group {group}"] if error == _GROUP_AUTHORIZATION_FAILED else []
 
 
 async def _transactions(admin: AIOKafkaAdminClient, transactional_id: str) -> list[str]:
-    """The end of a transaction of nobody. To begin one would fence a worker that runs."""
-    answer = await admin._send_request(EndTxnRequest(transactional_id, -1, -1, False))
-    refused = answer.error_code == _TRANSACTION_REFUSED
+    """End a transaction as an unknown producer. Beginning one would fence a running worker."""
+    error = await end_transaction_error(admin, transactional_id)
+    refused = error == _TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     return [f"{Right.WRITE} on transactional id {transactional_id}"] if refused else []
-
-
-class _OperationsResponse(Response):  # type: ignore[misc]
-    API_KEY = 3
-    API_VERSION = 8
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        ("brokers", Array(("id", Int32), ("host", String("utf-8")), ("port", Int32), ("rack", String("utf-8")))),
-        ("cluster_id", String("utf-8")),
-        ("controller_id", Int32),
-        (
-            "topics",
-            Array(
-                ("error_code", Int16),
-                ("topic", String("utf-8")),
-                ("is_internal", Boolean),
-                (
-                    "partitions",
-                    Array(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader", Int32),
-                        ("leader_epoch", Int32),
-                        ("replicas", Array(Int32)),
-                        ("isr", Array(Int32)),
-                        ("offline_replicas", Array(Int32)),
-                    ),
-                ),
-                ("operations", Int32),
-            ),
-        ),
-        ("cluster_operations", Int32),
-    )
-
-
-class _OperationsStruct(RequestStruct):  # type: ignore[misc]
-    API_KEY = 3
-    API_VERSION = 8
-    RESPONSE_TYPE = _OperationsResponse
-    SCHEMA = Schema(
-        ("topics", Array(String("utf-8"))), ("create", Boolean), ("of_cluster", Boolean), ("of_topics", Boolean)
-    )
-
-
-class _Operations(Request[_OperationsStruct]):  # type: ignore[misc]
-    """Metadata, version 8 (Kafka 2.3): which operations on topics are allowed. aiokafka stops at version 5."""
-
-    API_KEY = 3
-
-    def __init__(self, topics: list[str]) -> None:
-        self._topics = topics
-
-    def build(self, request_struct_class: type[_OperationsStruct]) -> _OperationsStruct:
-        """The request itself."""
-        return request_struct_class(self._topics, False, False, True)

@@ -1,13 +1,13 @@
-"""Faust's aiokafka transport with chunks for messages; chosen by broker URLs `chunked://host:port`.
+"""Faust's aiokafka transport with chunks as messages; selected by broker URLs `chunked://host:port`.
 
-What Faust keeps: the app, agents, assignment, recovery, flow control, timers. What changes here:
+Faust keeps the app, agents, assignment, recovery, flow control and timers. The differences:
 
-- one message is one chunk: everything a fetch returned for one topic partition, or several small ones that
-  wait for their agent together;
-- only committed records are read, and an end offset is the end of what is committed;
-- Faust's own acks do not count. A chunk counts as processed when the wiring says `processed(...)`,
-  and what is committed is the processed prefix (ledger.py);
-- records of the streams are fetched only after this generation's seek to the committed offsets, and a
+- a message is a chunk: all records that a fetch returned for one topic partition, or several small chunks that
+  wait for their agent and are merged;
+- only committed records are read, and the end of a partition is its last stable offset;
+- Faust's acks are ignored. A chunk counts as processed after a call of `processed(...)`, and the committed
+  offset is the end of the processed prefix (ledger.py);
+- records of source topics are fetched only after this generation has sought the committed offsets, and a
   chunk is delivered only if it begins where the one before it ended.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from aiokafka.errors import ConsumerStoppedError
@@ -25,94 +25,103 @@ from mode import Service
 
 from app.errors import MissingRecords
 from app.kafka.ledger import Ledger
-from app.kafka.queue import ChunkQueue, merge_small
+from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.thread import Thread
+from app.upstream.faust import new_message
 from models.chunk import Chunk
 
-#: name of the transport in broker URLs
-SCHEME = "chunked"
-#: how often the ends of the partitions are asked for [s]
-LOOK_S = 0.5
-#: pause when no partition may be fetched [s]
+#: interval between requests for the partitions' end offsets [s]
+END_OFFSETS_INTERVAL_S = 0.5
+#: pause if no partition may be fetched [s]
 _IDLE_S = 0.02
 
 
 class Consumer(driver.Consumer):
     """Delivers chunks, and commits what has been processed."""
 
-    #: most records in one chunk
+    #: a chunk ends with the record batch that reaches this number of records
     max_rows: int = 50_000
-
-    def on_init(self) -> None:
-        """Set up what a restart of the consumer clears."""
-        super().on_init()
-        self._ledger: Ledger[TP] = Ledger()
-        #: where the next chunk of each stream partition must begin
-        self._expected: dict[TP, int] = {}
-        #: partitions an agent has asked to wait, apart from Faust's own queue pressure
-        self._held: set[TP] = set()
-        #: the generation whose seek is done
-        self._sought: int | None = None
-        self._statuses: list[Chunk] = []
-        #: of each stream partition, where this assignment began, and the end as of the last look
-        self._begun: dict[TP, int] = {}
-        #: how often the ends have been looked at
-        self.looks = 0
-        self._ends: dict[TP, int] = {}
-        #: the fetch under way
-        self._ahead: asyncio.Task[tuple[int, list[Chunk]]] | None = None
-
-    def _new_consumer_thread(self) -> Thread:
-        return Thread(self, loop=self.loop, beacon=self.beacon)
-
-    # -- what the wiring sets and calls
-
-    #: called at the start of a rebalance, while the partitions are still ours
+    #: called at the start of a rebalance, before the partitions are given up
     revoking: Callable[[], Awaitable[None]] | None = None
 
+    def on_init(self) -> None:
+        """Create the state that a restart of the consumer clears."""
+        super().on_init()
+        self._ledger: Ledger[TP] = Ledger()
+        #: offset at which the next chunk of each source partition must begin
+        self._expected: dict[TP, int] = {}
+        #: partitions paused by an agent, independent of Faust's pauses for full queues
+        self._paused: set[TP] = set()
+        #: the generation that has sought the committed offsets
+        self._sought_generation: int | None = None
+        #: chunks without records that tell the agents each partition's position after a seek
+        self._position_chunks: list[Chunk] = []
+        #: position of each source partition at the start of this assignment
+        self._start_offsets: dict[TP, int] = {}
+        #: end offset of each source partition, and how often the broker has answered with them
+        self._end_offsets: dict[TP, int] = {}
+        self.end_offset_polls = 0
+        #: the fetch in progress
+        self._next_fetch: asyncio.Task[tuple[int, list[Chunk]]] | None = None
+
+    def _new_consumer_thread(self) -> Thread:
+        self._chunk_thread = Thread(self, loop=self.loop, beacon=self.beacon)
+        return self._chunk_thread
+
+    # -- called by the app
+
     def processed(self, chunk: Chunk) -> None:
-        """Everything that follows from `chunk` is written: its offsets may be committed."""
-        self._ledger.processed(TP(chunk.topic, chunk.partition), chunk)
+        """Record that all output of `chunk` is durable: its offsets may be committed."""
+        self._ledger.processed(_tp(chunk), chunk)
 
-    def hold(self, topic: str, partition: int, held: bool) -> None:
-        """Stop or go on fetching a partition."""
-        (self._held.add if held else self._held.discard)(TP(topic, partition))
+    def pause(self, topic: str, partition: int) -> None:
+        """Stop fetching a partition."""
+        self._paused.add(TP(topic, partition))
 
-    @Service.task
-    async def _look_at_ends(self) -> None:
-        while not self.should_stop:
-            await self.sleep(LOOK_S)
-            if self._sought is not None and self._sought == self.app.consumer_generation_id:
-                ends = await self.highwaters(*self._expected)
-                if self._sought == self.app.consumer_generation_id:
-                    self._ends = {tp: ends[tp] for tp in self._expected if tp in ends}
-                    self.looks += 1
+    def resume(self, topic: str, partition: int) -> None:
+        """Continue fetching a partition."""
+        self._paused.discard(TP(topic, partition))
 
     def lags(self) -> dict[tuple[str, int], int]:
-        """Records not processed yet, of each stream partition, as of the last look at its end."""
-        begun = self._begun
+        """Return the number of unprocessed records of each source partition, as of the last poll of its end."""
+        start = self._start_offsets
         return {
-            (tp.topic, tp.partition): max(0, end - self._ledger.done(tp, begun[tp])) for tp, end in self._ends.items()
+            (tp.topic, tp.partition): max(0, end - self._ledger.done(tp, start[tp]))
+            for tp, end in self._end_offsets.items()
         }
 
-    def waiting(self) -> tuple[str | None, tuple[int, ...]]:
-        """What is there to be processed, for a person, and a mark that changes whenever some of it has been.
+    def backlog(self) -> tuple[str | None, tuple[int, ...]]:
+        """Describe what waits to be processed, None for nothing, and return a value that changes with any progress.
 
-        Partitions that are held back do not count: they wait for another one, maybe another worker's.
-        Where nobody has answered how long the topics are, that is what is waited for.
+        Paused partitions do not count: they wait for another partition, possibly one of another worker.
+        With nothing to process the next answer with end offsets counts as progress, and is what is waited for.
         """
-        lags = {tp: lag for tp, lag in self.lags().items() if lag and TP(*tp) not in self._held}
-        done = tuple(self._ledger.done(TP(*tp), self._begun[TP(*tp)]) for tp in lags)
+        lags = {TP(*tp): lag for tp, lag in self.lags().items() if lag and TP(*tp) not in self._paused}
+        done = tuple(self._ledger.done(tp, self._start_offsets[tp]) for tp in lags)
         if not lags:
-            return ("Kafka has not said where the topics end" if self._begun else None), (self.looks,)
-        (topic, partition), lag = max(lags.items(), key=lambda one: one[1])
-        return f"{lag} records of topic {topic} partition {partition} wait", done
+            waiting = "Kafka has not answered with the topics' end offsets" if self._start_offsets else None
+            return waiting, (self.end_offset_polls,)
+        tp, lag = max(lags.items(), key=lambda item: item[1])
+        return f"{lag} records of topic {tp.topic} partition {tp.partition} wait", done
+
+    @Service.task
+    async def _poll_end_offsets(self) -> None:
+        while not self.should_stop:
+            await self.sleep(END_OFFSETS_INTERVAL_S)
+            if self._has_sought():
+                ends = await self.highwaters(*self._expected)
+                if self._has_sought():
+                    self._end_offsets = {tp: ends[tp] for tp in self._expected if tp in ends}
+                    self.end_offset_polls += 1
+
+    def _has_sought(self) -> bool:
+        return self._sought_generation is not None and self._sought_generation == self.app.consumer_generation_id
 
     # -- commits: the processed prefix
 
     def ack(self, message: Any) -> bool:
-        """Faust's acks follow its own idea of "processed" (also on errors and skips): they do not count."""
-        self._unacked_messages.discard(message)
+        """Ignore Faust's acks: it also acks messages that failed or were skipped."""
+        self.unacked.discard(message)
         return False
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
@@ -122,9 +131,8 @@ class Consumer(driver.Consumer):
         return self._ledger.committable().get(tp)
 
     async def _commit(self, offsets: Any) -> bool:
-        # a crash ends the thread too: whoever then waits for its answer waits for ever. What was not
-        # committed is read again
-        if self._crashed.is_set() or self._thread.thread_loop.is_closed():
+        # a crash also ends the consumer's thread, which then never answers. What is not committed is read again
+        if self.crashed or self._chunk_thread.thread_loop.is_closed():
             return False
         committing = asyncio.ensure_future(super()._commit(offsets))
         crashed = asyncio.ensure_future(self._crashed.wait())
@@ -138,66 +146,50 @@ class Consumer(driver.Consumer):
     # -- rebalance and seek
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Finish and commit what is under way, then forget what was delivered."""
+        """Finish and commit the work in progress, then forget what was delivered."""
         if self.revoking is not None:
             await self.revoking()
         await self.commit()
         self._ledger.clear()
-        self._sought = None
+        self._sought_generation = None
         await super().on_partitions_revoked(revoked)
 
     async def perform_seek(self) -> None:
-        """Go to the committed offsets, and tell the agents where each partition stands.
+        """Seek the committed offsets, and queue a chunk without records for each source partition.
 
-        Raises Hole if a partition ends before what was committed: the topic is not the one it was.
+        Raises MissingRecords if a partition ends before its committed offset: the topic has been recreated.
         """
         generation = self.app.consumer_generation_id
-        self._sought = None
-        streams = sorted(tp for tp in self.assignment() if not self._is_changelog_tp(tp))
+        self._sought_generation = None
+        sources = sorted(tp for tp in self.assignment() if not self._is_changelog(tp))
         committed = {TP(*tp): offset for tp, offset in (await self.seek_to_committed()).items()}
-        first = await self.earliest_offsets(*streams) if streams else {}
-        ends = await self.highwaters(*streams) if streams else {}
-        positions = {tp: committed.get(tp) or first[tp] for tp in streams}
-        for tp, next_offset in positions.items():
-            if next_offset > ends[tp]:
+        earliest = await self.earliest_offsets(*sources) if sources else {}
+        ends = await self.highwaters(*sources) if sources else {}
+        positions = {tp: committed.get(tp) or earliest[tp] for tp in sources}
+        for tp, position in positions.items():
+            if position > ends[tp]:
                 raise MissingRecords(
-                    f"topic {tp.topic} partition {tp.partition} ends at offset {ends[tp]}, but {next_offset} was "
-                    "committed: it was deleted and made anew; set another RISK_APP_ID to begin anew"
+                    f"topic {tp.topic} partition {tp.partition} ends at offset {ends[tp]}, but {position} was "
+                    "committed: the topic was deleted and created again; set another RISK_APP_ID to start over"
                 )
         if positions:
             await self.seek_wait(positions)
         self._ledger.clear()
-        self._held.clear()
+        self._paused.clear()
         self._committed_offset.update({tp: offset for tp, offset in committed.items() if offset})
-        self._expected, self._begun = dict(positions), dict(positions)
-        self._ends = {tp: ends[tp] for tp in positions}
-        self._statuses = [_status(tp, at, ends[tp]) for tp, at in positions.items()]
-        self._sought = generation
+        self._expected, self._start_offsets = dict(positions), dict(positions)
+        self._end_offsets = {tp: ends[tp] for tp in positions}
+        self._position_chunks = [_position_chunk(tp, position, ends[tp]) for tp, position in positions.items()]
+        self._sought_generation = generation
 
     # -- fetching
 
-    def _to_message(self, tp: TP, record: Chunk) -> ConsumerMessage:
-        message: Any = ConsumerMessage  # typed for bytes; a chunk goes through all the same
-        built: ConsumerMessage = message(
-            record.topic,
-            record.partition,
-            record.next_offset - 1,
-            None,
-            0,
-            (),
-            None,
-            record,
-            None,
-            tp=tp,
-            generation_id=self.app.consumer_generation_id,
-        )
-        return built
+    def _is_changelog(self, tp: TP) -> bool:
+        return tp.topic in self.app.tables.changelog_topics
 
-    def _wanted(self) -> set[TP]:
-        active = self._get_active_partitions() - self._held
-        if self._sought is None or self._sought != self.app.consumer_generation_id:
-            return {tp for tp in active if self._is_changelog_tp(tp)}
-        return active
+    def _fetchable(self) -> set[TP]:
+        active = self._get_active_partitions() - self._paused
+        return active if self._has_sought() else {tp for tp in active if self._is_changelog(tp)}
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
@@ -209,97 +201,53 @@ class Consumer(driver.Consumer):
             if not self.app.should_stop:
                 raise
         finally:
-            if self._ahead is not None:
-                self._ahead.cancel()
-                self._ahead = None
+            if self._next_fetch is not None:
+                self._next_fetch.cancel()
+                self._next_fetch = None
 
-    async def _next_chunks(self) -> tuple[int, list[Chunk]]:
-        """What is to be handed on, and the generation in which it was fetched."""
+    async def _next_chunks(self) -> tuple[int, list[QueuedChunk]]:
+        """Return the chunks to deliver, and the generation in which they were fetched."""
         generation = self.app.consumer_generation_id
-        if self._statuses and self._sought == generation:
-            statuses, self._statuses = self._statuses, []
-            return generation, statuses
-        ahead, self._ahead = self._ahead or self._fetch(), None
-        if ahead is None:
+        if self._position_chunks and self._has_sought():
+            chunks, self._position_chunks = self._position_chunks, []
+            return generation, [QueuedChunk(chunk) for chunk in chunks]
+        fetch, self._next_fetch = self._next_fetch or self._start_fetch(), None
+        if fetch is None:
             await self.sleep(_IDLE_S)
             return generation, []
-        generation, chunks = await ahead
-        # only what is handed on is company: somebody waits for it
-        due = [chunk for chunk in chunks if await self._due(chunk, generation)]
-        due = _followed([chunk for chunk in due if not self._joined(chunk, generation)])
-        self._ahead = self._fetch()  # not sooner: what was not due may have been sought
-        return generation, due
+        generation, chunks = await fetch
+        # `has_next` makes an agent wait: it must count only chunks that are delivered
+        chunks = [chunk for chunk in chunks if await self._is_due(chunk, generation)]
+        queued = with_has_next([chunk for chunk in chunks if not self._merge(chunk, generation)])
+        self._next_fetch = self._start_fetch()  # not before: `_is_due` may have sought
+        return generation, queued
 
-    def _fetch(self) -> asyncio.Task[tuple[int, list[Chunk]]] | None:
-        """Have the consumer's thread make the next chunks while those before them are worked at; None: of nothing."""
-        wanted, generation = self._wanted(), self.app.consumer_generation_id
-        thread: Any = self._thread
+    def _start_fetch(self) -> asyncio.Task[tuple[int, list[Chunk]]] | None:
+        """Let the consumer's thread read the next chunks while the current ones are processed; None: no partition."""
+        partitions, generation = self._fetchable(), self.app.consumer_generation_id
 
-        async def fetched() -> tuple[int, list[Chunk]]:
-            return generation, await thread.chunks(wanted, self.max_rows)
+        async def fetch() -> tuple[int, list[Chunk]]:
+            return generation, await self._chunk_thread.chunks(partitions, self.max_rows)
 
-        return asyncio.ensure_future(fetched()) if wanted else None
+        return asyncio.ensure_future(fetch()) if partitions else None
 
-    async def _due(self, chunk: Chunk, generation: int) -> bool:
-        """Whether what was fetched in `generation` is to be handed on."""
-        tp = TP(chunk.topic, chunk.partition)
+    async def _is_due(self, chunk: Chunk, generation: int) -> bool:
+        """Whether to deliver a chunk that was fetched in `generation`."""
+        tp = _tp(chunk)
         if not self.flow_active or self.app.consumer_generation_id != generation:
-            return False  # what comes after the rebalance is fetched anew
-        return self._is_changelog_tp(tp) or await self._joins(tp, chunk)
+            return False  # it is fetched again after the rebalance
+        return self._is_changelog(tp) or await self._is_next(tp, chunk)
 
-    def _joined(self, chunk: Chunk, generation: int) -> bool:
-        """Add a small chunk to the one before it, if that still waits for its agent; most of what one costs is once."""
-        tp = TP(chunk.topic, chunk.partition)
-        queues = self._queues(tp)
-        if self._is_changelog_tp(tp) or not self.flow_active or len(queues) != 1:
-            return False
-        event = queues[0].last_of(tp)
-        if event is None or not event.message.generation_id == generation == self.app.consumer_generation_id:
-            return False
-        whole = merge_small(event.value, chunk)
-        if whole is None or not self._ledger.replace_last(tp, event.value, whole):
-            return False
-        event.value = event.message.value = whole
-        self._expected[tp] = whole.next_offset
-        self.app.monitor.track_tp_end_offset(tp, whole.end)
-        return True
-
-    async def _deliver(self, generation: int, chunks: Sequence[Chunk]) -> None:
-        """Put chunks of different partitions into the agents' queues, together; waits where one is full."""
-        if all(self._has_room(TP(chunk.topic, chunk.partition)) for chunk in chunks):
-            await self._put(generation, chunks)  # at once: tasks that wait would cost more than what they wait for
-        else:
-            await self.wait_first(self._put(generation, chunks), self.suspend_flow.wait())
-
-    def _has_room(self, tp: TP) -> bool:
-        return not any(queue.full() for queue in self._queues(tp))
-
-    def _queues(self, tp: TP) -> list[ChunkQueue]:
-        """The queues of the agents of a partition."""
-        conductor: Any = self.app.topics
-        return [channel.queue for channel in conductor._tp_index.get(tp, ())]
-
-    async def _put(self, generation: int, chunks: Sequence[Chunk]) -> None:
-        for chunk in chunks:
-            if not self.flow_active or self.app.consumer_generation_id != generation:
-                return
-            tp = TP(chunk.topic, chunk.partition)
-            if not self._is_changelog_tp(tp):
-                self._expected[tp] = chunk.next_offset
-                self._ledger.delivered(tp, chunk)
-            self.app.monitor.track_tp_end_offset(tp, chunk.end)
-            await self.callback(self._to_message(tp, chunk))
-
-    async def _joins(self, tp: TP, chunk: Chunk) -> bool:
-        """Whether `chunk` begins where the one before it ended; if not, see to it that nothing is lost."""
+    async def _is_next(self, tp: TP, chunk: Chunk) -> bool:
+        """Whether `chunk` begins where the one before it ended. Seek back if it begins later."""
         expected = self._expected.get(tp)
         if expected is None or chunk.start < expected:
-            return False  # from before a seek: it comes again
+            return False  # fetched before a seek, and fetched again after it
         if chunk.start > expected:
             earliest = (await self.earliest_offsets(tp)).get(tp, 0)
             if earliest <= expected:
                 self.log.error("%s: got offset %d instead of %d, reading again", tp, chunk.start, expected)
-                await self._seek(tp, expected)
+                await self.seek(tp, expected)
                 return False
             self.log.error(
                 "topic %s partition %d: offsets %d to %d were deleted by retention before they were read",
@@ -307,23 +255,71 @@ class Consumer(driver.Consumer):
             )  # fmt: skip
         return True
 
+    def _merge(self, chunk: Chunk, generation: int) -> bool:
+        """Merge a small chunk into the one before it if that still waits: an agent's cost is mostly per chunk."""
+        tp = _tp(chunk)
+        queues = self._queues(tp)
+        if self._is_changelog(tp) or not self.flow_active or len(queues) != 1:
+            return False
+        if generation != self.app.consumer_generation_id:
+            return False
+        merged = queues[0].merge_last(tp, chunk, generation, partial(self._ledger.replace_last, tp))
+        if merged is None:
+            return False
+        self._expected[tp] = merged.next_offset
+        self.app.monitor.track_tp_end_offset(tp, merged.end)
+        return True
 
-def _followed(chunks: list[Chunk]) -> list[Chunk]:
-    """The chunks of one fetch, each topic's side by side, knowing which of them have company."""
+    def _queues(self, tp: TP) -> list[ChunkQueue]:
+        """Return the queues of the agents that read a partition, as Faust's Conductor selects them."""
+        channels: Any = self.app.topics
+        return [
+            channel.queue
+            for channel in channels
+            if tp.topic in channel.topics and (channel.active_partitions is None or tp in channel.active_partitions)
+        ]
+
+    async def _deliver(self, generation: int, chunks: Sequence[QueuedChunk]) -> None:
+        """Put chunks into the agents' queues; wait while one is full, until flow is suspended."""
+        if all(not queue.full() for queued in chunks for queue in self._queues(_tp(queued.chunk))):
+            await self._put(generation, chunks)  # without the cost of two tasks
+        else:
+            await self.wait_first(self._put(generation, chunks), self.suspend_flow.wait())
+
+    async def _put(self, generation: int, chunks: Sequence[QueuedChunk]) -> None:
+        for queued in chunks:
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            chunk = queued.chunk
+            tp = _tp(chunk)
+            if not self._is_changelog(tp):
+                self._expected[tp] = chunk.next_offset
+                self._ledger.delivered(tp, chunk)
+            self.app.monitor.track_tp_end_offset(tp, chunk.end)
+            await self.callback(self._to_message(tp, queued))
+
+    def _to_message(self, tp: TP, record: QueuedChunk) -> ConsumerMessage:
+        # recovery waits for the offset before the end: that of a control marker, or of a record that compaction took
+        return new_message(tp, record, record.chunk.next_offset - 1, self.app.consumer_generation_id)
+
+
+def with_has_next(chunks: Sequence[Chunk]) -> list[QueuedChunk]:
+    """Order the chunks of one fetch by topic, and set `has_next` for all but the last of each topic."""
     ordered = sorted(chunks, key=lambda chunk: chunk.topic)
-    behind = [*ordered[1:], None][: len(ordered)]
-    return [
-        replace(chunk, followed=True) if after is not None and after.topic == chunk.topic else chunk
-        for chunk, after in zip(ordered, behind, strict=True)
-    ]
+    topics = [chunk.topic for chunk in ordered]
+    return [QueuedChunk(chunk, topics[i + 1 : i + 2] == [chunk.topic]) for i, chunk in enumerate(ordered)]
 
 
-def _status(tp: TP, next_offset: int, end: int) -> Chunk:
-    """A chunk without records that tells where a partition stands."""
-    return Chunk(tp.topic, tp.partition, (), (), (), next_offset, next_offset, max(next_offset, end))
+def _tp(chunk: Chunk) -> TP:
+    return TP(chunk.topic, chunk.partition)
+
+
+def _position_chunk(tp: TP, position: int, end: int) -> Chunk:
+    """Create a chunk without records that tells a partition's position."""
+    return Chunk(tp.topic, tp.partition, (), (), (), position, position, max(position, end))
 
 
 class Transport(driver.Transport):
-    """Kafka with chunks for messages."""
+    """Kafka with chunks as messages."""
 
     Consumer = Consumer

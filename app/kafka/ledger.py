@@ -1,4 +1,4 @@
-"""Which offsets may be committed: the processed prefix of what was delivered, and nothing past a hole."""
+"""The offsets that may be committed: the processed prefix of the chunks delivered."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ P = TypeVar("P", bound=Hashable)
 
 
 class Ledger(Generic[P]):
-    """Per partition the chunks delivered and not committed yet, in the order of delivery. Mutable.
+    """Per partition the chunks delivered and not yet committable, in the order of delivery. Mutable.
 
-    A chunk counts as processed only when `processed` says so, and the committed offset is the end of
-    the processed prefix: whatever was delivered and never processed holds everything behind it back.
+    A chunk counts as processed only after a call of `processed`, and the committable offset is the end of
+    the processed prefix: a chunk that was delivered and is never processed blocks everything behind it.
     """
 
     def __init__(self) -> None:
@@ -23,44 +23,44 @@ class Ledger(Generic[P]):
         self._done: dict[P, int] = {}
 
     def delivered(self, partition: P, chunk: Chunk) -> None:
-        """Write down that `chunk` is about to be handed to an agent."""
+        """Record that `chunk` is about to be delivered to an agent."""
         self._open.setdefault(partition, deque()).append([chunk, False])
 
-    def replace_last(self, partition: P, chunk: Chunk, whole: Chunk) -> bool:
-        """Hand on `whole` instead of `chunk`, which is its beginning. False if that is not the last one delivered."""
-        waiting = self._open.get(partition)
-        if not waiting or waiting[-1][0] is not chunk:
+    def replace_last(self, partition: P, chunk: Chunk, merged: Chunk) -> bool:
+        """Replace `chunk` by `merged`, which begins with it. Returns False if `chunk` was not delivered last."""
+        entries = self._open.get(partition)
+        if not entries or entries[-1][0] is not chunk:
             return False
-        waiting[-1][0] = whole
+        entries[-1][0] = merged
         return True
 
     def processed(self, partition: P, chunk: Chunk) -> None:
-        """Everything that follows from `chunk` is safe. Unknown chunks (from before a seek) are ignored."""
-        waiting = self._open.get(partition)
-        if waiting is None:
+        """Record that all output of `chunk` is durable. Ignores unknown chunks, which were delivered before a seek."""
+        entries = self._open.get(partition)
+        if entries is None:
             return
-        for entry in waiting:
+        for entry in entries:
             if entry[0] is chunk:
                 entry[1] = True
                 break
-        while waiting and waiting[0][1]:
-            first = waiting.popleft()[0]
+        while entries and entries[0][1]:
+            first = entries.popleft()[0]
             assert isinstance(first, Chunk)
             self._done[partition] = first.next_offset
 
     def committable(self) -> dict[P, int]:
-        """The next offset of each partition that may be committed."""
+        """Return the next offset of each partition that may be committed."""
         return dict(self._done)
 
-    def done(self, partition: P, begun: int) -> int:
-        """The offset behind the processed prefix; `begun` where nothing has been processed yet."""
-        return self._done.get(partition, begun)
+    def done(self, partition: P, start: int) -> int:
+        """Return the offset behind the processed prefix; `start` if nothing has been processed yet."""
+        return self._done.get(partition, start)
 
     def waiting(self, partition: P) -> int:
-        """Number of chunks delivered and not processed."""
+        """Return the number of chunks in the ledger: delivered, and not in the processed prefix."""
         return len(self._open.get(partition, ()))
 
     def clear(self) -> None:
-        """After a seek or a revocation nothing that was delivered counts any more."""
+        """Forget everything, after a seek or a revocation."""
         self._open.clear()
         self._done.clear()

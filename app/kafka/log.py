@@ -72,11 +72,11 @@ class KafkaLog:
 
     def pause(self, topic: str, partition: int) -> None:
         """Stop fetching a source partition."""
-        self._running(self._consumer).hold(topic, partition, True)
+        self._running(self._consumer).pause(topic, partition)
 
     def resume(self, topic: str, partition: int) -> None:
         """Fetch a source partition again."""
-        self._running(self._consumer).hold(topic, partition, False)
+        self._running(self._consumer).resume(topic, partition)
 
     @staticmethod
     def _running(client: T | None) -> T:

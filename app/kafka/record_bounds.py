@@ -1,4 +1,4 @@
-"""Where each record of some batches begins: guessed all at once and proven, or walked from one to the next."""
+"""Bounds of the records in some batches: guessed for all at once and proven, or scanned one after the other."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ import numpy as np
 from models.rules import Int64s
 from models.varints import MORE, PAD
 
-#: most bytes of a record's length
-_WIDEST = 5
-#: how many bytes of all values must be alike for their places to be seen at once: those of a schema's id
-_ALIKE = 5
+#: maximum size of a record's length field [bytes]
+_MAX_LENGTH_SIZE = 5
+#: size of the prefix that all values must share for the guess [bytes]: the Confluent wire format's magic byte and
+#: schema id
+_PREFIX = 5
 
 
 def guess_bounds(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
-    """Where each record begins, and the last one ends [n + 1]: guessed all at once, then proven; None if it fails.
+    """Return the beginning of each record and the end of the last [n + 1], or None if the guess proves wrong.
 
-    The guess: all values begin with the same few bytes, as they do where each begins with a schema's id, and nothing
-    comes after a value. The proof: each record is as long as it says if it ends where the next one begins.
+    `bodies`: bounds of the batches' records in `buffer` [b + 1]; `counts`: records of each batch [b].
+    The guess: all values begin with the same prefix, as they do if one schema wrote them, and no record has headers.
+    The proof: each record, by its own length field, ends where the next one begins.
     """
     octets, end = np.frombuffer(buffer, np.uint8), int(bodies[-1])
-    value = _first_value(buffer)
-    if value is None:
+    first = _first_value(buffer)
+    if first is None:
         return None
-    found = np.flatnonzero(octets[value + _ALIKE - 1 : end] == octets[value + _ALIKE - 1]) + value
-    for i in range(_ALIKE - 1):
-        found = found[octets[found + i] == octets[value + i]]
-    if len(found) != sum(counts):
+    values = np.flatnonzero(octets[first + _PREFIX - 1 : end] == octets[first + _PREFIX - 1]) + first
+    for i in range(_PREFIX - 1):
+        values = values[octets[values + i] == octets[first + i]]
+    if len(values) != sum(counts):
         return None
-    near, far = octets[found - 1].astype(np.int64), octets[found - 2].astype(np.int64)
+    near, far = octets[values - 1].astype(np.int64), octets[values - 2].astype(np.int64)
     size = np.where(far >= MORE, far & 0x7F | near << 7, near) >> 1
-    bounds = np.concatenate((bodies[:1], found + size + 1))
+    bounds = np.concatenate((bodies[:1], values + size + 1))
     begin, stop = bounds[:-1], bounds[1:]
     if bounds.max() > end or (bounds[np.cumsum([0, *counts])] != bodies).any():
         return None
@@ -45,34 +47,34 @@ def guess_bounds(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s
 
 
 def _first_value(buffer: bytes) -> int | None:
-    """Where the first record's value begins; None if it has none of some length."""
+    """Return the position of the first record's value; None if it is shorter than the prefix."""
     try:
-        _, at = number_at(buffer, 0)
-        _, at = number_at(buffer, at + 1)
-        _, at = number_at(buffer, at)
-        size, at = number_at(buffer, at)
-        size, at = number_at(buffer, at + max(size, 0))
+        _, at = read_varint(buffer, 0)
+        _, at = read_varint(buffer, at + 1)
+        _, at = read_varint(buffer, at)
+        size, at = read_varint(buffer, at)
+        size, at = read_varint(buffer, at + max(size, 0))
     except IndexError:
         return None
-    return at if size >= _ALIKE and at + size < len(buffer) - len(PAD) else None
+    return at if size >= _PREFIX and at + size < len(buffer) - len(PAD) else None
 
 
 def scan_bounds(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:
-    """The same, a record at a time: where one begins is known only when the one before has been looked at.
+    """Return the same as `guess_bounds`, from each record's length field to the next record.
 
-    None if the records of a batch are not as many as it says, end to end.
+    None if a batch does not consist of exactly its count of records.
     """
     bounds: list[int] = []
     for (begin, end), count in zip(pairwise(bodies.tolist()), counts, strict=True):
-        some = _record_starts(buffer, begin, end)
-        if some is None or len(some) != count:
+        starts = _record_starts(buffer, begin, end)
+        if starts is None or len(starts) != count:
             return None
-        bounds += some
+        bounds += starts
     return np.array([*bounds, bodies[-1]], np.int64)
 
 
 def _record_starts(buffer: bytes, at: int, end: int) -> list[int] | None:
-    """Where each record between `at` and `end` begins; the one loop over records in Python."""
+    """Return the beginning of each record between `at` and `end`; the only Python loop over records."""
     starts: list[int] = []
     add = starts.append
     while at < end:
@@ -88,7 +90,7 @@ def _record_starts(buffer: bytes, at: int, end: int) -> list[int] | None:
                 more = buffer[at + width]
                 size |= (more & 0x7F) << 7 * width
                 width += 1
-                if width > _WIDEST:
+                if width > _MAX_LENGTH_SIZE:
                     return None
             at += width
         if size & 1:
@@ -97,8 +99,8 @@ def _record_starts(buffer: bytes, at: int, end: int) -> list[int] | None:
     return starts if at == end else None
 
 
-def number_at(buffer: bytes, at: int) -> tuple[int, int]:
-    """One zigzag number, and the place behind it. Raises IndexError where the buffer ends."""
+def read_varint(buffer: bytes, at: int) -> tuple[int, int]:
+    """Return the zigzag varint at `at`, and the position behind it. Raises IndexError at the end of the buffer."""
     zigzag = shift = 0
     while True:
         octet = buffer[at]

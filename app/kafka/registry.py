@@ -1,8 +1,8 @@
-"""Writer schemas from a schema registry (Confluent's API), each asked for once.
+"""Writer schemas from a schema registry (Confluent's API), each requested once.
 
-The client's own lookups are not used: `get_schema` answers None for a server error as it does for a
-missing subject, `get_by_id` stumbles over an answer that is not JSON, and both rewrite the schema. Its
-`request` gives the plain answer.
+Of python-schema-registry-client only the public `request` is used, which returns the HTTP response. Its `get_schema`
+returns None for a server error as for a missing subject, its `get_by_id` takes every 404, also a proxy's, for an
+unknown id and fails on a body that is not JSON, and both return a schema that fastavro has rewritten.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from codec.avro_schema import Json
 
 log = logging.getLogger(__name__)
 
-#: how long an id that the registry did not know is not asked for again [s]
+#: how long an unknown id is not requested again [s]
 UNKNOWN_FOR_S = 30.0
-#: unknown ids kept at most: damaged records may hold any number
-MOST_UNKNOWN = 10_000
-#: wait before the second try [s], doubled at each further one, up to the last number
+#: maximum number of unknown ids remembered: damaged records may hold any number
+MAX_UNKNOWN = 10_000
+#: wait before the second attempt, doubled for each further one up to the maximum [s]
 RETRY_S = (0.25, 30.0)
-#: how long one answer may take [s]
+#: timeout of one request [s]
 TIMEOUT_S = 10.0
-#: answers that a later try may better: everything of the server's, and these of the client's
-_PASSING = (408, 425, 429)
+#: status codes below 500 after which the request is repeated
+_RETRIABLE = (408, 425, 429)
 
 
-class _Trouble(Exception):
-    """An answer that says nothing about the schema: ask again."""
+class _UnusableAnswer(Exception):
+    """An answer that tells nothing about the schema: the request is repeated."""
 
 
 class SchemaRegistry:
-    """A registry's schemas. Never fails for a registry that is down: waits until it is back."""
+    """A registry's schemas. Waits while the registry is down."""
 
     def __init__(
         self,
@@ -52,92 +52,92 @@ class SchemaRegistry:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`url` may hold user and password; `known`: schemas by id, not to be asked for; the rest is for tests."""
+        """`url` may hold user and password; `known`: schemas by id, never requested; the rest is for tests."""
         self._client = AsyncSchemaRegistryClient(url, timeout=httpx.Timeout(TIMEOUT_S))
         self._url = url.rstrip("/")
         parts = urlsplit(url)
         #: the URL without user and password
         self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self._clock, self._sleep, self._chance = clock, sleep, chance
-        #: what the last request that had no answer ran into
-        self.trouble = ""
-        self._found: dict[int, Json] = dict(known or {})
-        #: until when an unknown id is not asked for again
-        self._missed: dict[int, float] = {}
-        self._asking: dict[int, asyncio.Lock] = {}
+        #: why the last failed request failed
+        self.last_error = ""
+        self._schemas: dict[int, Json] = dict(known or {})
+        #: time until which an unknown id is not requested again
+        self._unknown_until: dict[int, float] = {}
+        self._requesting: dict[int, asyncio.Lock] = {}
 
     async def schema(self, schema_id: int) -> Json:
-        """The Avro schema of an id, None for an id that the registry does not know (or not as Avro).
+        """Return the Avro schema of an id; None if the registry does not know the id, or not as Avro.
 
-        Found ones are kept for ever, unknown ones asked for again after UNKNOWN_FOR_S. Callers that
-        ask for one id at the same time share one request. Raises ConfigError where access is refused.
+        Schemas are cached forever, unknown ids for UNKNOWN_FOR_S. Concurrent calls for one id share one
+        request. Raises ConfigError if access is refused.
         """
-        if schema_id in self._found:
-            return self._found[schema_id]
-        # a lock, not a shared task: when the one who asks is cancelled, the next in line goes on
-        async with self._asking.setdefault(schema_id, asyncio.Lock()):
-            if schema_id in self._found:
-                return self._found[schema_id]
-            if self._clock() < self._missed.get(schema_id, -math.inf):
+        if schema_id in self._schemas:
+            return self._schemas[schema_id]
+        # a lock, not a shared task: if the requesting caller is cancelled, the next one continues
+        async with self._requesting.setdefault(schema_id, asyncio.Lock()):
+            if schema_id in self._schemas:
+                return self._schemas[schema_id]
+            if self._clock() < self._unknown_until.get(schema_id, -math.inf):
                 return None
-            answer = await self._ask(f"schemas/ids/{schema_id}")
-            self._asking.pop(schema_id, None)  # those who wait for it find the answer kept
+            answer = await self._request(f"schemas/ids/{schema_id}")
+            self._requesting.pop(schema_id, None)  # waiting callers find the answer in the cache
             if answer is not None:
-                self._found[schema_id] = _avro(answer)
-                return self._found[schema_id]
-            if len(self._missed) >= MOST_UNKNOWN:
-                self._missed.clear()
-            self._missed[schema_id] = self._clock() + UNKNOWN_FOR_S
+                self._schemas[schema_id] = _avro(answer)
+                return self._schemas[schema_id]
+            if len(self._unknown_until) >= MAX_UNKNOWN:
+                self._unknown_until.clear()
+            self._unknown_until[schema_id] = self._clock() + UNKNOWN_FOR_S
             return None
 
     async def latest(self, subject: str) -> tuple[int, Json] | None:
-        """Id and schema of the subject's latest version; None where there is no such subject."""
-        answer = await self._ask(f"subjects/{quote(subject, safe='')}/versions/latest")
+        """Return id and schema of the subject's latest version; None if there is no such subject."""
+        answer = await self._request(f"subjects/{quote(subject, safe='')}/versions/latest")
         if answer is None:
             return None
         schema_id = answer.get("id")
         if not isinstance(schema_id, int):
-            raise ConfigError(f"the schema registry {self.name} gives no id for subject {subject}")
+            raise ConfigError(f"the schema registry {self.name} returns no id for subject {subject}")
         return schema_id, _avro(answer)
 
-    async def _ask(self, path: str) -> dict[str, Json] | None:
-        """The registry's answer, None for "not found"; asks until it has one."""
+    async def _request(self, path: str) -> dict[str, Json] | None:
+        """Return the registry's answer, None for "not found"; repeat the request until there is one."""
         wait, longest = RETRY_S
         while True:
             try:
-                return self._answer(path, await self._client.request(f"{self._url}/{path}"))
-            except (httpx.RequestError, _Trouble) as trouble:
-                pause = wait * (0.5 + self._chance() / 2)  # spread: workers must not ask in step
-                self.trouble = f"{type(trouble).__name__.lstrip('_')}: {trouble}".rstrip(": ")
+                return self._parse(path, await self._client.request(f"{self._url}/{path}"))
+            except (httpx.RequestError, _UnusableAnswer) as error:
+                pause = wait * (0.5 + self._chance() / 2)  # jitter: workers must not retry in step
+                self.last_error = f"{type(error).__name__.lstrip('_')}: {error}".rstrip(": ")
                 log.warning(
-                    "schema registry %s: no answer for %s (%s); what needs it waits, next try in %.1f s",
-                    self.name, path, self.trouble, pause,
+                    "schema registry %s: no answer for %s (%s); waiting, next attempt in %.1f s",
+                    self.name, path, self.last_error, pause,
                 )  # fmt: skip
                 await self._sleep(pause)
                 wait = min(2 * wait, longest)
 
-    def _answer(self, path: str, response: httpx.Response) -> dict[str, Json] | None:
+    def _parse(self, path: str, response: httpx.Response) -> dict[str, Json] | None:
         code = response.status_code
-        if code >= 500 or code in _PASSING:
-            raise _Trouble(f"HTTP {code}")
+        if code >= 500 or code in _RETRIABLE:
+            raise _UnusableAnswer(f"HTTP {code}")
         try:
             body = response.json()
         except ValueError:
             body = None
         if code == 404 and isinstance(body, dict) and body.get("error_code") != 404:
-            return None  # 404xx: the registry knows the path, and not what is asked for
+            return None  # 404xx: the registry knows the path, but not the schema or subject
         if code in (401, 403):
             raise ConfigError(
                 f"the schema registry {self.name} refuses {path}: HTTP {code}; check its user and password"
             )
         if 200 <= code < 300 and isinstance(body, dict) and isinstance(body.get("schema"), str):
             return body
-        # something else answers, perhaps a proxy's page while the registry is away
-        raise _Trouble(f"HTTP {code} that is not a registry's answer")
+        # something else has answered, e.g. a proxy while the registry is down
+        raise _UnusableAnswer(f"HTTP {code} that is not a registry's answer")
 
 
 def _avro(answer: dict[str, Json]) -> Json:
-    """The schema in an answer; None where it is not Avro."""
+    """Return the schema in an answer; None if it is not Avro."""
     text = answer["schema"]
     if answer.get("schemaType", "AVRO") != "AVRO" or not isinstance(text, str):
         return None

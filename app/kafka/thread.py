@@ -1,4 +1,4 @@
-"""The thread that owns aiokafka's consumer, and makes chunks of what it fetches."""
+"""The thread that runs aiokafka's consumer and turns what it fetches into chunks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials
 from faust.types import TP
 
 from app.kafka.reader import read_chunks
+from app.upstream.aiokafka import is_closed
 from models.chunk import Chunk
 
-#: how long one look into the fetcher waits for records [s]
+#: how long one call waits for fetched records [s]
 _FETCH_WAIT_S = 0.5
 
 
 class Thread(AIOKafkaConsumerThread):
-    """The thread that owns aiokafka's consumer."""
+    """Faust's consumer thread, with chunks instead of records."""
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
@@ -43,15 +44,14 @@ class Thread(AIOKafkaConsumerThread):
         )
 
     async def chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
-        """Whatever has been fetched of `partitions`; see reader.read_chunks."""
+        """Return what has been fetched of `partitions`; see reader.read_chunks."""
         return await self.call_thread(self._chunks, partitions, max_rows)  # type: ignore[no-any-return]
 
     async def _chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
         consumer = self._ensure_consumer()
-        if not self.consumer.flow_active or consumer._closed:
+        if not self.consumer.flow_active or is_closed(consumer):
             return []
-        with consumer._fetcher._subscriptions.fetch_context():
-            return await read_chunks(consumer._fetcher, partitions, _FETCH_WAIT_S, max_rows)
+        return await read_chunks(consumer, partitions, _FETCH_WAIT_S, max_rows)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Faust's livelock guesses are per message and would cry wolf here; app/ops/watchdog.py looks instead."""
+        """No-op: Faust's livelock detection expects single messages; app/ops/watchdog.py does its work."""

@@ -103,7 +103,7 @@ async def _latest(settings: Settings) -> tuple[int, Json]:
             latest = await asyncio.wait_for(schemas.latest(subject), PATIENCE_S)
     except asyncio.TimeoutError:
         raise ConfigError(
-            f"no schema registry answers at {schemas.name} ({schemas.trouble or 'silence'}): start it, or set "
+            f"no schema registry answers at {schemas.name} ({schemas.last_error or 'silence'}): start it, or set "
             "RISK_SCHEMA_REGISTRY"
         ) from None
     if latest is None:

@@ -82,7 +82,7 @@ def standing(app: Any) -> Standing:
     if not app.tables.actives_ready:
         return Standing("waiting for partitions to be assigned", None, stopping)
     if isinstance(consumer, Consumer):
-        waiting, done = consumer.waiting()
+        waiting, done = consumer.backlog()
         if waiting:
             return Standing(waiting, done, stopping)
     return Standing(None, None, stopping)

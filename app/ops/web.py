@@ -79,7 +79,7 @@ def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
         "uptime_s": round(uptime_s, 1),
         "problem": _problem(app),
         "model": None if model is None else model.sha256,
-        "lag_looks": app.consumer.looks if isinstance(app.consumer, Consumer) else 0,
+        "lag_looks": app.consumer.end_offset_polls if isinstance(app.consumer, Consumer) else 0,
         "lag": {f"{topic}-{partition}": lag for (topic, partition), lag in sorted(lags.items())},
         "state_partitions": sorted(p.number for p in students),
         "students": sum(position.students for position in positions.values()),

@@ -1,4 +1,4 @@
-"""One owned partition of a state table: its hot records, its front, and the one transaction a flush."""
+"""One owned partition of a state table: its cached records, its position, and one transaction per flush."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from aiokafka import AIOKafkaProducer
 
 from agents.ports import Target
-from app.kafka.producer import is_fenced, last_offset, new_producer, send_rows
+from app.kafka.producer import last_offset, new_producer, send_rows
 from app.ops.failpoints import failpoints
 from app.state.table import StateTable
+from app.upstream.aiokafka import is_fenced
 from codec.record_batch import Rows, changelog_rows
 from models import position as positions
 from models import state
@@ -24,20 +25,20 @@ from models.visits import StudentDictionary
 
 log = logging.getLogger(__name__)
 
-#: most records kept in memory per partition; RocksDB holds the rest
-HOT_RECORDS = 50_000
-#: what to do about a record that is damaged
+#: maximum number of records cached per partition; RocksDB holds the rest
+CACHED_RECORDS = 50_000
+#: what to do about a damaged record
 _REMEDY = (
-    "delete RISK_DATADIR and start again, which reads topic %s anew; if that does not help the topic is damaged: "
-    "set another RISK_APP_ID to begin anew"
+    "delete RISK_DATADIR and start again, which reads topic %s from its beginning; if that does not help the topic is "
+    "damaged: set another RISK_APP_ID to start over"
 )
 
 
 class Partition:
-    """State and output of one partition, for one assignment. Mutable; dropped as a whole, never repaired.
+    """State and output of one partition, for one assignment. Mutable; discarded as a whole, never repaired.
 
-    A flush is one Kafka transaction of output rows, changelog records and the front; after its
-    commit the same records go to RocksDB, and only then does memory follow.
+    A flush is one Kafka transaction of output rows, changelog records and the position. After its
+    commit the same records are written to RocksDB, then to the cache.
     """
 
     def __init__(self, number: int, table: StateTable, producer: AIOKafkaProducer, sources: int) -> None:
@@ -46,58 +47,57 @@ class Partition:
         self._producer = producer
         self._sources = sources
         self._position: Position | None = None
-        self._hot: dict[int | None, bytes] = {}
-        self._busy = asyncio.Lock()
+        #: records by student, None for the null student
+        self._cache: dict[int | None, bytes] = {}
+        self._flushing = asyncio.Lock()
         self.closed = False
 
     @property
     def position(self) -> Position:
-        """How far the log has been applied. Read from the store at the first batch, which is after recovery."""
+        """The source offsets applied so far; read from the store at the first batch, which is after recovery."""
         if self._position is None:
             raw = self.read(positions.KEY)
-            with self._naming(positions.KEY):
+            with self._locating_errors(positions.KEY):
                 self._position = positions.unpack(raw, self._sources)
         return self._position
 
     @property
     def next_offset(self) -> int:
-        """`alert`: the offset of the first prediction that has not been read."""
+        """Offset of the first prediction that the agent `alert` has not read."""
         raw = self.read(positions.NEXT_OFFSET_KEY)
-        with self._naming(positions.NEXT_OFFSET_KEY):
+        with self._locating_errors(positions.NEXT_OFFSET_KEY):
             return positions.unpack_next_offset(raw)
 
     @property
     def loaded_position(self) -> Position | None:
-        """The front if it has been needed yet: asking must not read it before recovery has brought it."""
+        """The position if it has been read: this property must not read it, for recovery may not be done."""
         return self._position
 
     @property
     def known(self) -> int:
-        """Number of records in memory."""
-        return len(self._hot)
+        """Number of cached records."""
+        return len(self._cache)
 
     def read(self, key: bytes) -> bytes | None:
-        """One record from the store."""
+        """Read one record from the store."""
         return self._table.read(self.number, [key])[0]
 
     def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
-        """The state record of each student [u]. Raises StateError for one that is damaged or too new."""
-        codes = _codes(students)
-        records = [self._hot.get(code) for code in codes]
+        """Return the state record of each student [u]. Raises StateError for one that is damaged or too new."""
+        records = [self._cache.get(student) for student in _cache_keys(students)]
         missing = [i for i, record in enumerate(records) if record is None]
         if missing:
             keys = keys_of(students.student[missing], students.null[missing])
             stored = self._table.read(self.number, keys)
-            known = [i for i, record in enumerate(stored) if record is not None]
-            with self._naming(*(keys[i] for i in known)):
+            with self._locating_errors(*(key for key, r in zip(keys, stored, strict=True) if r is not None)):
                 state.check([r for r in stored if r is not None], state.VERSION, "a state record")
             for i, record in zip(missing, stored, strict=True):
                 records[i] = record
         return records
 
     @contextmanager
-    def _naming(self, *keys: bytes) -> Iterator[None]:
-        """Say of a record that cannot be read, one of those under `keys`, where it stands and what to do."""
+    def _locating_errors(self, *keys: bytes) -> Iterator[None]:
+        """Add table, topic, partition, key and remedy to a StateError of one of the records under `keys`."""
         try:
             yield
         except StateError as error:
@@ -113,13 +113,13 @@ class Partition:
         position: Position | None = None,
         hot: tuple[StudentDictionary, Sequence[bytes]] | None = None,
     ) -> bool:
-        """Write output `rows` and state `records` (with the `front`) in one transaction.
+        """Write output `rows` and state `records`, with the `position`, in one transaction.
 
-        hot: the students among the records, to remember. Returns False if the partition was lost to
-        another worker: then nothing is written. Any other failure raises, and this object must not
-        be used again: memory is where the last commit left it, but the log's answer is unknown.
+        hot: students and their records among `records`, to be cached. Returns False, and writes nothing, if
+        another worker has taken over the partition. Any other failure raises, and this object must not be
+        used again: memory is as of the last commit, but whether Kafka has committed this one is unknown.
         """
-        async with self._busy:
+        async with self._flushing:
             if self.closed:
                 return False
             state = dict(records)
@@ -136,7 +136,7 @@ class Partition:
             self._table.write(self.number, state, offset)
             await failpoints.at("written")
             if hot is not None:
-                self._remember(*hot)
+                self._update_cache(*hot)
             self._position = position or self._position
             return True
 
@@ -144,8 +144,8 @@ class Partition:
         await self._producer.begin_transaction()
         await failpoints.at("begun")
         sent = []
-        for (topic, partition), some in rows.items():
-            sent += await send_rows(self._producer, topic, partition, some)
+        for (topic, partition), output in rows.items():
+            sent += await send_rows(self._producer, topic, partition, output)
         changes = changelog_rows(state, time.time_ns() // 1_000_000)
         logged = await send_rows(self._producer, self._table.changelog, self.number, changes)
         offset = await last_offset(sent + logged)
@@ -154,27 +154,27 @@ class Partition:
         await failpoints.at("committed")
         return offset
 
-    def _remember(self, students: StudentDictionary, records: Sequence[bytes]) -> None:
-        if len(self._hot) + len(records) > HOT_RECORDS:
-            self._hot.clear()
-        self._hot.update(zip(_codes(students), records, strict=True))
+    def _update_cache(self, students: StudentDictionary, records: Sequence[bytes]) -> None:
+        if len(self._cache) + len(records) > CACHED_RECORDS:
+            self._cache.clear()
+        self._cache.update(zip(_cache_keys(students), records, strict=True))
 
     async def close(self) -> None:
-        """Wait for a flush under way, then refuse all further ones."""
-        async with self._busy:
+        """Wait for the flush in progress, then refuse further ones."""
+        async with self._flushing:
             self.closed = True
         await self._producer.stop()
 
 
-def _codes(students: StudentDictionary) -> list[int | None]:
-    codes: list[int | None] = students.student.tolist()
-    if len(codes) and students.null[-1]:
-        codes[-1] = None
-    return codes
+def _cache_keys(students: StudentDictionary) -> list[int | None]:
+    keys: list[int | None] = students.student.tolist()
+    if len(keys) and students.null[-1]:
+        keys[-1] = None
+    return keys
 
 
 class OwnedPartitions:
-    """The partitions of one table that this worker owns now."""
+    """The partitions of one table that this worker owns."""
 
     def __init__(self, table: StateTable, brokers: Sequence[str], transactional_id: str, sources: int) -> None:
         self._table = table
@@ -184,19 +184,19 @@ class OwnedPartitions:
         self._partitions: dict[int, Partition] = {}
 
     def get(self, number: int) -> Partition | None:
-        """The partition, unless it is another worker's by now."""
-        found = self._partitions.get(number)
-        return None if found is None or found.closed else found
+        """Return the partition, None if this worker does not own it or another worker has taken over."""
+        partition = self._partitions.get(number)
+        return None if partition is None or partition.closed else partition
 
     def all(self) -> Iterable[Partition]:
-        """All partitions owned now."""
+        """Return all partitions owned."""
         return self._partitions.values()
 
     async def renew(self, numbers: set[int], generation: int) -> None:
-        """Own `numbers` from now on: drop all memory, and fence whoever owned them before.
+        """Take over partitions `numbers`: discard all memory, and fence the former owners.
 
-        Starting a transactional producer aborts the transaction its predecessor left open, so this
-        must happen before anybody asks for the end of the changelog.
+        Starting a transactional producer aborts the transaction that its predecessor left open, so this
+        must happen before Faust reads the end offset of the changelog.
         """
         await self.release()
         log.info("%s: taking over partitions %s (generation %d)", self._table.changelog, sorted(numbers), generation)
@@ -205,7 +205,7 @@ class OwnedPartitions:
         await failpoints.at("owned")
 
     async def release(self) -> None:
-        """Let flushes under way finish, and own nothing."""
+        """Finish the flushes in progress, then own no partition."""
         partitions, self._partitions = self._partitions, {}
         await asyncio.gather(*(p.close() for p in partitions.values()))
 

@@ -1,4 +1,4 @@
-"""State tables: records of bytes in RocksDB and in Faust's changelog, read and written in bulk."""
+"""State tables: records of bytes in RocksDB and in Faust's changelog, read and written in batches."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from faust.types import TP
 from app.state.store import Store
 from models.chunk import Chunk
 
-#: called with the partitions a worker owns from now on, before their changelog is read
+#: called with the partitions and the generation of a new assignment, before the changelog is read
 OnOwned = Callable[[set[int], int], Awaitable[None]]
 
 
 class StateTable(faust.Table[bytes, bytes]):
-    """A table whose records only `app.state.partition` writes, a whole flush at a time.
+    """A table whose records only `app.state.partition` writes, one flush at a time.
 
-    Faust assigns its partitions, keeps its changelog and recovers it; a changelog message is a chunk.
+    Faust assigns its partitions and recovers it from its changelog, whose messages are chunks.
     """
 
     #: set by the topology
@@ -33,35 +33,35 @@ class StateTable(faust.Table[bytes, bytes]):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        """Fence the former owners first: a transaction left open would hide the changelog's end."""
+        """Fence the former owners before recovery: an open transaction would hide the changelog's end."""
         if self.on_owned is not None:
-            mine = {tp.partition for tp in self.app.assignor.assigned_actives() if tp.topic == self.changelog}
-            await self.on_owned(mine, generation_id)
+            owned = {tp.partition for tp in self.app.assignor.assigned_actives() if tp.topic == self.changelog}
+            await self.on_owned(owned, generation_id)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Write what was read from the changelog (events of chunks) to the store."""
+        """Write chunks of the changelog to the store."""
         for event in batch:
-            chunk: Chunk = event.message.value
+            chunk: Chunk = event.message.value.chunk
             records = dict(zip(chunk.keys, chunk.values, strict=True))
             self.write(chunk.partition, records, chunk.next_offset - 1)
 
     async def on_changelog_event(self, event: Any) -> None:
-        """Nothing to do for single events: whole chunks are applied above."""
+        """No-op: `apply_changelog_batch` writes whole chunks."""
 
     def read(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The records under `keys` [k] of one partition; None where there is none. Raises Damaged."""
+        """Return the records under `keys` [k] of one partition, None for a missing one. Raises DamagedDatabase."""
         if self._in_memory:
             return [self._memory(partition).get(key) for key in keys]
         try:
-            return cast("list[bytes | None]", self._database(partition).get(list(keys)))
-        except Exception as error:  # rocksdict raises nothing else
-            self._files.fail(partition, error)
+            return cast("list[bytes | None]", self._rocksdb.database(partition).get(list(keys)))
+        except Exception as error:  # rocksdict raises no subclass
+            self._rocksdb.fail(partition, error)
 
     def write(self, partition: int, records: Mapping[Any, bytes | None], offset: int) -> None:
-        """Write records of one partition, and that they stand in the changelog up to `offset`, at once.
+        """Write records of one partition, and the changelog offset they reach, atomically.
 
-        Raises Damaged.
+        Raises DamagedDatabase.
         """
         if self._in_memory:
             self._memory(partition).update(records)
@@ -74,21 +74,18 @@ class StateTable(faust.Table[bytes, bytes]):
                 batch.put(key, value)
         batch.put(Store.offset_key, b"%d" % offset)
         try:
-            self._database(partition).write(batch)
-        except Exception as error:  # rocksdict raises nothing else
-            self._files.fail(partition, error)
+            self._rocksdb.database(partition).write(batch)
+        except Exception as error:  # rocksdict raises no subclass
+            self._rocksdb.fail(partition, error)
 
     @property
     def _in_memory(self) -> bool:
         return not isinstance(self.data, Store)
 
     @property
-    def _files(self) -> Store:
+    def _rocksdb(self) -> Store:
         assert isinstance(self.data, Store)
         return self.data
-
-    def _database(self, partition: int) -> rocksdict.Rdict:
-        return cast(rocksdict.Rdict, self._files._db_for_partition(partition))
 
     def _memory(self, partition: int) -> dict[bytes, bytes | None]:
         memory: dict[bytes, bytes | None] = cast(Any, self.data).data.setdefault(partition, {})

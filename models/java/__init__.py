@@ -1,1 +1,1 @@
-"""Number formats as Java reads and writes them, which KSQL 5.3 runs on."""
+"""Numbers and text as Java reads and writes them: KSQL 5.3 runs on a JDK before 19."""

@@ -1,4 +1,4 @@
-"""What the tests of a real worker share: names of their own on the common servers, and records in and out."""
+"""Helpers of the tests that run real workers: deployments on shared servers, and records to send and read back."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from app.settings import Settings
 from codec.record import NO_HEADERS, Row
 from models.topic_names import TopicNames
 from tests.support.forked_worker import ForkedWorker
-from tools.e2e.oracle import Truth, differences, recount, row_by_row
-from tools.e2e.read_topic import Record, read_topic
+from tools.e2e.chaos.workload import HOUR, MEAN_CLICKS, PACE_MS, START, generate_workload
+from tools.e2e.oracle import ExpectedTables, differences, expected_tables, order_differences
+from tools.e2e.read_topic import Record, read_outputs, read_topic
 from tools.e2e.workers import Worker
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
@@ -32,52 +33,53 @@ from tools.replay.sender import prepare, produce
 
 T = TypeVar("T")
 
-#: how long anything may take that ends well within it [s]
-PATIENCE_S = 60.0
-#: four-column rows as Debezium writes them
+#: upper bound for everything that a test waits for, on a busy machine [s]
+TIMEOUT_S = 60.0
+#: value schema of the log as Debezium registers it, four columns
 SCHEMA: dict[str, Any] = json.loads(debezium.schemas("a.b.log").value)
-#: a Monday in October 2013 [epoch ms]
-START = 1_381_104_000_000
-HOUR = 3_600_000
-#: what keeps a topic's rows for ever
-KEPT = {"cleanup.policy": "delete", "retention.ms": "-1"}
+#: topic configuration that never deletes a record
+RETAINED = {"cleanup.policy": "delete", "retention.ms": "-1"}
 
 
-def until(look: Callable[[], T], done: Callable[[T], object] = bool, *, timeout: float = PATIENCE_S) -> T:
-    """Look again and again until `done` with what is seen; fails after `timeout` s."""
-    give_up = time.monotonic() + timeout
-    while not done(seen := look()):
-        assert time.monotonic() < give_up, f"not so after {timeout:g} s; last seen: {seen}"
-        time.sleep(0.02)
-    return seen
+def until(look: Callable[[], T], done: Callable[[T], object] = bool, *, timeout: float = TIMEOUT_S) -> T:
+    """Call `look` until `done` accepts its result, and return it; fail after `timeout` s."""
+    deadline = time.monotonic() + timeout
+    while True:
+        began = time.monotonic()
+        if done(seen := look()):
+            return seen
+        now = time.monotonic()
+        assert now < deadline, f"condition not reached within {timeout:g} s; last seen: {seen}"
+        # reading a topic costs as much CPU as the worker needs to make progress: most of the time is the worker's
+        time.sleep(max(0.02, 2 * (now - began)))
 
 
-def run(one: Awaitable[T]) -> T:
-    """Wait for one coroutine, bounded."""
+def run_async(coroutine: Awaitable[T]) -> T:
+    """Run a coroutine to its end; fail after TIMEOUT_S."""
 
     async def bounded() -> T:
-        return await asyncio.wait_for(one, PATIENCE_S)
+        return await asyncio.wait_for(coroutine, TIMEOUT_S)
 
     return asyncio.run(bounded())
 
 
-def working(worker: Worker, visits: int = 1) -> dict[str, Any]:
-    """Wait until a worker has applied so many visits of a backlog that is not over."""
-    stats = worker.wait(lambda stats: stats["counts"].get("visits", 0) >= visits, timeout=PATIENCE_S)
-    assert sum(stats["lag"].values()), "the backlog was over too soon"
+def wait_for_visits(worker: Worker, visits: int = 1, *, timeout: float = TIMEOUT_S) -> dict[str, Any]:
+    """Wait until a worker has applied that many visits since its start, with a backlog left. Return its /stats."""
+    stats = worker.wait(lambda stats: stats["counts"].get("visits", 0) >= visits, timeout=timeout)
+    assert sum(stats["lag"].values()), "no backlog is left"
     return stats
 
 
-def finish(place: Place, number: int = 1, *, timeout: float = PATIENCE_S) -> None:
-    """A last worker, in large steps to the end of the log."""
-    with place.worker(number, RISK_BATCH_ROWS="40000") as worker:
+def run_to_end(deployment: Deployment, number: int = 1, *, timeout: float = TIMEOUT_S) -> None:
+    """Process the rest of the log with a worker that uses large batches, and stop it."""
+    with deployment.worker(number, RISK_BATCH_ROWS="40000") as worker:
         worker.wait_idle(timeout=timeout)
         assert worker.stop() == 0, worker.tail()
 
 
 @dataclass(frozen=True)
-class Place:
-    """One test's own names, directory and worker settings on servers it shares with others."""
+class Deployment:
+    """A deployment of the app for one test: its own topics, settings and directories on servers shared with others."""
 
     servers: stack.Environment
     directory: Path
@@ -85,8 +87,8 @@ class Place:
     variables: Mapping[str, str]
 
     @classmethod
-    def new(cls, servers: stack.Environment, directory: Path, **variables: str) -> Place:
-        """Names that nobody used before; `variables` are put over what follows from them."""
+    def new(cls, servers: stack.Environment, directory: Path, **variables: str) -> Deployment:
+        """Return a deployment with unused names; `variables` override its settings."""
         tag = f"live{uuid.uuid4().hex[:8]}"
         own = {
             **servers.settings,
@@ -106,16 +108,17 @@ class Place:
         return self.settings.topic_names
 
     def worker(self, number: int = 1, *, forked: bool = True, **variables: str) -> Worker:
-        """A worker, not started; each number has its own state and log, which the next one of that number finds.
+        """Return a worker that is not started yet. Workers of the same number share a data directory and a log.
 
-        forked: start it from a process that has imported the app already (nursery.py); False: as a user would.
+        forked: fork it from a process that has already imported the app (forked_worker.py); False: start it as a
+        user would.
         """
         own = {"RISK_DATADIR": str(self.state(number))}
         kind = ForkedWorker if forked else Worker
         return kind({**self.variables, **own, **variables}, self.directory / f"worker-{number}.log")
 
     def state(self, number: int = 1) -> Path:
-        """The data directory of a worker."""
+        """Return the data directory of a worker."""
         return self.directory / f"data-{number}"
 
     # -- topics
@@ -123,7 +126,7 @@ class Place:
     def declare(self, *wanted: topics.Topic) -> None:
         """Create topics."""
 
-        async def declared() -> None:
+        async def declare() -> None:
             admin = AIOKafkaAdminClient(bootstrap_servers=self.servers.broker)
             await admin.start()
             try:
@@ -131,17 +134,17 @@ class Place:
             finally:
                 await admin.close()
 
-        run(declared())
+        run_async(declare())
 
     def make_source(self, partitions: int = 1) -> int:
-        """Create the source topic and register its schema; the schema's id."""
-        self.declare(topics.Topic(self.names.source, partitions, KEPT))
+        """Create the source topic and register its schema. Return the schema's id."""
+        self.declare(topics.Topic(self.names.source, partitions, RETAINED))
         return self.register(SCHEMA)
 
     def send(self, topic: str, rows: Sequence[Row], partition: int = 0) -> None:
-        """Write records, in order."""
+        """Write records in order."""
 
-        async def sent() -> None:
+        async def send() -> None:
             producer = new_producer([self.servers.broker])
             await producer.start()
             try:
@@ -149,89 +152,96 @@ class Place:
             finally:
                 await producer.stop()
 
-        run(sent())
+        run_async(send())
 
     def read(self, topic: str, partition: int = 0) -> list[Record]:
-        """All committed records."""
-        return run(read_topic(self.servers.broker, topic, partition))
+        """Return all committed records of a partition."""
+        return run_async(read_topic(self.servers.broker, topic, partition))
 
     def outputs(self) -> dict[str, list[Record]]:
-        """The records of the four output topics, by their names without prefix."""
-        names, prefix = self.names, self.settings.topic_prefix
-        four = (names.sessions, names.agg, names.prediction, names.in_risk)
-        return {topic.removeprefix(prefix): self.read(topic) for topic in four}
+        """Return the records of the four output topics, by topic name without prefix."""
+        return run_async(read_outputs(self.servers.broker, self.names, self.settings.topic_prefix))
 
     def ends(self, *wanted: str) -> dict[str, int]:
-        """The end of partition 0 of topics, whatever stands there."""
+        """Return the end offset of partition 0 of each topic, uncommitted records included."""
 
-        async def ended() -> dict[str, int]:
+        async def ends() -> dict[str, int]:
             async with AIOKafkaConsumer(bootstrap_servers=self.servers.broker) as consumer:
-                found = await consumer.end_offsets([TopicPartition(topic, 0) for topic in wanted])
-                return {tp.topic: end for tp, end in found.items()}
+                offsets = await consumer.end_offsets([TopicPartition(topic, 0) for topic in wanted])
+                return {tp.topic: end for tp, end in offsets.items()}
 
-        return run(ended())
+        return run_async(ends())
 
     # -- schemas
 
     def register(self, schema: Mapping[str, Any], subject: str = "") -> int:
-        """Give a schema to the registry, as the source topic's if no subject is named; its id."""
+        """Register a schema, by default as the source topic's value schema. Return its id."""
         url = f"{self.servers.registry}/subjects/{subject or self.names.source + '-value'}/versions"
-        answer = httpx.post(url, json={"schema": json.dumps(schema)}, timeout=PATIENCE_S)
-        assert answer.is_success, answer.text
-        return int(answer.json()["id"])
+        response = httpx.post(url, json={"schema": json.dumps(schema)}, timeout=TIMEOUT_S, trust_env=False)
+        assert response.is_success, response.text
+        return int(response.json()["id"])
 
 
 def row(value: bytes | None, key: bytes | None = b"k", headers: Sequence[tuple[str, bytes]] = ()) -> Row:
-    """A record to send, stamped with the time of sending."""
+    """Return a record to send; its timestamp is the time of sending."""
     return None, key, value, list(headers) or NO_HEADERS
 
 
 def visit(schema_id: int, student: int, at: int) -> Row:
-    """A row of the log, as Debezium writes it."""
+    """Return a row of the log as Debezium writes it."""
     one = np.array([1])
     log = LogRows(one, one - 1, ("e",), one * student, one * at)
     return row(debezium.values(log, schema_id)[0])
 
 
-# -- a log that many tests read
+# -- logs that several tests read
 
 
 @dataclass(frozen=True)
-class Course:
-    """Months of a log in a topic of four partitions, and what must come of it."""
+class Workload:
+    """A log in a topic, and the tables that must result from it."""
 
     topic: str
     rows: LogRows
-    truth: Truth
+    expected: ExpectedTables
 
-    def wrong(self, place: Place, *, scored: bool = True) -> list[str]:
-        """What differs from the recount in a place's output topics, row by row where there can be no doubt."""
-        outputs = place.outputs()
-        return differences(self.truth, outputs, scored) + row_by_row(outputs)
-
-
-def months(*, students: int = 2_000, days: int = 120, sessions: int = 30_000, seed: int = 7) -> LogRows:
-    """A log of about eight rows a session, its silences often just what joins or just what parts."""
-    rng = np.random.default_rng(seed)
-    size = rng.geometric(1 / 8, sessions)
-    n = int(size.sum())
-    begins = np.repeat(START + rng.integers(0, days * 24 * HOUR, sessions), size)
-    gaps = rng.choice([0, 1_000, 47_000, 310_000, 900_000, 900_001], n, p=[0.05, 0.3, 0.3, 0.25, 0.05, 0.05])
-    past = np.cumsum(gaps)
-    at = begins + past - np.repeat(past[np.cumsum(size) - size], size)
-    # a row is written when its request ends, so ids are nearly in time order
-    order = np.argsort(at + rng.integers(0, 5_000, n), kind="stable")
-    userid = np.repeat(rng.integers(1, students + 1, sessions), size)
-    return LogRows(
-        np.arange(1, n + 1), np.zeros(n, np.int64), (r"\core\event\course_viewed",), userid[order], at[order]
-    )
+    def differences(self, deployment: Deployment, *, scored: bool = True) -> list[str]:
+        """Compare a deployment's output topics with the oracle: the final tables and the order of the rows."""
+        outputs = deployment.outputs()
+        return differences(self.expected, outputs, scored) + order_differences(outputs)
 
 
-def replayed(place: Place, rows: LogRows, partitions: int = 4) -> Course:
-    """Put a log into the place's source topic, partitioned by id as Debezium does."""
+def months_of_rows(*, students: int = 2_000, days: int = 120, sessions: int = 30_000, seed: int = 7) -> LogRows:
+    """Return a log in time order but for the few seconds between a request and its row."""
+    seconds = days * 24 * HOUR / PACE_MS
+    return generate_workload(seed, sessions * MEAN_CLICKS, seconds, students, delays_ms={5_000: 1.0})
 
-    async def sent() -> None:
-        await produce(await prepare(place.settings, rows, partitions=partitions))
 
-    run(sent())
-    return Course(place.names.source, rows, recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True)))
+def replay_rows(deployment: Deployment, rows: LogRows, partitions: int = 4) -> Workload:
+    """Write a log to the deployment's source topic, partitioned by id as Debezium does."""
+
+    async def send() -> None:
+        await produce(await prepare(deployment.settings, rows, partitions=partitions))
+
+    run_async(send())
+    expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+    return Workload(deployment.names.source, rows, expected)
+
+
+__all__ = [
+    "HOUR",
+    "RETAINED",
+    "SCHEMA",
+    "START",
+    "TIMEOUT_S",
+    "Deployment",
+    "Workload",
+    "months_of_rows",
+    "replay_rows",
+    "row",
+    "run_async",
+    "run_to_end",
+    "until",
+    "visit",
+    "wait_for_visits",
+]

@@ -1,7 +1,7 @@
-"""Workers forked from a process that has imported the app already: a test that needs fifty of them can afford it.
+"""Workers forked from a process that has already imported the app, for tests that start many of them.
 
-What runs is the program itself (Faust's command line with `-A app worker`), only its imports are not
-done again; tests/test_worker.py starts it the plain way, and so do demo, smoke, chaos and bench in their tests.
+A forked worker runs the same program (Faust's command line with `-A app worker`) without importing it again.
+tests/test_worker.py starts a worker the plain way, and so do demo, smoke, chaos and bench in their tests.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ _CONTEXT.set_forkserver_preload(
     ["app", "app.worker", "aiohttp", "faust.cli.worker", "faust.transport.drivers.aiokafka", "faust.stores.rocksdb"]
 )
 
-#: a fork looks after all earlier ones, and an exit code can be read once: who reads second is told 255
-_LOOKING = threading.Lock()
+#: multiprocessing reaps all children when it forks, and an exit code can be read only once: a second, concurrent
+#: reader would get 255
+_REAPING = threading.Lock()
 
 
-def _work(settings: Mapping[str, str], log: str) -> None:
-    """What a forked process does: become a worker with these settings."""
-    ask = dying_with(os.getppid())
-    if ask is not None:
-        ask()
+def _run_worker(settings: Mapping[str, str], log: str) -> None:
+    """Turn a forked process into a worker."""
+    set_death_signal = dying_with(os.getppid())
+    if set_death_signal is not None:
+        set_death_signal()
     with open(log, "ab") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
@@ -43,18 +44,18 @@ def _work(settings: Mapping[str, str], log: str) -> None:
 
     import app
     from app.settings import Settings
-    from app.topology import build
+    from app.topology import declare
 
-    app.app = build(Settings.from_env(os.environ))  # as app/__init__.py does at import
+    app.app = declare(Settings.from_env(os.environ))  # as app/__init__.py does on import
     cli()
 
 
-class Forked:
-    """As much of subprocess.Popen as Worker uses."""
+class ForkedProcess:
+    """The part of the subprocess.Popen interface that Worker uses."""
 
     def __init__(self, settings: Mapping[str, str], log: Path) -> None:
-        self._process = _CONTEXT.Process(target=_work, args=(dict(settings), str(log)), daemon=True)
-        with _LOOKING:
+        self._process = _CONTEXT.Process(target=_run_worker, args=(dict(settings), str(log)), daemon=True)
+        with _REAPING:
             self._process.start()
 
     @property
@@ -63,7 +64,7 @@ class Forked:
 
     @property
     def returncode(self) -> int | None:
-        with _LOOKING:
+        with _REAPING:
             return self._process.exitcode
 
     def poll(self) -> int | None:
@@ -76,9 +77,9 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
-        give_up = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         while (code := self.returncode) is None:
-            if give_up is not None and time.monotonic() > give_up:
+            if deadline is not None and time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired("worker", timeout or 0)
             time.sleep(0.01)
         return code
@@ -92,6 +93,6 @@ class ForkedWorker(Worker):
         self._settings = {**settings, "RISK_WEB_PORT": str(self.port)}
 
     def start(self) -> ForkedWorker:
-        """Fork."""
-        self._process = Forked(self._settings, self.log)
+        """Fork the process."""
+        self._process = ForkedProcess(self._settings, self.log)
         return self

@@ -1,1 +1,1 @@
-"""The commands of `faust -A app` that are not the worker's; app/commands registers them."""
+"""The commands of `faust -A app` that the worker does not need; app/commands registers them by name."""

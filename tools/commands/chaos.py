@@ -1,4 +1,4 @@
-"""`faust -A app chaos`: break everything, recount everything; ends by itself."""
+"""`faust -A app chaos`: inject faults and check every output row."""
 
 from __future__ import annotations
 
@@ -16,32 +16,39 @@ from faust.cli import option
 import stack
 from app.commands.base import Command
 from app.errors import ConfigError
-from tools.e2e.chaos import run as trials
-from tools.e2e.chaos.actions import DEEDS, TAKEOVER_S
-from tools.e2e.workers import TrialError
+from tools.e2e.chaos import run as runner
+from tools.e2e.chaos.actions import ACTIONS, TAKEOVER_S
+from tools.e2e.workers import E2EError
 
 
 class chaos(Command):
-    """Kill, wipe, suspend, stop and join workers, and take broker and registry away, while a log is read.
+    """Inject faults into workers and servers while a log is read, and check every output row.
 
-    Then every row of the four topics, the state and the disk are compared with a recount. Prints one line of
-    JSON last; exits 1 unless all is exact, and whatever a killed worker had was taken over in time. Needs no
-    servers: it starts its own.
+    Workers are killed, wiped, suspended, stopped and joined by others; the broker and the schema registry
+    are killed. Then every row of the four output topics, the state and the disk are compared with an
+    independent computation. The last line of output is JSON. Exits with 1 unless everything is exact and
+    killed workers were replaced in time. It starts its own servers.
     """
 
     options = (
-        option("--seed", type=int, help="Of the log and of the schedule; a random one if left out."),
-        option("--minutes", type=float, default=7.0, show_default=True, help="How long things are broken."),
-        option("--session-timeout", type=float, default=6.0, show_default=True, help="The workers' [s]."),
+        option("--seed", type=int, help="Seed of the log and of the schedule of faults. [default: random]"),
+        option("--minutes", type=float, default=7.0, show_default=True, help="Time during which faults are injected."),
+        option(
+            "--session-timeout",
+            type=float,
+            default=6.0,
+            show_default=True,
+            help="RISK_SESSION_TIMEOUT of the workers.",
+        ),
         option(
             "--takeover",
             type=float,
             default=TAKEOVER_S,
             show_default=True,
-            help="How long after that a killed worker's partitions may rest [s].",
+            help="Time allowed after the session timeout until a killed worker's partitions are taken over [s].",
         ),
-        option("--only", default="", help=f"One fault over and over: {', '.join(DEEDS)}."),
-        option("--keep", type=Path, help="Directory for logs and data, kept; a temporary one if left out."),
+        option("--only", default="", help=f"Repeat a single fault: one of {', '.join(ACTIONS)}."),
+        option("--keep", type=Path, help="Directory in which to keep logs and data. [default: a temporary one]"),
     )
 
     def main(
@@ -55,27 +62,27 @@ class chaos(Command):
         keep: Path | None,
         **_: Any,
     ) -> int:
-        """Run it."""
-        if only and only not in DEEDS:
-            raise ConfigError(f"--only: {only!r} is none of {', '.join(DEEDS)}")
-        logging.disable(logging.CRITICAL)  # brokers come and go here, and clients say so
+        """Run the chaos test."""
+        if only and only not in ACTIONS:
+            raise ConfigError(f"--only: {only!r} is none of {', '.join(ACTIONS)}")
+        logging.disable(logging.CRITICAL)  # clients log every outage of the broker
         seed = random.randrange(1_000_000) if seed is None else seed
         with tempfile.TemporaryDirectory(prefix="moodle-risk-chaos-") as temporary:
             directory = (keep or Path(temporary)).resolve()
             directory.mkdir(parents=True, exist_ok=True)
             try:
-                result = trials.run(seed, minutes * 60, session_timeout, directory, _say, only)
-            except (stack.StackError, TrialError) as error:
+                result = runner.run(seed, minutes * 60, session_timeout, directory, _report, only)
+            except (stack.StackError, E2EError) as error:
                 print(f"moodle-risk: seed {seed}: {error}", file=sys.stderr)
                 return 1
         result = replace(result, takeover_allowed_s=session_timeout + takeover)
-        for shortcoming in result.shortcomings:
-            print(shortcoming, file=sys.stderr)
+        for failure in result.failures:
+            print(failure, file=sys.stderr)
         line = asdict(result)
         del line["differences"]
         print(json.dumps(line))
-        return 1 if result.shortcomings else 0
+        return 1 if result.failures else 0
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`faust -A app smoke`: the whole way on a real Kafka, recounted; ends by itself."""
+"""`faust -A app smoke`: run the whole pipeline on a real Kafka and check every output row."""
 
 from __future__ import annotations
 
@@ -10,26 +10,33 @@ from faust.cli import option
 
 import stack
 from app.commands.base import Command
-from tools.e2e import smoke as smokes
-from tools.e2e.workers import TrialError
+from tools.e2e import smoke as runner
+from tools.e2e.workers import E2EError
 
 
 class smoke(Command):
-    """Start servers, replay real students, run a worker and compare all four topics with a recount.
+    """Run the whole pipeline on a Kafka of its own and check every output row.
 
-    Prints one line of JSON last; exits 1 unless every row is exact.
+    Replays real students, runs a worker until it has processed them, and compares the four output topics
+    with an independent computation. The last line of output is JSON. Exits with 1 unless every row is exact.
     """
 
     options = (
-        option("--presentation", multiple=True, default=["AAA-2013J"], show_default=True, help="What to replay."),
-        option("--limit", type=int, help="Only the first so many events."),
+        option(
+            "--presentation",
+            multiple=True,
+            default=["AAA-2013J"],
+            show_default=True,
+            help="Course presentation to replay, MODULE-PRESENTATION; may be repeated.",
+        ),
+        option("--limit", type=int, help="Replay only the first N events."),
     )
 
     def main(self, *, presentation: tuple[str, ...], limit: int | None = None, **_: Any) -> int:
-        """Run it."""
+        """Run the smoke test."""
         try:
-            result = smokes.run(list(presentation), limit, lambda text: print(text, file=sys.stderr, flush=True))
-        except (stack.StackError, TrialError) as error:
+            result = runner.run(list(presentation), limit, lambda text: print(text, file=sys.stderr, flush=True))
+        except (stack.StackError, E2EError) as error:
             print(f"moodle-risk: {error}", file=sys.stderr)
             return 1
         for difference in result.differences:

@@ -1,1 +1,1 @@
-"""`make demo`: real students through the whole pipeline, live on a terminal."""
+"""Real students through the whole pipeline, live on a terminal: `make demo`."""

@@ -16,25 +16,33 @@ from rich.live import Live
 
 import stack
 from app.settings import Settings
-from tools.demo.sources import Database, Feed, Replay
-from tools.demo.stats import Tally
-from tools.demo.view import line, picture
-from tools.e2e.workers import TrialError, Worker, is_idle
+from tools.demo.sources import Database, Replay, Source
+from tools.demo.stats import Stats
+from tools.demo.view import lag, line, panel, picture
+from tools.e2e.workers import E2EError, Worker, is_idle
 from tools.replay import oulad
 
-#: how often the picture is drawn, and a line printed where there is no terminal [s]
-PICTURE_S, LINE_S = 0.25, 2.0
-#: how long the feed may take to make the source topic [s]; Connect is the slowest
+#: refresh interval of the view on a terminal, and interval of the lines elsewhere [s]
+REFRESH_S, LINE_S = 0.25, 2.0
+#: time the source has to create its topic; Kafka Connect is the slowest [s]
 _TOPIC_S = 120.0
 
 
 async def run(
-    directory: Path, one: oulad.Presentation, speed: float, console: Console, *, cdc: bool = False, limit: int | None
+    directory: Path,
+    presentation: oulad.Presentation,
+    speed: float,
+    console: Console,
+    *,
+    cdc: bool = False,
+    limit: int | None,
+    svg: Path | None = None,
 ) -> None:
-    """Start all, show what happens until it is over (or, on a terminal, until Ctrl-C), stop all.
+    """Start everything, show the pipeline until the replay is processed (on a terminal: until Ctrl-C), stop everything.
 
-    speed: seconds of the course a second, 0: as fast as it goes; cdc: through MariaDB and Debezium instead of a
-    replay into Kafka; limit: only the first so many rows. Raises StackError or TrialError.
+    speed: seconds of the course a second, 0: unlimited; cdc: through MariaDB and Debezium instead of a replay into
+    Kafka; limit: replay only the first rows; svg: file to write a picture of the view to, and do not wait for Ctrl-C.
+    Raises StackError or E2EError.
     """
     servers = directory / "stack"
     what = "Kafka, the schema registry, MariaDB and Kafka Connect" if cdc else "Kafka and the schema registry"
@@ -50,36 +58,36 @@ async def run(
             "RISK_APP_ID": "demo",
             "RISK_DATADIR": str(directory / "data"),
         }
-        feed: Feed
+        source: Source
         if cdc:
-            feed = Database(environment, oulad.generate([str(one)], limit=limit), speed)
+            source = Database(environment, oulad.generate([str(presentation)], limit=limit), speed)
         else:
-            chosen = ["oulad", f"--module={one.module}", f"--presentation={one.code}", f"--speed={speed}"]
-            chosen += [] if limit is None else [f"--limit={limit}"]
-            feed = Replay(chosen, variables, directory / "replay.log")
-        async with _running(feed) as feeding, _consumer(Settings.from_env(variables), feeding) as consumer:
+            arguments = [f"--module={presentation.module}", f"--presentation={presentation.code}", f"--speed={speed}"]
+            arguments += [] if limit is None else [f"--limit={limit}"]
+            source = Replay(["oulad", *arguments], variables, directory / "replay.log")
+        async with _running(source) as sending, _consumer(Settings.from_env(variables), sending) as consumer:
             with Worker(variables, directory / "worker.log") as worker:
                 console.print(f"worker and servers log to {directory}; /stats is on port {worker.port}")
-                title = f"moodle-risk · {one}{' · MariaDB → Debezium → Kafka' if cdc else ''}"
-                await _show(title, consumer, worker, feed, feeding, console)
+                title = f"moodle-risk · {presentation}{' · MariaDB → Debezium → Kafka' if cdc else ''}"
+                await _show(title, consumer, worker, source, sending, console, svg)
     finally:
         stack.down(servers)
 
 
 @asynccontextmanager
-async def _running(feed: Feed) -> AsyncIterator[asyncio.Task[None]]:
-    """The feed at work, beside what is done meanwhile; it is stopped in the end."""
-    feeding = asyncio.create_task(feed.run())
+async def _running(source: Source) -> AsyncIterator[asyncio.Task[None]]:
+    """Run the source in a task, and cancel it at the end."""
+    sending = asyncio.create_task(source.run())
     try:
-        yield feeding
+        yield sending
     finally:
-        feeding.cancel()
-        await asyncio.gather(feeding, return_exceptions=True)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
 
 
 @asynccontextmanager
-async def _consumer(settings: Settings, feeding: asyncio.Task[None]) -> AsyncIterator[AIOKafkaConsumer]:
-    """A reader of the totals and the predictions, once the feed has made the source topic."""
+async def _consumer(settings: Settings, sending: asyncio.Task[None]) -> AsyncIterator[AIOKafkaConsumer]:
+    """Yield a consumer of the totals and the predictions, once the source topic exists."""
     names = settings.topic_names
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.broker,
@@ -89,12 +97,12 @@ async def _consumer(settings: Settings, feeding: asyncio.Task[None]) -> AsyncIte
     )
     await consumer.start()
     try:
-        until = time.monotonic() + _TOPIC_S
+        deadline = time.monotonic() + _TOPIC_S
         while settings.source_topic not in await consumer.topics():
-            if feeding.done():
-                feeding.result()  # raises what went wrong, if anything did
-            if time.monotonic() > until:
-                raise TrialError(f"no row came into {settings.source_topic} within {_TOPIC_S:g} s")
+            if sending.done():
+                sending.result()  # raises the source's exception, if any
+            if time.monotonic() > deadline:
+                raise E2EError(f"topic {settings.source_topic} has no row after {_TOPIC_S:g} s")
             await asyncio.sleep(0.1)
         consumer.subscribe([names.agg, names.prediction])
         yield consumer
@@ -106,53 +114,60 @@ async def _show(
     title: str,
     consumer: AIOKafkaConsumer,
     worker: Worker,
-    feed: Feed,
-    feeding: asyncio.Task[None],
+    source: Source,
+    sending: asyncio.Task[None],
     console: Console,
+    svg: Path | None,
 ) -> None:
-    tally = Tally(_lost())
-    events, looked, rate = 0, time.monotonic(), 0.0
+    stats, interactive = Stats(_outcomes()), console.is_terminal and svg is None
+    events, last_poll, rate, drawn = 0, time.monotonic(), 0.0, None
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
-            await _read(consumer, tally, PICTURE_S if console.is_terminal else LINE_S)
+            await _read(consumer, stats, REFRESH_S if interactive else LINE_S)
             if not worker.running:
-                raise TrialError(f"the worker ended with {worker.process.returncode}:\n{worker.tail()}")
-            stats = await asyncio.to_thread(worker.stats)
+                raise E2EError(f"the worker exited with {worker.process.returncode}:\n{worker.tail()}")
+            status = await asyncio.to_thread(worker.stats)
             now = time.monotonic()
-            if stats is not None:
-                count = stats["counts"].get("events", 0)
-                rate = 0.7 * rate + 0.3 * (count - events) / (now - looked)
-                events, looked = count, now
-            if feeding.done():
-                feeding.result()  # raises what went wrong, if anything did
-            over = feeding.done() and stats is not None and is_idle(stats) and events >= (feed.committed or 1)
-            if console.is_terminal:
-                note = "All events are replayed. Ctrl-C stops everything." if over else "Ctrl-C stops everything."
-                live.update(picture(title, tally, stats, rate, feed.committed, note), refresh=True)
+            if status is not None:
+                count = status["counts"].get("events", 0)
+                rate = 0.7 * rate + 0.3 * (count - events) / (now - last_poll)
+                events, last_poll = count, now
+            if sending.done():
+                sending.result()  # raises the source's exception, if any
+            done = sending.done() and status is not None and is_idle(status) and events >= (source.committed or 1)
+            if done and not interactive:
+                await _read_to_end(consumer, stats)
+            note = "All events are replayed. Ctrl-C stops everything." if done else "Ctrl-C stops everything."
+            view = panel(title, stats, status, rate, source.committed, note)
+            if interactive:
+                live.update(view, refresh=True)
                 continue
-            if over:
-                await _read_to_end(consumer, tally)
-            console.print(line(tally, stats, rate, feed.committed), soft_wrap=True)
-            if over:
+            console.print(line(stats, status, rate, source.committed), soft_wrap=True)
+            # at the end there is neither a rate nor a lag: draw the last view that has both, if there is one
+            if svg and ((status is not None and lag(status, source.committed)) or (done and drawn is None)):
+                drawn = picture(view, "faust -A app demo")
+            if done:
+                if svg and drawn:
+                    svg.write_text(drawn, encoding="utf-8")
                 return
 
 
-async def _read(consumer: AIOKafkaConsumer, tally: Tally, seconds: float) -> None:
-    """Add what arrives within `seconds`."""
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
+async def _read(consumer: AIOKafkaConsumer, stats: Stats, seconds: float) -> None:
+    """Add the records that arrive within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
         for tp, records in (await consumer.getmany(timeout_ms=int(left * 1000) + 1)).items():
-            add = tally.prediction if tp.topic.endswith("PREDICTION") else tally.totals
+            add = stats.add_prediction if tp.topic.endswith("PREDICTION") else stats.add_totals
             for record in records:
                 if record.value is not None:
                     add(record.value, record.timestamp)
 
 
-async def _read_to_end(consumer: AIOKafkaConsumer, tally: Tally) -> None:
-    """Add all that the topics hold by now: on a busy machine the worker is done before its rows have been read."""
-    give_up = time.monotonic() + _TOPIC_S
-    while time.monotonic() < give_up:
-        await _read(consumer, tally, 0.2)
+async def _read_to_end(consumer: AIOKafkaConsumer, stats: Stats) -> None:
+    """Add all records up to the topics' current ends: on a busy machine the worker finishes before they are read."""
+    deadline = time.monotonic() + _TOPIC_S
+    while time.monotonic() < deadline:
+        await _read(consumer, stats, 0.2)
         tps = consumer.assignment()
         if {tp.topic for tp in tps} == consumer.subscription():
             ends = await consumer.end_offsets(tps)
@@ -160,7 +175,7 @@ async def _read_to_end(consumer: AIOKafkaConsumer, tally: Tally) -> None:
                 return
 
 
-def _lost() -> dict[int, bool]:
-    """How the students' enrolments ended; of several the last counts."""
+def _outcomes() -> dict[int, bool]:
+    """Return whether each student's last enrolment ended in Withdrawn or Fail."""
     outcomes = oulad.outcomes()
     return dict(zip(outcomes.student.tolist(), outcomes.lost.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What brings a log into the source topic while the demo looks on: a replay, or a database that is followed."""
+"""Sources of the demo's log: a replay into Kafka, or a database followed by Debezium."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ import numpy as np
 import stack
 from stack import mariadb
 from stack.supervisor import dying_with
-from tools.e2e import connector as chain
-from tools.e2e.workers import ROOT, TrialError
+from tools.e2e.connector import CONNECT, hosts, register
+from tools.e2e.workers import ROOT, E2EError
 from tools.replay.log_rows import LogRows
 from tools.replay.sender import slices
 
-#: rows of one INSERT: Debezium reads a transaction whole, and MariaDB takes a statement of 16 MB
+#: rows of one INSERT: Debezium reads a transaction as a whole, and MariaDB accepts statements of up to 16 MB
 ROWS = 5_000
 
 
-class Feed(Protocol):
-    """A way of the log's rows into the source topic, in the course's time."""
+class Source(Protocol):
+    """Writes the log's rows to the source topic at the pace of the course."""
 
-    #: rows the database has committed; None where there is no database
+    #: number of rows committed in the database; None if there is no database
     committed: int | None
 
     async def run(self) -> None:
-        """Return when the last row is written. Raises TrialError, stack.StackError."""
+        """Return when the last row is written. Raises E2EError or stack.StackError."""
 
 
 @dataclass
 class Replay:
-    """`faust -A app replay` in a process of its own, writing the topic as Debezium would."""
+    """`faust -A app replay` in a process of its own, writing to the topic as Debezium would."""
 
-    #: after `faust -A app replay`
+    #: arguments of `faust -A app replay`
     arguments: list[str]
     variables: Mapping[str, str]
     log: Path
     committed: int | None = None
 
     async def run(self) -> None:
-        """See Feed."""
+        """Run the replay; see Source."""
         with self.log.open("wb") as out:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "faust", "-A", "app", "replay", *self.arguments),
@@ -62,23 +62,23 @@ class Replay:
                 await process.wait()
                 raise
         if code:
-            raise TrialError(f"the replay ended with {code}:\n{self.log.read_text('utf-8', 'replace')[-500:]}")
+            raise E2EError(f"the replay exited with {code}:\n{self.log.read_text('utf-8', 'replace')[-500:]}")
 
 
 @dataclass
 class Database:
-    """Rows put into Moodle's log in MariaDB, which Debezium follows into the topic."""
+    """Rows inserted into Moodle's log table in MariaDB, from where Debezium brings them to the topic."""
 
     servers: stack.Environment
     rows: LogRows
-    #: seconds of the log a second, 0: as fast as it goes
+    #: seconds of the log a second, 0: unlimited
     speed: float
     committed: int | None = 0
 
     async def run(self) -> None:
-        """See Feed. The connector is registered before the first row."""
-        source = chain.CONNECT / "source-mariadb.json"
-        await asyncio.to_thread(chain.register, self.servers.connect, source, chain.hosts(self.servers))
+        """Register the connector, then insert the rows; see Source."""
+        connector = CONNECT / "source-mariadb.json"
+        await asyncio.to_thread(register, self.servers.connect, connector, hosts(self.servers))
         self.committed = 0
         async for start, stop in slices(self.rows.written, self.speed):
             for first in range(start, stop, ROWS):
@@ -88,7 +88,7 @@ class Database:
 
 
 def insert(rows: LogRows) -> str:
-    """The statement that puts rows of the log into the table; their times are milliseconds."""
+    """Return the statement that inserts rows into the log table, with timecreated in milliseconds."""
     names = np.array([f"'{name}'" for name in (n.replace("\\", "\\\\").replace("'", "''") for n in rows.names)])
     cells = zip(rows.id.tolist(), names[rows.event].tolist(), rows.userid.tolist(), rows.at.tolist(), strict=True)
     values = ",".join(f"({i},{name},{student},{at})" for i, name, student, at in cells)

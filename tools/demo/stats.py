@@ -1,4 +1,4 @@
-"""What the output topics say so far, and what became of those students: the demo's figures."""
+"""The demo's statistics: the latest content of the output topics, and the known outcomes of the students."""
 
 from __future__ import annotations
 
@@ -6,34 +6,33 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: KSQL's alert threshold (ksql/)
-THRESHOLD = 0.7
+from models.predictions import THRESHOLD
 
 
 @dataclass
-class Tally:
+class Stats:
     """The latest totals and risk of every student. Mutable: rows are added as they are read."""
 
-    #: student → whether the enrolment ended in Withdrawn or Fail, as OULAD knows it
+    #: student → whether the enrolment ended in Withdrawn or Fail, from OULAD
     lost: Mapping[int, bool]
     sessions: dict[int, int] = field(default_factory=dict)
     activities: dict[int, int] = field(default_factory=dict)
     risk: dict[int, float] = field(default_factory=dict)
     #: student → event time at which the risk last rose above the threshold [ms]
     since: dict[int, int] = field(default_factory=dict)
-    #: latest event time seen in any row [ms]
+    #: latest event time of any row [ms]
     now: int = 0
 
-    def totals(self, value: bytes, at: int) -> None:
-        """A row of MOODLE_LOGS_PREDICTION_AGG."""
+    def add_totals(self, value: bytes, at: int) -> None:
+        """Add a row of MOODLE_LOGS_PREDICTION_AGG."""
         row = json.loads(value)
         if row["USERID"] is not None:
             self.sessions[row["USERID"]] = row["SESSIONS"]
             self.activities[row["USERID"]] = row["ACTIVITIES"]
         self.now = max(self.now, at)
 
-    def prediction(self, value: bytes, at: int) -> None:
-        """A row of MOODLE_LOGS_PREDICTION."""
+    def add_prediction(self, value: bytes, at: int) -> None:
+        """Add a row of MOODLE_LOGS_PREDICTION."""
         row = json.loads(value)
         student, risk = row["USERID"], row["PREDICTION"]
         if risk > THRESHOLD and self.risk.get(student, 0.0) <= THRESHOLD:
@@ -42,11 +41,11 @@ class Tally:
 
     @property
     def in_risk(self) -> list[int]:
-        """Students in risk now, the highest risk first, then those who are so the longest."""
-        some = [s for s, risk in self.risk.items() if risk > THRESHOLD]
-        return sorted(some, key=lambda s: (-self.risk[s], self.since[s], s))
+        """The students at risk now: the highest risk first, then those at risk for longest."""
+        students = [s for s, risk in self.risk.items() if risk > THRESHOLD]
+        return sorted(students, key=lambda s: (-self.risk[s], self.since[s], s))
 
     def share_lost(self, students: list[int]) -> float | None:
-        """Which share of `students` really withdrew or failed; None where no outcome is known."""
+        """Return the share of `students` who withdrew or failed, or None if no outcome is known."""
         known = [self.lost[s] for s in students if s in self.lost]
         return sum(known) / len(known) if known else None

@@ -1,1 +1,1 @@
-"""Trying the app out on this machine: workers as processes, topics read back, results recounted."""
+"""End-to-end runs on this machine: workers as processes, output topics read back and compared with an oracle."""

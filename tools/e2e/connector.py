@@ -1,4 +1,4 @@
-"""Debezium between a MariaDB and a Kafka that `stack` started, configured by the files that ship in connect/."""
+"""Debezium between a MariaDB and a Kafka started by `stack`, configured by the files shipped in connect/."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 import stack
 from stack.registry import BASE
-from tools.e2e.workers import ROOT, TrialError
+from tools.e2e.workers import ROOT, E2EError
 
-#: connectors' configurations, and the command that registers them
+#: directory of the connector configurations and of register.py
 CONNECT = ROOT / "connect"
-#: how long Connect may take until a connector runs [s]
+#: time a connector has to reach the state RUNNING [s]
 START_S = 90.0
 
 
 def hosts(servers: stack.Environment) -> dict[str, str]:
-    """What source-mariadb.json says otherwise here than in docker compose: where its servers are, and nothing else."""
+    """Return the properties of source-mariadb.json that differ from docker compose: only the servers' addresses."""
     host, port = servers.mariadb.split(":")
     apicurio = f"{servers.registry.removesuffix(BASE)}/apis/registry/v2"
     return {
@@ -31,9 +31,9 @@ def hosts(servers: stack.Environment) -> dict[str, str]:
 
 
 def register(connect: str, file: Path, changes: Mapping[str, object]) -> None:
-    """Give Kafka Connect at `connect` (its URL) a connector, named after its file; it runs when this returns.
+    """Register a connector, named after its file, with Kafka Connect at the URL `connect`, and wait until it runs.
 
-    Raises TrialError with Connect's reason.
+    Raises E2EError with Connect's reason.
     """
     arguments = [f"--set={name}={value}" for name, value in changes.items()]
     done = subprocess.run(
@@ -43,4 +43,4 @@ def register(connect: str, file: Path, changes: Mapping[str, object]) -> None:
         check=False,
     )
     if done.returncode:
-        raise TrialError(done.stderr.strip() or f"register.py ended with {done.returncode}")
+        raise E2EError(done.stderr.strip() or f"register.py exited with {done.returncode}")

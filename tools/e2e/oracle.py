@@ -1,7 +1,7 @@
-"""What must come out of a log, counted anew in plain Python, and whether it did.
+"""An independent oracle: the tables a log must produce, computed in plain Python, and the differences from them.
 
-This shares no code with models/: it is the other opinion. It knows no grace and no expiry, so it holds
-for logs whose rows are in time order to within a day.
+It shares no code with models/. It implements neither grace nor retention, so it holds only for logs whose rows
+are in time order to within a day.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from tools.e2e.read_topic import Record
 
-#: silence that closes a session [ms]
+#: inactivity that closes a session [ms]
 _GAP_MS = 15 * 60 * 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """The tables a log must leave."""
+class ExpectedTables:
+    """The final tables a log must produce."""
 
     events: int
     #: key bytes → value of MOODLE_LOGS_SESSIONS_PER_15MINS
@@ -30,36 +30,38 @@ class Truth:
     totals: dict[bytes, tuple[bytes, int]]
 
 
-def recount(visits: Iterable[tuple[int, int]]) -> Truth:
-    """The truth about visits (userid, ms)."""
+def expected_tables(visits: Iterable[tuple[int, int]]) -> ExpectedTables:
+    """Compute the tables for visits (userid, epoch ms)."""
     times: defaultdict[int, list[int]] = defaultdict(list)
     for student, at in visits:
         times[student].append(at)
     sessions: dict[bytes, bytes] = {}
     totals: dict[bytes, tuple[bytes, int]] = {}
     for student, ats in times.items():
-        mine = _sessions(sorted(ats))
-        for start, end, n in mine:
+        intervals = _sessions(sorted(ats))
+        for start, end, n in intervals:
             key = str(student).encode() + struct.pack(">qq", end, start)
-            sessions[key] = _json(USERID=student, ACTIVITIES=n, START_DATE=start, END_DATE=end, DURATION=_s(start, end))
-        mean = sum(_s(start, end) for start, end, _ in mine) // len(mine)
-        row = _json(USERID=student, ACTIVITIES=len(ats), DURATION=mean, SESSIONS=len(mine))
+            duration = _seconds(start, end)
+            sessions[key] = _json(USERID=student, ACTIVITIES=n, START_DATE=start, END_DATE=end, DURATION=duration)
+        mean = sum(_seconds(start, end) for start, end, _ in intervals) // len(intervals)
+        row = _json(USERID=student, ACTIVITIES=len(ats), DURATION=mean, SESSIONS=len(intervals))
         totals[str(student).encode()] = (row, max(ats))
-    return Truth(sum(map(len, times.values())), sessions, totals)
+    return ExpectedTables(sum(map(len, times.values())), sessions, totals)
 
 
 def _sessions(ats: Sequence[int]) -> list[tuple[int, int, int]]:
-    found = [(ats[0], ats[0], 1)]
+    """Group sorted times into sessions (start, end, number of events)."""
+    sessions = [(ats[0], ats[0], 1)]
     for at in ats[1:]:
-        start, end, n = found[-1]
+        start, end, n = sessions[-1]
         if at - end <= _GAP_MS:
-            found[-1] = (start, at, n + 1)
+            sessions[-1] = (start, at, n + 1)
         else:
-            found.append((at, at, 1))
-    return found
+            sessions.append((at, at, 1))
+    return sessions
 
 
-def _s(start: int, end: int) -> int:
+def _seconds(start: int, end: int) -> int:
     return (end - start) // 1000
 
 
@@ -68,49 +70,51 @@ def _json(**columns: int) -> bytes:
 
 
 def compacted(records: Iterable[Record]) -> dict[bytes, Record]:
-    """The last record of each key, without those deleted."""
+    """Return the last record of each key, without deleted keys."""
     last = {r.key or b"": r for r in records}
     return {key: r for key, r in last.items() if r.value is not None}
 
 
-def differences(truth: Truth, topics: Mapping[str, Sequence[Record]], scored: bool = True) -> list[str]:
-    """What is wrong with the four topics (by their plain names), one line each; nothing if all is exact.
+def differences(expected: ExpectedTables, topics: Mapping[str, Sequence[Record]], scored: bool = True) -> list[str]:
+    """Compare the four output topics (by their unprefixed names) with the expected tables: one line a difference.
 
-    Beside the end states: no session row stands there twice, every last prediction belongs to the
-    student's last totals, and in-risk holds exactly the predictions above 0.7, in order.
+    Apart from the final tables: no session row occurs twice, each student's last prediction belongs to their last
+    totals, and the in-risk topic holds exactly the predictions above 0.7, in order.
+    scored: whether predictions are expected at all.
     """
     sessions, agg = topics["MOODLE_LOGS_SESSIONS_PER_15MINS"], topics["MOODLE_LOGS_PREDICTION_AGG"]
     predictions, in_risk = topics["MOODLE_LOGS_PREDICTION"], topics["MOODLE_LOGS_PREDICTION_IN_RISK"]
-    wrong = _table("sessions", truth.sessions, {k: r.value for k, r in compacted(sessions).items()})
-    wrong += _table("totals", truth.totals, {k: (r.value, r.at) for k, r in compacted(agg).items()})
-    wrong += [f"sessions: {n} rows {row} are the same" for row, n in _doubles(sessions)]
-    alarms = [(r.key, r.value, r.at) for r in predictions if _risk(r) > 0.7]
-    if alarms != [(r.key, r.value, r.at) for r in in_risk]:
-        wrong.append(f"in risk: {len(in_risk)} rows, {len(alarms)} predictions are above 0.7, or they differ")
+    lines = _compare("sessions", expected.sessions, {k: r.value for k, r in compacted(sessions).items()})
+    lines += _compare("totals", expected.totals, {k: (r.value, r.at) for k, r in compacted(agg).items()})
+    lines += [f"sessions: row {row} occurs {n} times" for row, n in _duplicates(sessions)]
+    alerts = [(r.key, r.value, r.at) for r in predictions if _risk(r) > 0.7]
+    if alerts != [(r.key, r.value, r.at) for r in in_risk]:
+        lines.append(f"in risk: {len(in_risk)} rows, {len(alerts)} predictions above 0.7, or their content differs")
     if scored:
-        last = compacted(predictions)
-        wrong += _table("predicted", {k: at for k, (_, at) in truth.totals.items()}, {k: r.at for k, r in last.items()})
-    return wrong
+        timestamps = {k: r.at for k, r in compacted(predictions).items()}
+        lines += _compare("predictions", {k: at for k, (_, at) in expected.totals.items()}, timestamps)
+    return lines
 
 
-def row_by_row(topics: Mapping[str, Sequence[Record]]) -> list[str]:
-    """What is wrong with the order of rows where every row is the state after a batch (RISK_EMIT=batch).
+def order_differences(topics: Mapping[str, Sequence[Record]]) -> list[str]:
+    """Check the order of rows where every row is the state after a batch (RISK_EMIT=batch).
 
-    Totals only grow, and each was scored once. Something that was applied twice and taken back would show.
+    Totals only grow, and each totals row was scored exactly once. This detects an update that was applied twice and
+    then undone. Returns at most five lines.
     """
     agg, predictions = topics["MOODLE_LOGS_PREDICTION_AGG"], topics["MOODLE_LOGS_PREDICTION"]
-    wrong, latest = [], dict[bytes, int]()
+    lines, latest = [], dict[bytes, int]()
     for record in agg:
         key, activities = record.key or b"", json.loads(record.value or b"{}")["ACTIVITIES"]
         if activities <= latest.get(key, 0):
-            wrong.append(f"totals of {key!r}: {activities} after {latest[key]}")
+            lines.append(f"totals of {key!r}: {activities} after {latest[key]}")
         latest[key] = activities
-    if predictions and _by_key(agg) != _by_key(predictions):
-        wrong.append(f"{len(agg)} rows of totals, {len(predictions)} predictions, or not for the same moments")
-    return wrong[:5]
+    if predictions and _timestamps_by_key(agg) != _timestamps_by_key(predictions):
+        lines.append(f"{len(agg)} totals rows, {len(predictions)} predictions, or their timestamps differ")
+    return lines[:5]
 
 
-def _by_key(records: Sequence[Record]) -> dict[bytes, list[int]]:
+def _timestamps_by_key(records: Sequence[Record]) -> dict[bytes, list[int]]:
     ats: defaultdict[bytes, list[int]] = defaultdict(list)
     for record in records:
         ats[record.key or b""].append(record.at)
@@ -121,17 +125,18 @@ def _risk(record: Record) -> float:
     return float(json.loads(record.value)["PREDICTION"]) if record.value else math.nan
 
 
-def _doubles(records: Sequence[Record]) -> Sequence[tuple[object, int]]:
+def _duplicates(records: Sequence[Record]) -> Sequence[tuple[object, int]]:
     rows = Counter((r.key, r.value) for r in records if r.value is not None)
     return [(row, n) for row, n in rows.items() if n > 1][:5]
 
 
-def _table(name: str, wanted: Mapping[bytes, object], got: Mapping[bytes, object]) -> list[str]:
-    if wanted == got:
+def _compare(name: str, expected: Mapping[bytes, object], actual: Mapping[bytes, object]) -> list[str]:
+    if expected == actual:
         return []
-    lacking, extra = wanted.keys() - got.keys(), got.keys() - wanted.keys()
-    other = [k for k in wanted.keys() & got.keys() if wanted[k] != got[k]]
-    line = f"{name}: {len(wanted)} wanted, {len(got)} there; {len(lacking)} missing, {len(extra)} too many"
-    if other:
-        line += f", {len(other)} differ, e.g. {other[0]!r}: {wanted[other[0]]!r} became {got[other[0]]!r}"
+    missing, extra = expected.keys() - actual.keys(), actual.keys() - expected.keys()
+    unequal = [k for k in expected.keys() & actual.keys() if expected[k] != actual[k]]
+    line = f"{name}: {len(expected)} expected, {len(actual)} found; {len(missing)} missing, {len(extra)} extra"
+    if unequal:
+        key = unequal[0]
+        line += f", {len(unequal)} differ, e.g. {key!r}: expected {expected[key]!r}, found {actual[key]!r}"
     return [line]

@@ -1,4 +1,4 @@
-"""A whole topic read back, as a consumer sees it that reads what is committed."""
+"""Reading whole topics back, as a read_committed consumer sees them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from models.topic_names import TopicNames
+
 
 class Record(NamedTuple):
     """One record."""
 
     key: bytes | None
     value: bytes | None
+    #: timestamp [epoch ms]
     at: int
     headers: Sequence[tuple[str, bytes]]
 
 
 async def read_topic(broker: str, topic: str, partition: int = 0) -> list[Record]:
-    """All committed records of one partition up to its end now, in order."""
+    """Return all committed records of a partition up to its current end, in order."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=broker, isolation_level="read_committed", max_partition_fetch_bytes=1 << 22
     )
@@ -30,8 +33,14 @@ async def read_topic(broker: str, topic: str, partition: int = 0) -> list[Record
         consumer.seek(tp, (await consumer.beginning_offsets([tp]))[tp])
         records: list[Record] = []
         while await consumer.position(tp) < end:
-            for some in (await consumer.getmany(timeout_ms=500)).values():
-                records += [Record(r.key, r.value, r.timestamp, r.headers) for r in some]
+            for batch in (await consumer.getmany(timeout_ms=500)).values():
+                records += [Record(r.key, r.value, r.timestamp, r.headers) for r in batch]
         return records
     finally:
         await consumer.stop()
+
+
+async def read_outputs(broker: str, names: TopicNames, prefix: str) -> dict[str, list[Record]]:
+    """Return the committed records of the four output topics, by topic name without `prefix`."""
+    topics = (names.sessions, names.agg, names.prediction, names.in_risk)
+    return {topic.removeprefix(prefix): await read_topic(broker, topic) for topic in topics}

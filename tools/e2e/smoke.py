@@ -1,4 +1,4 @@
-"""The whole way on a real Kafka, and every row recounted: `make smoke`."""
+"""The whole pipeline on a real Kafka, every output row compared with the oracle: `make smoke`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from pathlib import Path
 
 import stack
 from app.settings import Settings
-from models.topic_names import TopicNames
-from tools.e2e.oracle import compacted, differences, recount
-from tools.e2e.read_topic import Record, read_topic
+from tools.e2e.oracle import compacted, differences, expected_tables
+from tools.e2e.read_topic import read_outputs
 from tools.e2e.workers import Worker
 from tools.replay import oulad
 from tools.replay.progress import replay
 
-#: how long the worker may take for the log [s]
-PATIENCE_S = 300.0
+#: time the worker has to process the whole log [s]
+TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a smoke run found."""
+    """The outcome of a smoke run."""
 
     events: int
-    #: sessions at the end, predictions made, in-risk events
+    #: sessions in the final table, predictions made, in-risk events
     sessions: int
     predictions: int
     in_risk: int
@@ -38,23 +37,23 @@ class Result:
     differences: list[str]
 
     def as_line(self) -> dict[str, object]:
-        """The figures, for JSON."""
+        """Return everything but the differences, for JSON."""
         figures = asdict(self)
         del figures["differences"]
         return figures
 
 
-def run(presentations: list[str], limit: int | None, say: Callable[[str], object]) -> Result:
-    """Start servers, replay students, run a worker, and compare all four topics with a recount.
+def run(presentations: list[str], limit: int | None, report: Callable[[str], object]) -> Result:
+    """Start servers, replay students, run a worker, and compare all four output topics with the oracle.
 
-    Raises stack.StackError or TrialError where something does not start or come to its end.
+    report: called with a line of progress. Raises stack.StackError or E2EError if something does not start or finish.
     """
     with tempfile.TemporaryDirectory(prefix="moodle-risk-smoke-") as name:
         directory = Path(name)
-        say("starting Kafka and the registry …")
+        report("starting Kafka and the schema registry …")
         servers = stack.up(directory / "stack", owner_pid=os.getpid())
         try:
-            return asyncio.run(_run(directory, servers, presentations, limit, say))
+            return asyncio.run(_run(directory, servers, presentations, limit, report))
         finally:
             stack.down(directory / "stack")
 
@@ -64,7 +63,7 @@ async def _run(
     servers: stack.Environment,
     presentations: list[str],
     limit: int | None,
-    say: Callable[[str], object],
+    report: Callable[[str], object],
 ) -> Result:
     variables = {
         **servers.settings,
@@ -73,29 +72,24 @@ async def _run(
     }
     settings = Settings.from_env(variables)
     rows = oulad.generate(presentations, limit=limit)
-    say(f"replaying {len(rows):,} events of {len(set(rows.userid.tolist())):,} students ({', '.join(presentations)}) …")
+    students = len(set(rows.userid.tolist()))
+    report(f"replaying {len(rows):,} events of {students:,} students ({', '.join(presentations)}) …")
     began = time.monotonic()
     await replay(settings, rows)
     with Worker(variables, directory / "worker.log") as worker:
-        await asyncio.to_thread(worker.wait_idle, timeout=PATIENCE_S, events=len(rows))
+        await asyncio.to_thread(worker.wait_idle, timeout=TIMEOUT_S, events=len(rows))
         wall_s = time.monotonic() - began
-    say("reading the four topics back and recounting …")
+    report("comparing the four output topics with the oracle …")
     names = settings.topic_names
-    topics = {
-        t: await read_topic(settings.broker, t) for t in (names.sessions, names.agg, names.prediction, names.in_risk)
-    }
-    truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-    wrong = differences(truth, topics)
-    return _result(truth.events, topics, names, wrong, wall_s)
-
-
-def _result(events: int, topics: dict[str, list[Record]], names: TopicNames, wrong: list[str], wall_s: float) -> Result:
+    topics = await read_outputs(settings.broker, names, settings.topic_prefix)
+    expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+    found = differences(expected, topics)
     return Result(
-        events=events,
-        sessions=len(compacted(topics[names.sessions])),
-        predictions=len(topics[names.prediction]),
-        in_risk=len(topics[names.in_risk]),
-        exact=not wrong,
+        events=expected.events,
+        sessions=len(compacted(topics["MOODLE_LOGS_SESSIONS_PER_15MINS"])),
+        predictions=len(topics["MOODLE_LOGS_PREDICTION"]),
+        in_risk=len(topics["MOODLE_LOGS_PREDICTION_IN_RISK"]),
+        exact=not found,
         wall_s=round(wall_s, 1),
-        differences=wrong,
+        differences=found,
     )

@@ -13,7 +13,7 @@ from typing import Any
 import fastavro
 
 from app.errors import ConfigError
-from codec.avro_schema import Declared, Json, check
+from codec.avro_schema import DeclaredColumns, Json, check
 from models.chunk import Headers
 
 
@@ -57,7 +57,7 @@ class Case:
     #: whether rows were put straight into the sessions topic, which the app does not read
     foreign_sessions: bool
 
-    def declared(self) -> Declared:
+    def declared(self) -> DeclaredColumns:
         """What KSQL declared. Raises ConfigError where the app refuses the schema."""
         return check(self.latest, self.topic)
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codec.avro import Kind, Plan, Undecodable, Wire, read_one
+from codec.avro import AvroType, Kind, Plan, Undecodable, read_one
 from models.padded_bytes import PaddedBytes, literal, split, take, varints
 from models.rules import Bools, Int64s
 from tools.replay.log_rows import COLUMNS, LogRows
 
-_KEY = Plan((Wire(Kind.LONG),), student=0, at=None)
+_KEY = Plan((AvroType(Kind.LONG),), student=0, at=None)
 _TYPES = {"id": "long", "eventname": "string", "userid": "long", "timecreated": "long"}
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from models.risk import FEATURES, Float64s, RiskModel
-from models.rules import GAP_MS, NEVER, Bools, Int64s
+from models.predictions import THRESHOLD
+from models.risk import FEATURES, RiskModel
+from models.rules import GAP_MS, NEVER, Bools, Float64s, Int64s
 from models.sessions import Sessions
 from models.totals import Totals, roll_up
 from models.windowing import apply
@@ -30,8 +31,6 @@ DAYS = range(14, 113, 7)
 CHOSEN = ("log1p_sessions",)
 #: penalty on squared coefficients of standardised features: only enough to make the fit unique
 RIDGE = 1.0
-#: KSQL's alert threshold (ksql/)
-THRESHOLD = 0.7
 #: decimals kept of what is fitted, so that another processor's rounding gives the same file
 DECIMALS = 6
 

@@ -1,1 +1,1 @@
-"""`make chaos`: break everything while a log of known truth is being read, and recount what came of it."""
+"""Fault injection while a log with a known result is read, followed by a comparison with the oracle: `make chaos`."""

@@ -1,4 +1,4 @@
-"""What is done to workers and servers: one function a fault, each leaves worker 1 running and alone."""
+"""The faults: one function each, which leaves worker 1 running alone."""
 
 from __future__ import annotations
 
@@ -11,73 +11,73 @@ from pathlib import Path
 import stack
 from app.ops.failpoints import POINTS
 from tools.e2e.chaos.fleet import Fleet
-from tools.e2e.chaos.output_monitor import Watch
-from tools.e2e.workers import TrialError
+from tools.e2e.chaos.output_monitor import OutputMonitor
+from tools.e2e.workers import E2EError
 
-#: how long a worker may take until something comes out again, whatever was done to it [s]
-PATIENCE_S = 90.0
-#: how long a worker may take to come to the place where it is to die [s]
-REACH_S = 15.0
-#: how long the others may take over a dead worker's work, from the end of its session time-out on [s]
+#: time the workers have to produce output again after any fault [s]
+RECOVERY_S = 90.0
+#: time a worker has to reach the failpoint that kills it [s]
+FAILPOINT_S = 15.0
+#: time the others have to take over a dead worker's partitions, from the end of its session timeout [s]
 TAKEOVER_S = 5.0
 
 
 @dataclass
-class Trial:
-    """The things a deed may touch."""
+class Context:
+    """What an action works on: workers, servers, the monitor of the output, and a random generator."""
 
     fleet: Fleet
-    watch: Watch
+    monitor: OutputMonitor
     servers: stack.Environment
-    draw: random.Random
-    #: silence after which the group takes a worker for dead [s]
+    rng: random.Random
+    #: the workers' session timeout [s]
     session_s: float
-    #: of the state
+    #: number of partitions of the state
     partitions: int
-    #: whether the whole log has been sent: then nothing more need come out
-    sent: Callable[[], bool]
-    #: the longest time from a kill until another worker had taken over [s]; 0 where there was none
+    #: whether the whole log has been sent, so that no more output is to be expected
+    all_sent: Callable[[], bool]
+    #: longest time from a kill until another worker had taken over [s]; 0 if that was not measured
     takeover_s: float = 0.0
 
-    def wait_for_rows(self) -> None:
-        """Return when all workers work and rows come out. Raises TrialError if none do."""
-        give_up = time.monotonic() + PATIENCE_S
+    def wait_for_output(self) -> None:
+        """Wait until all workers are healthy and new rows are written. Raises E2EError if there are none in time."""
+        deadline = time.monotonic() + RECOVERY_S
         while not all((w.stats() or {"problem": "?"})["problem"] is None for w in self.fleet.running.values()):
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 break
-            self.fleet.pause(0.1)
-        end = self.watch.end
-        while self.watch.end <= end and not self.sent():
-            if time.monotonic() > give_up:
+            self.fleet.sleep(0.1)
+        end_offset = self.monitor.end_offset
+        while self.monitor.end_offset <= end_offset and not self.all_sent():
+            if time.monotonic() > deadline:
                 tails = "\n".join(worker.tail() for worker in self.fleet.running.values())
-                raise TrialError(f"{self.watch.deed}: nothing came out for {PATIENCE_S:g} s:\n{tails}")
-            self.fleet.pause(0.1)
+                raise E2EError(f"{self.monitor.action}: no output for {RECOVERY_S:g} s:\n{tails}")
+            self.fleet.sleep(0.1)
 
-    def a_while(self, longest: float = 1.5) -> None:
-        """Let the workers work."""
-        self.fleet.pause(self.draw.uniform(0.1, longest))
+    def run_for_a_while(self, longest: float = 1.5) -> None:
+        """Let the workers run for a random time of 0.1 to `longest` s."""
+        self.fleet.sleep(self.rng.uniform(0.1, longest))
 
-    def joined(self, number: int) -> None:
+    def add_worker(self, number: int) -> None:
         """Start another worker and wait until it has partitions."""
         self.fleet.start(number)
-        give_up = time.monotonic() + PATIENCE_S
-        while time.monotonic() < give_up:
-            self.fleet.pause(0.1)
+        deadline = time.monotonic() + RECOVERY_S
+        while time.monotonic() < deadline:
+            self.fleet.sleep(0.1)
             stats = self.fleet.running[number].stats()
             if stats and stats["problem"] is None and stats["lag"]:
                 return
-        raise TrialError(f"worker {number} got no partition:\n{self.fleet.running[number].tail()}")
+        raise E2EError(f"worker {number} was assigned no partition:\n{self.fleet.running[number].tail()}")
 
-    def taken_over(self, number: int) -> None:
-        """Measure from now how long a worker takes until it owns all partitions and rows come out again."""
+    def measure_takeover(self, number: int) -> None:
+        """Measure the time from now until a worker owns all partitions and new rows are written."""
         killed = time.monotonic()
         while not self._owns_all(number):
-            if time.monotonic() > killed + PATIENCE_S:
-                raise TrialError(f"worker {number} did not take over:\n{self.fleet.running[number].tail()}")
-            self.fleet.pause(0.05)
-        end = self.watch.end
-        while self.watch.end <= end and not self.sent() and time.monotonic() <= killed + PATIENCE_S:
-            self.fleet.pause(0.05)
+            if time.monotonic() > killed + RECOVERY_S:
+                raise E2EError(f"worker {number} did not take over:\n{self.fleet.running[number].tail()}")
+            self.fleet.sleep(0.05)
+        end_offset = self.monitor.end_offset
+        while self.monitor.end_offset <= end_offset and not self.all_sent() and time.monotonic() <= killed + RECOVERY_S:
+            self.fleet.sleep(0.05)
         self.takeover_s = max(self.takeover_s, time.monotonic() - killed)
 
     def _owns_all(self, number: int) -> bool:
@@ -85,129 +85,128 @@ class Trial:
         return stats is not None and stats["problem"] is None and len(stats["state_partitions"]) == self.partitions
 
 
-Deed = Callable[[Trial], None]
+Action = Callable[[Context], None]
 
 
-def kill(trial: Trial) -> None:
-    """SIGKILL at a random moment."""
-    trial.a_while()
-    trial.fleet.kill(1)
-    trial.fleet.start(1)
+def kill(context: Context) -> None:
+    """Kill the worker with SIGKILL at a random moment and restart it."""
+    context.run_for_a_while()
+    context.fleet.kill(1)
+    context.fleet.start(1)
 
 
-def kill_and_wipe(trial: Trial) -> None:
-    """The same, and the local state is gone: a new disk."""
-    trial.a_while()
-    trial.fleet.kill(1)
-    trial.fleet.wipe(1)
-    trial.fleet.start(1)
+def kill_and_wipe(context: Context) -> None:
+    """Kill the worker with SIGKILL at a random moment and restart it without its local state."""
+    context.run_for_a_while()
+    context.fleet.kill(1)
+    context.fleet.wipe(1)
+    context.fleet.start(1)
 
 
-def kill_at(point: str) -> Deed:
-    """SIGKILL between two steps of a flush; the state is kept or wiped."""
+def kill_at(point: str) -> Action:
+    """Return an action that kills the worker at a failpoint, and restarts it with or without its local state."""
 
-    def deed(trial: Trial) -> None:
-        trial.fleet.stop(1)
-        count = 1 if point == "owned" else trial.draw.randrange(1, 12)
-        trial.fleet.start(1, f"kill@{point}:{count}")
-        if not trial.fleet.ended(1, timeout=REACH_S):
-            trial.fleet.kill(1)
-        if trial.draw.random() < 0.5:
-            trial.fleet.wipe(1)
-        trial.fleet.start(1)
+    def action(context: Context) -> None:
+        context.fleet.stop(1)
+        count = 1 if point == "owned" else context.rng.randrange(1, 12)
+        context.fleet.start(1, f"kill@{point}:{count}")
+        if not context.fleet.wait_for_failpoint(1, timeout=FAILPOINT_S):
+            context.fleet.kill(1)
+        if context.rng.random() < 0.5:
+            context.fleet.wipe(1)
+        context.fleet.start(1)
 
-    deed.__doc__ = f"SIGKILL when {POINTS[point]}."
-    return deed
+    return action
 
 
-def ask_to_stop(trial: Trial) -> None:
-    """SIGTERM, twice: it ends well, and soon."""
+def stop_gracefully(context: Context) -> None:
+    """Stop the worker with SIGTERM and restart it, twice; it must exit with 0 in time."""
     for _ in range(2):
-        trial.a_while()
-        trial.fleet.stop(1)
-        trial.fleet.start(1)
-        trial.wait_for_rows()
+        context.run_for_a_while()
+        context.fleet.stop(1)
+        context.fleet.start(1)
+        context.wait_for_output()
 
 
-def join_and_leave(trial: Trial) -> None:
-    """A second worker takes half of the partitions, and gives them back."""
-    trial.joined(2)
-    trial.a_while(3.0)
-    trial.fleet.stop(2)
+def join_and_leave(context: Context) -> None:
+    """Let a second worker join, take over half of the partitions, and leave again."""
+    context.add_worker(2)
+    context.run_for_a_while(3.0)
+    context.fleet.stop(2)
 
 
-def kill_one_of_two(trial: Trial) -> None:
-    """One of two workers is killed and stays away; the other takes over, and hands over again."""
-    trial.joined(2)
-    trial.a_while()
-    trial.fleet.kill(1)
-    trial.taken_over(2)
-    trial.a_while(3.0)
-    trial.fleet.start(1)
-    trial.a_while(3.0)
-    trial.fleet.stop(2)
+def kill_one_of_two(context: Context) -> None:
+    """Kill one of two workers and measure the take-over by the other one; then hand the partitions back."""
+    context.add_worker(2)
+    context.run_for_a_while()
+    context.fleet.kill(1)
+    context.measure_takeover(2)
+    context.run_for_a_while(3.0)
+    context.fleet.start(1)
+    context.run_for_a_while(3.0)
+    context.fleet.stop(2)
 
 
-def suspend(trial: Trial) -> None:
-    """One of two sleeps until it has been replaced, and wakes up with rows in its hands."""
-    trial.joined(2)
-    trial.fleet.suspend(1)
-    trial.fleet.pause(trial.session_s + 2)
-    trial.fleet.resume(1)
-    trial.a_while(3.0)
-    trial.wait_for_rows()
-    trial.fleet.stop(2)
+def suspend(context: Context) -> None:
+    """Suspend one of two workers until the other has replaced it; it resumes in the middle of its flush."""
+    context.add_worker(2)
+    context.fleet.suspend(1)
+    context.fleet.sleep(context.session_s + 2)
+    context.fleet.resume(1)
+    context.run_for_a_while(3.0)
+    context.wait_for_output()
+    context.fleet.stop(2)
 
 
-def kill_the_broker(trial: Trial) -> None:
-    """Kafka is killed, and comes back after a moment."""
-    stack.kill("kafka", trial.servers.directory)
-    trial.fleet.pause(trial.draw.uniform(0.0, 2.0))
-    stack.restart("kafka", trial.servers.directory)
+def kill_broker(context: Context) -> None:
+    """Kill Kafka and restart it after at most two seconds."""
+    stack.kill("kafka", context.servers.directory)
+    context.fleet.sleep(context.rng.uniform(0.0, 2.0))
+    stack.restart("kafka", context.servers.directory)
 
 
-def take_the_registry_away(trial: Trial) -> None:
-    """The registry is killed, a worker starts anew meanwhile, and it comes back."""
-    stack.kill("registry", trial.servers.directory)
-    trial.fleet.pause(2.0)
-    stack.restart("registry", trial.servers.directory)
+def kill_registry(context: Context) -> None:
+    """Kill the schema registry and restart it after two seconds."""
+    stack.kill("registry", context.servers.directory)
+    context.fleet.sleep(2.0)
+    stack.restart("registry", context.servers.directory)
 
 
-def damage_the_disk(trial: Trial) -> None:
-    """A worker is killed, and some of its RocksDB's files are rubbish or missing when it comes back."""
-    trial.a_while()
-    trial.fleet.kill(1)
-    files = sorted(path for path in trial.fleet.data(1).rglob("*.db/*") if path.is_file())
-    for path in trial.draw.sample(files, min(len(files), max(2, len(files) // 3))):
-        spoil(path, trial.draw)
-    trial.fleet.start(1)
+def damage_disk(context: Context) -> None:
+    """Kill the worker, damage some of its RocksDB's files, and restart it."""
+    context.run_for_a_while()
+    context.fleet.kill(1)
+    files = sorted(path for path in context.fleet.data(1).rglob("*.db/*") if path.is_file())
+    for path in context.rng.sample(files, min(len(files), max(2, len(files) // 3))):
+        damage_file(path, context.rng)
+    context.fleet.start(1)
 
 
-def spoil(path: Path, draw: random.Random) -> None:
-    """Remove a file, cut it off, or overwrite some of it."""
+def damage_file(path: Path, rng: random.Random) -> None:
+    """Remove a file, truncate it to half its size, or overwrite 64 bytes of it."""
     size = path.stat().st_size
-    what = draw.choice(("remove", "cut", "overwrite"))
-    if what == "remove":
+    kind = rng.choice(("remove", "truncate", "overwrite"))
+    if kind == "remove":
         path.unlink()
-    elif what == "cut":
+    elif kind == "truncate":
         with path.open("r+b") as file:
             file.truncate(size // 2)
     else:
         with path.open("r+b") as file:
-            file.seek(draw.randrange(max(1, size)))
-            file.write(draw.randbytes(64))
+            file.seek(rng.randrange(max(1, size)))
+            file.write(rng.randbytes(64))
 
 
-#: name → deed; every schedule has each of them at least once, if its time allows
-DEEDS: Mapping[str, Deed] = {
+#: name on the command line → action; a schedule runs each of them once before any is repeated
+ACTIONS: Mapping[str, Action] = {
     "kill": kill,
     "kill-wiped": kill_and_wipe,
     **{f"kill-{point}": kill_at(point) for point in POINTS},
-    "sigterm": ask_to_stop,
+    "sigterm": stop_gracefully,
     "join-leave": join_and_leave,
     "kill-one-of-two": kill_one_of_two,
     "suspend": suspend,
-    "broker": kill_the_broker,
-    "registry": take_the_registry_away,
-    "damaged-disk": damage_the_disk,
+    "broker": kill_broker,
+    "registry": kill_registry,
+    "damaged-disk": damage_disk,
 }

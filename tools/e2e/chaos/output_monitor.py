@@ -1,4 +1,4 @@
-"""How long nothing came out: the end of the committed totals, looked at all the time."""
+"""A thread that measures how long the pipeline produced no output."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ from collections import defaultdict
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-#: between two looks, and how long one may take [s]
-_LOOK_S, _ANSWER_S = 0.05, 1.0
+#: polling interval, and timeout of a request [s]
+_POLL_S, _REQUEST_S = 0.05, 1.0
 
 
-class Watch(threading.Thread):
-    """Measures the time between two moments at which a committed topic grew. Mutable.
+class OutputMonitor(threading.Thread):
+    """Measures the time between two moments at which the committed end of a topic advanced. Mutable.
 
-    Looks only while `looking` is set: where nothing comes in nothing can come out.
+    Measures only while `enabled` is set: without input there is no output.
     """
 
     def __init__(self, broker: str, topic: str) -> None:
-        super().__init__(name="watch", daemon=True)
+        super().__init__(name="output-monitor", daemon=True)
         self._broker, self._tp = broker, TopicPartition(topic, 0)
-        self.looking = threading.Event()
-        self._over = threading.Event()
-        #: what is being done to the workers now
-        self.deed = "start"
-        #: deed → the longest time without a new row that began, lasted or ended in it [s]
+        self.enabled = threading.Event()
+        self._stopping = threading.Event()
+        #: name of the current action
+        self.action = "start"
+        #: action → longest time without a new row that began, lasted or ended during it [s]
         self.gaps: defaultdict[str, float] = defaultdict(float)
-        #: the end of the topic as last seen
-        self.end = 0
+        #: committed end of the topic as last seen
+        self.end_offset = 0
 
-    def over(self) -> None:
-        """Look no more."""
-        self._over.set()
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        self._stopping.set()
 
     def run(self) -> None:
-        """The thread."""
-        asyncio.run(self._watch())
+        """Body of the thread."""
+        asyncio.run(self._monitor())
 
-    async def _watch(self) -> None:
+    async def _monitor(self) -> None:
         consumer: AIOKafkaConsumer | None = None
-        grew = time.monotonic()
-        while not self._over.is_set():
+        advanced = time.monotonic()
+        while not self._stopping.is_set():
             try:
                 if consumer is None:
                     consumer = AIOKafkaConsumer(bootstrap_servers=self._broker, isolation_level="read_committed")
                     await consumer.start()
-                ends = await asyncio.wait_for(consumer.end_offsets([self._tp]), _ANSWER_S)
-                end = ends[self._tp]
+                ends = await asyncio.wait_for(consumer.end_offsets([self._tp]), _REQUEST_S)
+                end_offset = ends[self._tp]
             except (KafkaError, asyncio.TimeoutError, OSError):
-                end = self.end
+                end_offset = self.end_offset
             now = time.monotonic()
-            if end != self.end or not self.looking.is_set():
-                grew = now
-            self.end = end
-            self.gaps[self.deed] = max(self.gaps[self.deed], now - grew)
-            await asyncio.sleep(_LOOK_S)
+            if end_offset != self.end_offset or not self.enabled.is_set():
+                advanced = now
+            self.end_offset = end_offset
+            self.gaps[self.action] = max(self.gaps[self.action], now - advanced)
+            await asyncio.sleep(_POLL_S)
         if consumer is not None:
             await consumer.stop()

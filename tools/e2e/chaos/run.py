@@ -1,4 +1,4 @@
-"""The whole trial: servers, a log, a schedule of deeds, and the verdict."""
+"""A whole chaos run: servers, a log, a schedule of actions, and the comparison with the oracle."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ from app.kafka import topics
 from app.settings import Settings
 from models.topic_names import TopicNames
 from tools.e2e.chaos import verdict
-from tools.e2e.chaos.actions import DEEDS, TAKEOVER_S, Deed, Trial
-from tools.e2e.chaos.feeder import Feeding
+from tools.e2e.chaos.actions import ACTIONS, TAKEOVER_S, Context
+from tools.e2e.chaos.feeder import Feeder
 from tools.e2e.chaos.fleet import Fleet
-from tools.e2e.chaos.output_monitor import Watch
-from tools.e2e.chaos.workload import course, late
-from tools.e2e.oracle import recount
-from tools.e2e.workers import TrialError
+from tools.e2e.chaos.output_monitor import OutputMonitor
+from tools.e2e.chaos.workload import count_late, generate_workload
+from tools.e2e.oracle import expected_tables
+from tools.e2e.read_topic import read_outputs
+from tools.e2e.workers import E2EError
 from tools.replay.log_rows import LogRows
 
 #: partitions of the log, and so of the state
 PARTITIONS = 4
-#: rows a second: some of it is always a backlog, for workers are away much of the time
+#: rows sent a second; workers are down much of the time, so that some rows are always a backlog
 RATE = 1_000
-#: segments of a second, cleaned as soon as they can be: what is read back has been compacted while it was written
+#: topic configuration with segments of one second that are cleaned as soon as possible: the changelog that is read
+#: back has been compacted while it was written
 COMPACTED = {
     "cleanup.policy": "compact",
     "segment.ms": "1000",
@@ -44,60 +46,61 @@ COMPACTED = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a trial found."""
+    """The outcome of a chaos run."""
 
     seed: int
     kills: int
-    #: deed → how often
+    #: action → number of times it was run
     faults: dict[str, int]
     events: int
-    #: of them out of order
+    #: events out of order
     late: int
     lost: int
     duplicated: int
     exact: bool
-    #: the longest time in which nothing came out, and in which deed [s]
+    #: longest time without output, and the action during which it ended [s]
     longest_gap_s: float
     longest_gap_in: str
-    #: the longest time from the kill of one of two workers until the other had all partitions and rows came out, and
-    #: how long it may be at most [s]; 0 where that deed did not come
+    #: longest time from the kill of one of two workers until the other owned all partitions and wrote rows, and its
+    #: upper bound [s]; 0 if the schedule did not come to that action
     takeover_s: float
     takeover_allowed_s: float
-    #: how often a worker ended by itself and was started again
+    #: number of unexpected exits after which a worker was restarted
     restarts: int
-    #: records of the changelog that compaction has left of all that were written
+    #: share of the changelog's offsets that compaction has left
     changelog_left: float
     wall_s: float
     differences: list[str]
-    #: deed → longest gap [s]
+    #: action → longest gap [s]
     gaps_s: dict[str, float]
 
     @property
-    def shortcomings(self) -> list[str]:
-        """What is not as it must be, a line each."""
-        slow = f"a killed worker's partitions were taken over after {self.takeover_s:g} s, "
-        late = [slow + f"allowed: {self.takeover_allowed_s:g} s"] if self.takeover_s > self.takeover_allowed_s else []
-        return [*self.differences, *late]
+    def failures(self) -> list[str]:
+        """One line for each requirement that is not met."""
+        if self.takeover_s <= self.takeover_allowed_s:
+            return self.differences
+        slow = f"the take-over of a killed worker's partitions took {self.takeover_s:g} s"
+        return [*self.differences, f"{slow}, allowed: {self.takeover_allowed_s:g} s"]
 
 
-def schedule(draw: random.Random) -> Iterator[str]:
-    """Every deed once, in an order of its own, and again in another one."""
+def schedule(rng: random.Random) -> Iterator[str]:
+    """Yield the names of all actions in random order, then again in another order, without end."""
     while True:
-        names = list(DEEDS)
-        draw.shuffle(names)
+        names = list(ACTIONS)
+        rng.shuffle(names)
         yield from names
 
 
 def run(
-    seed: int, seconds: float, session_s: float, directory: Path, say: Callable[[str], object], only: str = ""
+    seed: int, seconds: float, session_s: float, directory: Path, report: Callable[[str], object], only: str = ""
 ) -> Result:
-    """Break things for `seconds`, then let the rest be read, and compare everything with the truth.
+    """Inject faults for `seconds`, let the workers read the remaining log, and compare everything with the oracle.
 
-    only: one deed over and over instead of a schedule. Raises stack.StackError or TrialError where something does
-    not come to its end.
+    report: called with a line of progress; only: name of an action to repeat instead of a schedule.
+    Raises stack.StackError or E2EError if something does not finish.
     """
     began = time.monotonic()
-    say(f"seed {seed}: starting Kafka and the registry …")
+    report(f"seed {seed}: starting Kafka and the schema registry …")
     servers = stack.up(directory / "stack", owner_pid=os.getpid())
     try:
         variables = {
@@ -107,17 +110,17 @@ def run(
             "RISK_BATCH_ROWS": "500",
         }
         settings = Settings.from_env(variables)
-        rows = course(seed, round(RATE * seconds), seconds)
+        rows = generate_workload(seed, round(RATE * seconds), seconds)
         fleet = Fleet(variables, directory)
         try:
-            return _tried(settings, servers, rows, fleet, seed, seconds, began, say, only)
+            return _run(settings, servers, rows, fleet, seed, seconds, began, report, only)
         finally:
-            fleet.end()
+            fleet.kill_all()
     finally:
         stack.down(directory / "stack")
 
 
-def _tried(
+def _run(
     settings: Settings,
     servers: stack.Environment,
     rows: LogRows,
@@ -125,97 +128,93 @@ def _tried(
     seed: int,
     seconds: float,
     began: float,
-    say: Callable[[str], object],
+    report: Callable[[str], object],
     only: str,
 ) -> Result:
     names = settings.topic_names
-    asyncio.run(_declare(settings, names))
-    feeding = Feeding(settings, rows, seconds, PARTITIONS)
-    watch = Watch(settings.broker, names.agg)
-    feeding.start()
-    _wait(lambda: feeding.sent > 0, 30.0, "the log has no row")
-    draw, session_s = random.Random(seed), settings.session_timeout_s
-    trial = Trial(fleet, watch, servers, draw, session_s, PARTITIONS, sent=lambda: feeding.over)
+    asyncio.run(_create_changelog(settings, names))
+    feeder = Feeder(settings, rows, seconds, PARTITIONS)
+    monitor = OutputMonitor(settings.broker, names.agg)
+    feeder.start()
+    _wait(lambda: feeder.sent > 0, 30.0, "the source topic has no row")
+    rng, session_s = random.Random(seed), settings.session_timeout_s
+    context = Context(fleet, monitor, servers, rng, session_s, PARTITIONS, all_sent=lambda: feeder.done)
     fleet.start(1)
-    _wait(lambda: bool((fleet.running[1].stats() or {"lag": None})["lag"]), 60.0, "the first worker does not start")
-    watch.start()
-    trial.wait_for_rows()
-    watch.looking.set()
-    faults = _break(trial, seconds, say, only)
-    watch.deed = "the rest"
-    say("no more faults: reading the rest …")
-    feeding.hurry()
-    while not feeding.over:
-        fleet.pause(0.2)
-    watch.looking.clear()
+    _wait(lambda: bool((fleet.running[1].stats() or {"lag": None})["lag"]), 60.0, "the first worker has not started")
+    monitor.start()
+    context.wait_for_output()
+    monitor.enabled.set()
+    faults = _inject(context, seconds, report, only)
+    monitor.action = "the rest"
+    report("end of faults: reading the remaining log …")
+    feeder.unthrottle()
+    while not feeder.done:
+        fleet.sleep(0.2)
+    monitor.enabled.clear()
     fleet.running[1].wait_idle(timeout=120.0)
     fleet.stop(1)
-    watch.over()
-    watch.join()
-    return _judge(settings, names, rows, trial, faults, seed, began)
+    monitor.stop()
+    monitor.join()
+    return _evaluate(settings, names, rows, context, faults, seed, began)
 
 
-def _break(trial: Trial, seconds: float, say: Callable[[str], object], only: str) -> Counter[str]:
+def _inject(context: Context, seconds: float, report: Callable[[str], object], only: str) -> Counter[str]:
     faults: Counter[str] = Counter()
-    until = time.monotonic() + seconds
-    for name in schedule(trial.draw):
+    deadline = time.monotonic() + seconds
+    for name in schedule(context.rng):
         if only and name != only:
             continue
-        if time.monotonic() >= until:
+        if time.monotonic() >= deadline:
             break
-        began, trial.watch.deed = time.monotonic(), name
-        _do(DEEDS[name], trial)
+        began, context.monitor.action = time.monotonic(), name
+        ACTIONS[name](context)
+        context.wait_for_output()
         faults[name] += 1
-        say(f"{name:<16} {time.monotonic() - began:5.1f} s, longest gap {trial.watch.gaps[name]:4.1f} s")
+        report(f"{name:<16} {time.monotonic() - began:5.1f} s, longest gap {context.monitor.gaps[name]:4.1f} s")
     return faults
 
 
-def _do(deed: Deed, trial: Trial) -> None:
-    deed(trial)
-    trial.wait_for_rows()
-
-
-def _judge(
+def _evaluate(
     settings: Settings,
     names: TopicNames,
     rows: LogRows,
-    trial: Trial,
+    context: Context,
     faults: Counter[str],
     seed: int,
     began: float,
 ) -> Result:
-    fleet, watch = trial.fleet, trial.watch
-    truth = recount(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-    outputs = asyncio.run(verdict.outputs(settings.broker, names, settings.topic_prefix))
-    tables, count = asyncio.run(verdict.changelog(settings.broker, names.students_changelog, PARTITIONS))
-    wrong = verdict.wrong_rows(truth, outputs) + verdict.wrong_state(truth, tables)
-    wrong += verdict.wrong_disk(fleet.data(1), tables)
-    written = asyncio.run(_written(settings.broker, names.students_changelog))
-    lost, twice = verdict.balance(truth, outputs)
-    longest = max(watch.gaps, key=watch.gaps.__getitem__)
+    fleet, gaps = context.fleet, context.monitor.gaps
+    expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+    outputs = asyncio.run(read_outputs(settings.broker, names, settings.topic_prefix))
+    tables, count = asyncio.run(verdict.read_changelog(settings.broker, names.students_changelog, PARTITIONS))
+    differences = verdict.output_differences(expected, outputs) + verdict.state_differences(expected, tables)
+    differences += verdict.disk_differences(fleet.data(1), tables)
+    written = asyncio.run(_count_offsets(settings.broker, names.students_changelog))
+    lost, duplicated = verdict.lost_and_duplicated(expected, outputs)
+    longest = max(gaps, key=gaps.__getitem__)
     return Result(
         seed=seed,
         kills=fleet.kills,
         faults=dict(sorted(faults.items())),
-        events=truth.events,
-        late=late(rows),
+        events=expected.events,
+        late=count_late(rows),
         lost=lost,
-        duplicated=twice,
-        exact=not wrong,
-        longest_gap_s=round(watch.gaps[longest], 1),
+        duplicated=duplicated,
+        exact=not differences,
+        longest_gap_s=round(gaps[longest], 1),
         longest_gap_in=longest,
-        takeover_s=round(trial.takeover_s, 1),
-        takeover_allowed_s=trial.session_s + TAKEOVER_S,
-        restarts=len(fleet.gave_up),
+        takeover_s=round(context.takeover_s, 1),
+        takeover_allowed_s=context.session_s + TAKEOVER_S,
+        restarts=len(fleet.unexpected_exits),
         changelog_left=round(count / max(1, written), 3),
         wall_s=round(time.monotonic() - began, 1),
-        differences=wrong,
-        gaps_s={name: round(gap, 1) for name, gap in sorted(watch.gaps.items())},
+        differences=differences,
+        gaps_s={name: round(gap, 1) for name, gap in sorted(gaps.items())},
     )
 
 
-async def _declare(settings: Settings, names: TopicNames) -> None:
-    """Make the changelog before the app does, so that it is compacted all the while."""
+async def _create_changelog(settings: Settings, names: TopicNames) -> None:
+    """Create the changelog before the app does, with a configuration that compacts it during the run."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
     await admin.start()
     try:
@@ -224,15 +223,15 @@ async def _declare(settings: Settings, names: TopicNames) -> None:
         await admin.close()
 
 
-async def _written(broker: str, topic: str) -> int:
-    """Offsets given out in all partitions of a topic: records, compacted away or not, and transactions' markers."""
+async def _count_offsets(broker: str, topic: str) -> int:
+    """Sum the end offsets of a topic's partitions: records, compacted away or not, and transaction markers."""
     async with AIOKafkaConsumer(bootstrap_servers=broker) as consumer:
         return sum((await consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])).values())
 
 
 def _wait(done: Callable[[], bool], seconds: float, problem: str) -> None:
-    give_up = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not done():
-        if time.monotonic() > give_up:
-            raise TrialError(f"{problem} after {seconds:g} s")
+        if time.monotonic() > deadline:
+            raise E2EError(f"{problem} after {seconds:g} s")
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What came of the log: lost, counted twice, or exact."""
+"""Comparison of outputs, state and disk with the oracle after a chaos run."""
 
 from __future__ import annotations
 
@@ -11,35 +11,28 @@ import rocksdict
 from app.state.store import Store
 from models import position as positions
 from models import state
-from models.topic_names import TopicNames
-from tools.e2e.oracle import Truth, compacted, differences, row_by_row
+from tools.e2e.oracle import ExpectedTables, compacted, differences, order_differences
 from tools.e2e.read_topic import Record, read_topic
 
 
-async def outputs(broker: str, names: TopicNames, prefix: str) -> dict[str, list[Record]]:
-    """The committed records of the four output topics, by their names without prefix."""
-    four = (names.sessions, names.agg, names.prediction, names.in_risk)
-    return {topic.removeprefix(prefix): await read_topic(broker, topic) for topic in four}
-
-
-def balance(truth: Truth, topics: Mapping[str, Sequence[Record]]) -> tuple[int, int]:
-    """Events that no student's totals have, and events they have too many."""
+def lost_and_duplicated(expected: ExpectedTables, topics: Mapping[str, Sequence[Record]]) -> tuple[int, int]:
+    """Return the number of events missing from the students' totals, and the number counted too often."""
     last = compacted(topics["MOODLE_LOGS_PREDICTION_AGG"])
-    lost = twice = 0
-    for key in truth.totals.keys() | last.keys():
-        wanted = json.loads(truth.totals[key][0])["ACTIVITIES"] if key in truth.totals else 0
-        got = json.loads(last[key].value or b"{}")["ACTIVITIES"] if key in last else 0
-        lost, twice = lost + max(0, wanted - got), twice + max(0, got - wanted)
-    return lost, twice
+    lost = duplicated = 0
+    for key in expected.totals.keys() | last.keys():
+        wanted = json.loads(expected.totals[key][0])["ACTIVITIES"] if key in expected.totals else 0
+        found = json.loads(last[key].value or b"{}")["ACTIVITIES"] if key in last else 0
+        lost, duplicated = lost + max(0, wanted - found), duplicated + max(0, found - wanted)
+    return lost, duplicated
 
 
-def wrong_rows(truth: Truth, topics: Mapping[str, Sequence[Record]]) -> list[str]:
-    """What differs from the recount, in the end states and row by row."""
-    return differences(truth, topics) + row_by_row(topics)
+def output_differences(expected: ExpectedTables, topics: Mapping[str, Sequence[Record]]) -> list[str]:
+    """Compare the output topics with the oracle: the final tables and the order of the rows."""
+    return differences(expected, topics) + order_differences(topics)
 
 
-async def changelog(broker: str, topic: str, partitions: int) -> tuple[list[dict[bytes, bytes]], int]:
-    """The state each partition's changelog stands for, and how many records it holds in all."""
+async def read_changelog(broker: str, topic: str, partitions: int) -> tuple[list[dict[bytes, bytes]], int]:
+    """Return the table that each partition of a changelog holds, and the number of records in all partitions."""
     tables, count = [], 0
     for partition in range(partitions):
         records = await read_topic(broker, topic, partition)
@@ -48,36 +41,39 @@ async def changelog(broker: str, topic: str, partitions: int) -> tuple[list[dict
     return tables, count
 
 
-def wrong_state(truth: Truth, tables: Iterable[Mapping[bytes, bytes]]) -> list[str]:
-    """Where the students' records differ from the truth's totals."""
+def state_differences(expected: ExpectedTables, tables: Iterable[Mapping[bytes, bytes]]) -> list[str]:
+    """Compare the students' state records with the expected totals."""
     records = [(key, value) for table in tables for key, value in table.items() if key != positions.KEY]
     totals, _ = state.unpack([value for _, value in records])
     columns = zip(totals.activities.tolist(), totals.sessions.tolist(), totals.at.tolist(), strict=True)
-    got = dict(zip((key for key, _ in records), columns, strict=True))
-    wanted = {key: _figures(row, at) for key, (row, at) in truth.totals.items()}
-    if len(records) != len(got):
-        return [f"state: {len(records) - len(got)} students have a record in two partitions"]
-    if got != wanted:
-        some = [key for key in wanted.keys() | got.keys() if wanted.get(key) != got.get(key)]
-        key = some[0]
-        return [f"state: {len(some)} students differ, e.g. {key!r}: {wanted.get(key)} became {got.get(key)}"]
+    found = dict(zip((key for key, _ in records), columns, strict=True))
+    wanted = {key: _figures(row, at) for key, (row, at) in expected.totals.items()}
+    if len(records) != len(found):
+        return [f"state: {len(records) - len(found)} students have a record in two partitions"]
+    unequal = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+    if unequal:
+        key = unequal[0]
+        example = f"{key!r}: expected {wanted.get(key)}, found {found.get(key)}"
+        return [f"state: {len(unequal)} students differ, e.g. {example}"]
     return []
 
 
 def _figures(row: bytes, at: int) -> tuple[int, int, int]:
-    found = json.loads(row)
-    return found["ACTIVITIES"], found["SESSIONS"], at
+    columns = json.loads(row)
+    return columns["ACTIVITIES"], columns["SESSIONS"], at
 
 
-def wrong_disk(directory: Path, tables: Sequence[Mapping[bytes, bytes]]) -> list[str]:
-    """Where the RocksDB of a worker that owned every partition differs from the changelog."""
-    wrong = []
+def disk_differences(directory: Path, tables: Sequence[Mapping[bytes, bytes]]) -> list[str]:
+    """Compare the RocksDB of a worker that owned all partitions with the changelog's tables."""
+    lines = []
     for partition, table in enumerate(tables):
         (path,) = directory.rglob(f"students-{partition}.db")
         raw = rocksdict.Options(raw_mode=True)
         database = rocksdict.Rdict(str(path), raw, access_type=rocksdict.AccessType.read_only())
-        here = {key: value for key, value in database.items() if key != Store.offset_key}
+        on_disk = {key: value for key, value in database.items() if key != Store.offset_key}
         database.close()
-        if here != table:
-            wrong.append(f"disk: students-{partition}: {len(here)} records, changelog: {len(table)}, or they differ")
-    return wrong
+        if on_disk != table:
+            lines.append(
+                f"disk: students-{partition} has {len(on_disk)} records, the changelog {len(table)}, or they differ"
+            )
+    return lines

@@ -1,4 +1,4 @@
-"""A log of synthetic visits for measuring: how many, of how many students, is all that matters."""
+"""Synthetic log rows for benchmarks, where only the numbers of events and students matter."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from tools.replay.log_rows import LogRows
 
-#: 1 July 2019, when the demo's rows begin [epoch ms]
+#: 1 July 2019, the start of the demo's rows [epoch ms]
 _START_MS = 1_561_975_200_000
 _DAY_MS = 86_400_000
 
 
 def backlog(events: int, students: int, *, days: int = 125, seed: int = 1) -> LogRows:
-    """About `events` visits in sessions of eight on average, in time order, ids 1…n."""
+    """Return about `events` visits in sessions of eight on average, in time order, with ids 1…n."""
     rng = np.random.default_rng(seed)
     size = rng.geometric(1 / 8, events // 8)
     session = np.repeat(np.arange(len(size)), size)

@@ -1,0 +1,28 @@
+"""The one place for what this program takes from libraries beyond their documented API (docs/upstream.md)."""
+
+from __future__ import annotations
+
+from aiokafka.consumer import fetcher
+from aiokafka.producer import sender
+from faust.stores import STORES
+from faust.transport.drivers import TRANSPORTS
+
+from app.upstream.aiokafka import TRANSACTION_RETRY_S, RawMemoryRecords
+
+#: name of the transport in broker URLs
+SCHEME = "chunked"
+
+
+def install() -> None:
+    """Make all assignments into libraries; idempotent.
+
+    Must run before an app is built, before `app.kafka.reader` reads, and before transactions are written.
+    """
+    # aiokafka 0.14.0: everything fetched in this process keeps its bytes, see RawMemoryRecords
+    fetcher.MemoryRecords = RawMemoryRecords
+    # aiokafka 0.14.0; upstream change: a producer setting `transaction_retry_backoff_ms`
+    sender.BACKOFF_OVERRIDE = TRANSACTION_RETRY_S
+    # Faust 0.15.3: setup.cfg has the same as an entry point, which a bare checkout lacks
+    TRANSPORTS.aliases[SCHEME] = "app.kafka.driver:Transport"
+    # Faust 0.15.3; upstream change: let App(store=…) take a class, as it does for other components
+    STORES.aliases["rocksdb"] = "app.state.store:Store"
