@@ -115,7 +115,7 @@ REMEDIES = (
         ("broker",),
         "app.state.partition:Partition.flush",
         drop("is_fenced"),
-        ("tests/test_partitions.py::test_a_failed_flush_raises_and_changes_neither_store_nor_memory",),
+        ("tests/test_partitions.py::test_a_flush_that_fails_raises_and_changes_neither_store_nor_memory",),
     ),
     # -- what counts as processed
     Remedy(
@@ -124,8 +124,8 @@ REMEDIES = (
         "app.kafka.ledger:Ledger.processed",
         append("self._done[partition] = chunk.next_offset"),
         (
-            "tests/test_ledger.py::test_the_processed_prefix_is_committed_whatever_the_order",
-            "tests/test_ledger.py::test_equal_chunks_are_told_apart",
+            "tests/test_ledger.py::test_the_processed_prefix_is_committable_in_any_order",
+            "tests/test_ledger.py::test_equal_chunks_are_distinct",
         ),
     ),
     Remedy(
@@ -138,9 +138,9 @@ REMEDIES = (
     Remedy(
         "queues-are-not-cleared-when-flow-goes-on",
         ("sigterm", "joins"),
-        "app.faust_app:FlowControl.resume",
+        "app.upstream.faust:FlowControl.resume",
         drop("is_active"),
-        ("tests/test_driver.py::test_flow_that_was_not_suspended_is_resumed_without_clearing_a_queue",),
+        ("tests/test_driver.py::test_resuming_active_flow_clears_no_queue",),
     ),
     Remedy(
         "frames-are-acknowledged-before-their-fetch-counts",
@@ -208,7 +208,7 @@ REMEDIES = (
         ("worst", "dies"),
         "app.state.table:StateTable.on_rebalance",
         replace("self.on_owned()", "__import__('asyncio').ensure_future(self.on_owned(mine, generation_id))"),
-        ("tests/test_driver.py::test_former_owners_are_fenced_before_the_changelog_is_asked_for",),
+        ("tests/test_driver.py::test_former_owners_are_fenced_before_recovery",),
     ),
     Remedy(
         "a-new-assignment-forgets-all-memory",
@@ -220,9 +220,9 @@ REMEDIES = (
     Remedy(
         "fenced-is-known-the-second-time-too",
         ("suspended",),
-        "app.kafka.producer:is_fenced",
+        "app.upstream.aiokafka:is_fenced",
         value("wait_for_transaction_end", "False"),
-        ("tests/test_partitions.py::test_a_flush_after_a_fenced_one_is_fenced_too",),
+        ("tests/test_partitions.py::test_a_flush_is_fenced_even_if_aiokafka_raises_another_error",),
     ),
     Remedy(
         "frames-that-leave-a-hole-are-refused",
@@ -283,40 +283,40 @@ REMEDIES = (
     Remedy(
         "a-chunk-joins-the-one-before",
         ("joins", "broker"),
-        "app.kafka.driver:Consumer._due",
-        value("self._joins", "True"),
+        "app.kafka.driver:Consumer._is_due",
+        value("self._is_next", "True"),
         (
-            "tests/test_driver.py::test_what_was_fetched_before_a_seek_is_not_handed_on",
-            "tests/test_driver.py::test_over_a_hole_the_log_is_read_again",
+            "tests/test_driver.py::test_chunks_fetched_before_a_seek_are_dropped",
+            "tests/test_driver.py::test_after_a_hole_the_partition_is_read_again",
         ),
     ),
     Remedy(
         "nothing-is-fetched-before-this-generations-seek",
         ("joins",),
-        "app.kafka.driver:Consumer._wanted",
-        drop("self._sought"),
-        ("tests/test_driver.py::test_before_the_seek_of_this_generation_nothing_of_the_log_is_asked_for",),
+        "app.kafka.driver:Consumer._fetchable",
+        value("_has_sought", "active"),
+        ("tests/test_driver.py::test_before_this_generations_seek_only_changelogs_are_fetched",),
     ),
     Remedy(
         "a-changelog-chunk-ends-behind-its-markers-and-holes",
         ("compaction", "wiped"),
         "app.kafka.driver:Consumer._to_message",
-        argument("message", 2, "record.start + len(record) - 1"),
+        argument("new_message", 2, "record.chunk.start + len(record.chunk) - 1"),
         (
-            "tests/test_driver.py::test_a_changelog_chunk_ends_where_its_last_marker_stands",
+            "tests/test_driver.py::test_a_changelog_message_has_the_offset_before_the_next_chunk",
             _FAULTS("the_changelog_is_compacted_under_a_running_worker"),
         ),
     ),
     Remedy(
         "a-batch-ends-where-the-broker-says",
         ("compaction",),
-        "app.kafka.reader:_next_batch",
-        insert_after(
-            "batch.next_offset",
-            "if not batch.is_control_batch:\n"
-            "    held.next_fetch_offset = [record.offset for record in Kept(bytes(found.raw)).next_batch()][-1] + 1",
+        "app.upstream.aiokafka:_next_batch",
+        value(
+            "parsed.next_offset",
+            "OLD if parsed.is_control_batch else "
+            "[record.offset for record in RawMemoryRecords(bytes(batch.raw)).next_batch()][-1] + 1",
         ),
-        ("tests/test_driver.py::test_a_batch_ends_where_the_broker_says_and_not_at_its_last_record",),
+        ("tests/test_reader.py::test_offsets_keep_the_holes_left_by_compaction",),
     ),
     Remedy(
         "what-is-guessed-of-records-is-proven",
@@ -324,8 +324,8 @@ REMEDIES = (
         "app.kafka.record_bounds:guess_bounds",
         value("proven.all", "bounds"),
         (
-            "tests/test_record_bounds.py::test_bytes_that_mislead_the_guess_are_found_out",
-            "tests/test_record_bounds.py::test_what_is_seen_at_once_is_what_is_walked",
+            "tests/test_record_bounds.py::test_a_misled_guess_is_refused",
+            "tests/test_record_bounds.py::test_guessed_bounds_are_the_scanned_ones",
         ),
     ),
     # -- the disk
@@ -333,9 +333,9 @@ REMEDIES = (
         "a-database-that-cannot-be-opened-is-removed",
         ("disk",),
         "app.state.store:Store._open_for_partition",
-        condition("_damage", "True"),
+        condition("_is_damage", "True"),
         (
-            "tests/test_store.py::test_one_that_cannot_be_opened_is_removed_and_begun_anew",
+            "tests/test_store.py::test_a_database_that_cannot_be_opened_is_replaced",
             _FAULTS("a_damaged_disk_is_rebuilt"),
         ),
     ),
@@ -352,7 +352,7 @@ REMEDIES = (
         "app.state.store:Store._open_for_partition",
         condition("live_files", "False"),
         (
-            "tests/test_store.py::test_a_manifest_that_was_cut_off_is_no_older_state",
+            "tests/test_store.py::test_a_truncated_manifest_is_not_taken_for_an_older_state",
             _FAULTS("a_damaged_disk_is_rebuilt"),
         ),
     ),
@@ -360,11 +360,11 @@ REMEDIES = (
     Remedy(
         "the-registry-is-asked-again",
         ("registry",),
-        "app.kafka.registry:SchemaRegistry._ask",
+        "app.kafka.registry:SchemaRegistry._request",
         replace("self._sleep", "return None"),
         (
-            "tests/test_registry.py::test_waits_for_a_registry_that_is_down",
-            "tests/test_registry.py::test_trouble_is_not_an_answer",
+            "tests/test_registry.py::test_a_registry_that_is_down_is_waited_for",
+            "tests/test_registry.py::test_an_unusable_answer_is_not_taken_for_unknown",
             "tests/test_worker_registry.py::test_records_of_a_new_schema_wait_for_the_registry",
         ),
     ),
@@ -378,10 +378,10 @@ REMEDIES = (
     Remedy(
         "a-kafka-that-is-silent-is-waited-for",
         ("broker",),
-        "app.kafka.driver:Consumer.waiting",
-        value("self.looks", "(None, ())"),
+        "app.kafka.driver:Consumer.backlog",
+        value("self.end_offset_polls", "(None, ())"),
         (
-            "tests/test_driver.py::test_with_nothing_to_read_a_worker_waits_for_kafka_to_say_so",
+            "tests/test_driver.py::test_an_idle_worker_waits_for_end_offsets",
             _FAULTS("the_broker_is_killed_in_mid_stream"),
         ),
     ),
@@ -397,7 +397,7 @@ REMEDIES = (
         ("broker", "sigterm"),
         "app.kafka.driver:Consumer._commit",
         call("asyncio.wait", "asyncio.wait({committing})"),
-        ("tests/test_worker_end.py::test_a_commit_does_not_wait_for_a_thread_that_has_crashed",),
+        ("tests/test_worker_end.py::test_a_commit_does_not_wait_for_a_crashed_thread",),
     ),
     Remedy(
         "a-worker-that-stands-still-ends",

@@ -1,4 +1,4 @@
-"""The recorded KSQL cases of tests/golden, as chunks the app reads and rows KSQL wrote."""
+"""The recorded KSQL cases of tests/golden, as chunks that the app reads and rows that KSQL wrote."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import fastavro
 from models.chunk import Chunk
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-#: cases of a folder by name
+#: names of the cases in each folder
 PUBLIC = sorted(path.name.split(".")[0] for path in (GOLDEN / "public").iterdir())
 ERRORS = sorted(path.name.split(".")[0] for path in (GOLDEN / "errors").iterdir())
 
@@ -24,7 +24,7 @@ Case = dict[str, Any]
 
 @lru_cache(maxsize=4)
 def load(name: str) -> Case:
-    """The case of that name, in the format of tests/golden/README.md."""
+    """Load a case, in the format of tests/golden/README.md."""
     for folder in ("public", "errors"):
         plain = GOLDEN / folder / f"{name}.json"
         packed = plain.with_suffix(".json.gz")
@@ -36,9 +36,9 @@ def load(name: str) -> Case:
 
 
 def exempt(topic: str) -> set[tuple[str, int]]:
-    """Case and input for which the app need not follow KSQL in `topic`."""
-    found = json.loads((GOLDEN / "differences.json").read_bytes())
-    return {(entry["case"], entry["input"]) for entry in found if entry["topic"] == topic}
+    """The (case, input) pairs for which the app need not follow KSQL in `topic`."""
+    differences = json.loads((GOLDEN / "differences.json").read_bytes())
+    return {(entry["case"], entry["input"]) for entry in differences if entry["topic"] == topic}
 
 
 def source(case: Case) -> Chunk:
@@ -57,7 +57,7 @@ def source(case: Case) -> Chunk:
 
 
 def predictions(case: Case) -> Chunk:
-    """The records put straight into the predictions topic as one chunk."""
+    """The case's records of the predictions topic as one chunk."""
     records = case["prediction"]
     keys = [_bytes(r["key_b64"]) if "key_b64" in r else _text(r["key"]) for r in records]
     values = [_bytes(r["raw_b64"]) if "raw_b64" in r else _text(r["value"]) for r in records]
@@ -71,14 +71,14 @@ def expected(case: Case, topic: str) -> list[tuple[int, bytes | None, bytes | No
 
 
 def encode(parsed: Any, schema_id: int, value: dict[str, Any]) -> bytes:
-    """A record in the registry's wire format."""
+    """Encode a record in the registry's wire format."""
     body = io.BytesIO()
     fastavro.schemaless_writer(body, parsed, value)
     return b"\0" + schema_id.to_bytes(4, "big") + body.getvalue()
 
 
 def chunk(values: list[bytes | None], topic: str = "t") -> Chunk:
-    """Values without keys, at offsets from 0."""
+    """A chunk of values without keys, at offsets from 0."""
     n = len(values)
     return Chunk(topic, 0, range(n), [None] * n, values, 0, n, n)
 
@@ -91,7 +91,7 @@ def _chunk(topic: str, records: list[Case], keys: list[bytes | None], values: li
 
 
 def _parsed(schema: Any) -> Any:
-    return fastavro.parse_schema(json.loads(json.dumps(schema)))  # a copy: it writes into what it is given
+    return fastavro.parse_schema(json.loads(json.dumps(schema)))  # a copy, since parse_schema changes its argument
 
 
 def _bytes(b64: str | None) -> bytes | None:

@@ -1,7 +1,7 @@
-"""What must hold of a file of saved objects for Kibana 8.19 to import it and to draw every panel of it.
+"""Rules for a file of saved objects that Kibana 8.19 must import and draw without errors.
 
-Kibana itself says little: unknown fields become an empty panel, a reference that leads nowhere an error in the panel,
-a wrong version a refused file. Sources of the rules are in kibana/README.md.
+Kibana reports little itself: an unknown field makes an empty panel, a dangling reference an error in the panel, a wrong
+version a refused file. kibana/README.md has the sources of the rules.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from tests.support.lens import LAYER_REFERENCE, instant
 
 Json = dict[str, Any]
 
-#: of each kind, the shape that 8.19 takes as it is: a later one it refuses, an older or none it migrates
+#: model version of each type in 8.19, which refuses later ones and migrates older ones
 VERSIONS = {"index-pattern": "8.0.0", "dashboard": "10.2.0"}
 ENVELOPE = {
     *("type", "id", "attributes", "references"),
     *("coreMigrationVersion", "typeMigrationVersion", "managed"),
 }
-#: what a dashboard may have; Kibana forbids the rest
+#: attributes that a dashboard may have; Kibana refuses others
 DASHBOARD = {
     *("title", "description", "kibanaSavedObjectMeta", "timeRestore", "timeFrom", "timeTo", "refreshInterval"),
     *("controlGroupInput", "panelsJSON", "optionsJSON", "hits", "version"),
 }
 WIDTH = 48
 NUMBERS = {"long", "double"}
-#: what an operation may be asked of
+#: operation -> types of the fields it can be applied to
 TYPES = {
     "terms": {"keyword"},
     "unique_count": {"keyword", "date", *NUMBERS},
@@ -40,16 +40,16 @@ TYPES = {
     "max": {"date", *NUMBERS},
     **dict.fromkeys(("sum", "average", "median", "range"), NUMBERS),
 }
-#: operations without a field
+#: operations that take no field
 FREE = {"static_value", "math", "formula"}
-#: a field's type in Elasticsearch -> what Lens calls it
+#: type of a field in Elasticsearch -> in Lens
 KINDS = {"keyword": "string", "date": "date", "long": "number", "double": "number"}
-#: keys under which a chart names a column, or some
+#: keys under which a chart names columns
 ACCESSORS = re.compile(r"\w*[aA]ccessors?|columnId")
 
 
 def problems(objects: list[Json], fields: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """What is wrong, a line each. fields: index -> field -> type, of all that a sink writes to."""
+    """All violations, one line each. fields: index -> field -> type, for every index that a sink writes to."""
     return list(_problems(objects, fields))
 
 
@@ -84,7 +84,7 @@ def _envelope(one: Json, ids: list[tuple[str, str]]) -> Iterator[str]:
 
 
 def _view(one: Json, fields: Mapping[str, Mapping[str, str]]) -> tuple[list[str], dict[str, str]]:
-    """Problems of a data view, and the types of all its fields."""
+    """Violations of a data view, and the types of its fields."""
     attributes, name = one["attributes"], f"view {one['id']}"
     if attributes["title"] not in fields:
         return [f"{name}: no sink writes to {attributes['title']}"], {}
@@ -129,7 +129,7 @@ def _range(low: str, high: str) -> Iterator[str]:
 
 
 def _places(panels: list[Json]) -> Iterator[str]:
-    """Every panel in the grid, under its own name, over no other."""
+    """Panels are inside the grid, have unique ids, and do not overlap."""
     yield from (f"panel {id}: twice" for id, n in Counter(one["panelIndex"] for one in panels).items() if n > 1)
     for panel in panels:
         at, id = panel["gridData"], panel["panelIndex"]
@@ -212,14 +212,14 @@ def _column(column: Json, types: Mapping[str, str], columns: Mapping[str, Json])
 
 
 def _kind(column: Json, kind: str) -> Iterator[str]:
-    """What Lens takes a column's values for: named ranges are text, all else is what the field is."""
+    """The data type of a column is that of its field, and string for named ranges."""
     wanted = "string" if column["operationType"] == "range" else kind
     if column["dataType"] != wanted:
         yield f"dataType {column['dataType']}, not {wanted}"
 
 
 def _query(query: Json, fields: Iterable[str]) -> Iterator[str]:
-    """KQL as it is used here: comparisons joined by `and`."""
+    """Check KQL of the supported form: comparisons joined by `and`."""
     if query["language"] != "kuery":
         yield f"query in {query['language']}"
     for part in filter(None, query["query"].split(" and ")):
@@ -228,7 +228,7 @@ def _query(query: Json, fields: Iterable[str]) -> Iterator[str]:
 
 
 def _drawn(kind: str, visualization: Json, layers: Mapping[str, Json]) -> Iterator[str]:
-    """The chart names layers and columns that are there, and has titles where it has axes."""
+    """The chart refers to existing layers and columns, and its axes have titles."""
     for key, name in _named(visualization):
         if key == "layerId" and name not in layers:
             yield f"draws layer {name}"
@@ -250,7 +250,7 @@ def _drawn(kind: str, visualization: Json, layers: Mapping[str, Json]) -> Iterat
 
 
 def _named(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string in it, with the key under which it, or the list it is in, stands."""
+    """All strings in a nested value, each with the key of itself or of its list."""
     if isinstance(value, str):
         yield key, value
     for name, inner in value.items() if isinstance(value, dict) else ():
@@ -262,7 +262,7 @@ def _named(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def _controls(
     controls: Json, references: Mapping[str, str], views: Mapping[str, Mapping[str, str]], used: set[str]
 ) -> Iterator[str]:
-    """A control's field is in its own data view, and in all others: it filters every panel."""
+    """The field of a control exists in every data view, since it filters every panel."""
     panels = json.loads(controls["panelsJSON"])
     json.loads(controls["ignoreParentSettingsJSON"])
     if not panels:

@@ -1,12 +1,12 @@
-"""Kibana's part, as far as the dashboard uses it: from kibana/moodle-risk.ndjson to searches, and from answers to rows.
+"""Kibana as far as the dashboard uses it: from kibana/moodle-risk.ndjson to searches, and from responses to rows.
 
-It reads the built file, as Kibana does, and nothing of its source. A layer of a Lens panel becomes one search body:
-time range, queries and the student filter as filters; bucketed columns as nested aggregations, in the layer's order;
-the rest as metrics below the innermost. Anything it does not know is an error: a panel that is asked otherwise here
-than in Kibana would prove nothing.
+It reads only the built file, as Kibana does. A layer of a Lens panel becomes one search body: time range, queries and
+the student filter as filters; bucketed columns as nested aggregations, in the layer's order; the other columns as
+metrics below the innermost. Anything unknown is an error: a panel that is queried differently here than in Kibana
+would prove nothing.
 
-Two differences to Kibana remain. Runtime fields are sent as OpenSearch's `derived` fields, which take the same script;
-and all date math is done here, at a moment that the caller chooses.
+Two differences from Kibana remain. Runtime fields are sent as OpenSearch's `derived` fields, which take the same
+script, and date math is evaluated here, at a time that the caller chooses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 LAYER_REFERENCE = "indexpattern-datasource-layer-"
 METRICS = {"sum": "sum", "average": "avg", "min": "min", "max": "max", "unique_count": "cardinality"}
-#: metrics that are computed of others
+#: metrics computed from others
 COMPUTED = {"formula", "math"}
 UNITS = {"d": "days", "h": "hours", "m": "minutes", "w": "weeks"}
 
@@ -55,7 +55,7 @@ class Layer:
     panel: str
     name: str
     view: View
-    #: in their order
+    #: column id -> column, in order
     columns: Mapping[str, Json]
     query: str
     #: the panel's own time range, or the dashboard's
@@ -71,13 +71,13 @@ class Layer:
 
     @property
     def asks(self) -> bool:
-        """Whether there is anything to ask for: a line in a chart is a number already."""
+        """Whether the layer needs a search: a static line in a chart does not."""
         return any(column["operationType"] != "static_value" for column in self.columns.values())
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """The file, read."""
+    """The saved objects in the file."""
 
     objects: tuple[Json, ...]
 
@@ -87,7 +87,7 @@ class Dashboard:
 
     @property
     def saved(self) -> Json:
-        """The dashboard itself."""
+        """The saved object of the dashboard."""
         (one,) = (one for one in self.objects if one["type"] == "dashboard")
         return one
 
@@ -104,7 +104,7 @@ class Dashboard:
         return dict(json.loads(self.saved["attributes"]["controlGroupInput"]["panelsJSON"]))
 
     def layers(self) -> Iterator[Layer]:
-        """All layers of all Lens panels; data views are found as Kibana finds them, by the dashboard's references."""
+        """All layers of all Lens panels; their data views are resolved by the dashboard's references, as in Kibana."""
         references = {one["name"]: one["id"] for one in self.saved["references"]}
         attributes, views = self.saved["attributes"], self.views
         always = {"from": attributes["timeFrom"], "to": attributes["timeTo"]}
@@ -123,7 +123,7 @@ class Dashboard:
 
 
 def instant(text: str, now: datetime) -> datetime:
-    """A time, or Elasticsearch's date math: now, now-7d, now-1y/d."""
+    """Evaluate an ISO time, or Elasticsearch's date math: now, now-7d, now-1y/d."""
     if not text.startswith("now"):
         return datetime.fromisoformat(text.replace("Z", "+00:00"))
     found = re.fullmatch(r"now(?:([+-])(\d+)([ydhmw]))?(/d)?", text)
@@ -139,11 +139,11 @@ def millis(at: datetime) -> int:
     return round(at.timestamp() * 1000)
 
 
-# --- asking ---
+# --- searches ---
 
 
 def body(layer: Layer, now: datetime, student: str | None = None) -> Json:
-    """The search that a layer asks, at a moment; of one student, if the control is set to one."""
+    """The search body of a layer at a time, restricted to one student if the control is set."""
     filters = [] if not layer.query else [matching(layer.query, now)]
     if layer.view.time:
         low, high = (millis(instant(layer.range[end], now)) for end in ("from", "to"))
@@ -161,12 +161,12 @@ def body(layer: Layer, now: datetime, student: str | None = None) -> Json:
 
 
 def matching(query: str, now: datetime) -> Json:
-    """A query for KQL: comparisons of a field with a number or a time, joined by `and`."""
+    """Translate KQL: comparisons of a field with a number or a time, joined by `and`."""
     operators = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
     filters = []
     for part in query.split(" and "):
         found = re.fullmatch(r"(\w+) ([<>]=?) (\S+)", part)
-        assert found, f"not understood: {part}"
+        assert found, f"unsupported: {part}"
         field, operator, value = found.groups()
         bound = millis(instant(value, now)) if value.startswith("now") else float(value)
         filters.append({"range": {field: {operators[operator]: bound}}})
@@ -174,7 +174,7 @@ def matching(query: str, now: datetime) -> Json:
 
 
 def _nested(layer: Layer, buckets: Sequence[str], now: datetime) -> Json:
-    """Aggregations of the buckets that are left, and of the metrics below them."""
+    """Aggregations of the remaining buckets, with the metrics below the innermost."""
     if not buckets:
         asked = {id: _metric(layer.columns[id], now) for id in layer.metrics}
         return {id: one for id, one in asked.items() if one is not None}
@@ -183,13 +183,13 @@ def _nested(layer: Layer, buckets: Sequence[str], now: datetime) -> Json:
 
 
 def _below(layer: Layer, rest: Sequence[str], now: datetime) -> Json:
-    """Also what the buckets are ordered by is asked on their own level; with one level that is the same."""
+    """Sub-aggregations of a bucket. Ordering by a metric needs it on the bucket's own level."""
     by = [
         column["params"]["orderBy"].get("columnId")
         for column in layer.columns.values()
         if column["operationType"] == "terms"
     ]
-    assert not rest or not any(by), "ordered by a metric, with buckets below: not understood"
+    assert not rest or not any(by), "ordered by a metric, with buckets below: unsupported"
     return _nested(layer, rest, now)
 
 
@@ -218,11 +218,11 @@ def _bucket(layer: Layer, column: Json, now: datetime) -> Json:
                 for one in params["ranges"]
             ]
             return {"range": {"field": field, "ranges": ranges}}
-    raise AssertionError(f"not understood: {column['operationType']}")
+    raise AssertionError(f"unsupported: {column['operationType']}")
 
 
 def _metric(column: Json, now: datetime) -> Json | None:
-    """The aggregation of a metric; None where the count of documents, or a computation, is the answer."""
+    """The aggregation of a metric; None for the number of documents, and for computed columns."""
     operation = column["operationType"]
     if operation in COMPUTED | {"static_value"}:
         return None
@@ -239,11 +239,11 @@ def _metric(column: Json, now: datetime) -> Json | None:
     return one
 
 
-# --- reading ---
+# --- results ---
 
 
 def rows(layer: Layer, answer: Json) -> list[Row]:
-    """The rows of a table over a layer's answer; a time is epoch ms, what nothing was found for None."""
+    """The rows of a table for a layer's search response; times are epoch ms, a metric of nothing is None."""
     whole = {**answer.get("aggregations", {}), "doc_count": answer["hits"]["total"]["value"]}
     return list(_rows(layer, layer.buckets, whole))
 
@@ -259,7 +259,7 @@ def _rows(layer: Layer, buckets: Sequence[str], found: Json) -> Iterator[Row]:
 
 
 def _is_part(layer: Layer, id: str) -> bool:
-    """Whether a column only serves another's computation."""
+    """Whether a column is only an operand of a computed one."""
     return any(id in column.get("references", []) for column in layer.columns.values())
 
 

@@ -1,4 +1,4 @@
-"""KSQL's session rules written down a second time, an event at a time in plain Python: the tests' other opinion."""
+"""KSQL's session rules implemented a second time, one event at a time in plain Python: the reference of the tests."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ Session = tuple[int, int, int]  # start, end, count
 
 @dataclass
 class Ksql:
-    """One partition: every student's sessions, totals, and observed time."""
+    """One partition: all sessions and totals, and stream time."""
 
-    observed: int = -1
+    #: the largest event time so far [ms]
+    stream_time: int = -1
     sessions: dict[int, list[Session]] = field(default_factory=dict)
-    #: student → [activities, seconds, sessions, at]
+    #: student → [activities, duration s, sessions, end of the latest session ms]
     totals: dict[int, list[int]] = field(default_factory=dict)
     late: int = 0
-    #: (student, sign, start, end, count), tombstones and rows as emitted with the cache off
+    #: (student, sign, start, end, count) of tombstones (-1) and rows (+1), in KSQL's order with its cache off
     emitted: list[tuple[int, int, int, int, int]] = field(default_factory=list)
 
     def visit(self, student: int, at: int, before: int | None = None) -> None:
-        """Apply one event; `before`: observed time before it, its own running maximum by default."""
-        seen = self.observed if before is None else before
-        self.observed = max(seen, at)
+        """Apply one event. before: stream time before it [ms]; None: the maximum of the events so far."""
+        seen = self.stream_time if before is None else before
+        self.stream_time = max(seen, at)
         oldest = (seen - RETENTION) // SEGMENT
         mine = self.sessions.setdefault(student, [])
-        found = sorted(
+        overlapping = sorted(
             (s for s in mine if s[1] // SEGMENT >= oldest and s[1] >= at - GAP and s[0] <= at + GAP),
             key=lambda s: (s[1], s[0]),
         )
-        start, end = min([at, *(s[0] for s in found)]), max([at, *(s[1] for s in found)])
-        if end < self.observed - GRACE:
+        start, end = min([at, *(s[0] for s in overlapping)]), max([at, *(s[1] for s in overlapping)])
+        if end < self.stream_time - GRACE:
             self.late += 1
             return
-        merged = (start, end, 1 + sum(s[2] for s in found))
-        for old in found:
+        merged = (start, end, 1 + sum(s[2] for s in overlapping))
+        for old in overlapping:
             mine.remove(old)
             self._count(student, -1, old)
             if (start, end) != (at, at):

@@ -1,4 +1,4 @@
-"""What every panel of the dashboard must show, counted anew in plain Python, which knows no aggregation."""
+"""The expected rows of every panel of the dashboard, computed in plain Python without aggregations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class Facts:
-    """What is true of a replay: sessions and totals counted anew, predictions as they were made."""
+    """The documents of a replay: recomputed sessions and totals, and the predictions as written."""
 
     sessions: list[Document]
     totals: list[Document]
-    #: in the order in which they were made
+    #: in the order of writing
     predictions: list[Document]
 
     @property
@@ -31,15 +31,15 @@ class Facts:
 
     @property
     def warnings(self) -> list[Document]:
-        """The rule of ksql/5, once more."""
+        """Predictions above the threshold of ksql/5."""
         return [one for one in self.predictions if one["PREDICTION"] > 0.7]
 
     def of(self, student: int) -> Facts:
-        """What is true of one student."""
+        """The documents of one student."""
         return Facts(*([one for one in some if one["USERID"] == student] for some in self._all()))
 
     def between(self, low: int, high: int) -> Facts:
-        """What falls into a time range [ms], where there is a time."""
+        """The documents in a time range [ms]; totals have no time, and stay."""
         sessions = [one for one in self.sessions if low <= one["START_DATE"] <= high]
         return Facts(sessions, self.totals, [one for one in self.predictions if low <= one["CREATED_DATE"] <= high])
 
@@ -47,30 +47,29 @@ class Facts:
         return self.sessions, self.totals, self.predictions
 
 
-#: so many students replayed: enough for every panel, few enough for seconds
 @dataclass(frozen=True)
 class Moment:
-    """What a panel is recounted from, when somebody looks at it; the index may know more: the replay is ahead."""
+    """The data of a panel at a time of viewing; the index may have later documents, since the replay runs ahead."""
 
     whole: Facts
     now: datetime
-    #: of the time picker
+    #: range of the time picker [ms]
     low: int
     high: int
 
     @property
     def facts(self) -> Facts:
-        """What panels see that follow the time picker."""
+        """The data of panels that follow the time picker."""
         return self.whole.between(self.low, self.high)
 
     @property
     def always(self) -> Facts:
-        """What panels see that do not: all until now, and a day more."""
+        """The data of panels that ignore the time picker: everything until a day from now."""
         return self.whole.between(0, self._end)
 
     @property
     def latest(self) -> list[Document]:
-        """The latest predictions, as far as they are not of the future."""
+        """The latest predictions, without those later than a day from now."""
         return [one for one in self.whole.latest if one["CREATED_DATE"] <= self._end]
 
     @property
@@ -79,7 +78,7 @@ class Moment:
 
 
 class Between:
-    """Equal to what lies between two numbers: a percentile is an estimate."""
+    """Equal to any number in a range, since percentiles are estimates."""
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
@@ -92,7 +91,7 @@ class Between:
 
 
 def newly(m: Moment) -> list[Row]:
-    """Those whose first warning is less than seven days old."""
+    """The number of students whose first warning is less than seven days old."""
     since = millis(m.now - timedelta(days=7))
     return [{"students": sum(first >= since for first in firsts(m.always).values())}]
 
@@ -105,7 +104,7 @@ def firsts(facts: Facts) -> dict[int, int]:
 
 
 def median(m: Moment) -> list[Row]:
-    """The middle one, or one near it: no further than two and a fiftieth of all (a t-digest, as Elasticsearch's)."""
+    """The median, within the error of a t-digest, as Elasticsearch uses: two ranks and a fiftieth of all."""
     lengths = sorted(one["DURATION"] for one in m.facts.sessions)
     if not lengths:
         return [{"length": None}]
@@ -150,14 +149,14 @@ def day(at: int) -> int:
 
 
 def week(at: int) -> int:
-    """Monday's midnight; the epoch was a Thursday."""
+    """Midnight of Monday; the epoch was a Thursday."""
     return day(at) - (at // DAY_MS + 3) % 7 * DAY_MS
 
 
 def each(
     m: Moment, some: Sequence[Document], field: str, begins: Callable[[int], int], name: str, of: Callable[..., Any]
 ) -> list[Row]:
-    """A row a day or week of the time range, empty or not."""
+    """One row per day or week of the time range, also for empty ones."""
     found, step = grouped(some, field, begins), 7 * DAY_MS if begins is week else DAY_MS
     times = range(begins(m.low), m.high + 1, step)
     return [{f"{name}-x": at, f"{name}-y": of(found.get(at, []))} for at in times]
@@ -218,7 +217,7 @@ def fewest(m: Moment) -> list[Row]:
     ]
 
 
-#: what every layer of every panel must show
+#: (panel, layer) -> function that computes the expected rows
 RECOUNTS: dict[tuple[str, str], Callable[[Moment], list[Row]]] = {
     ("in-risk-now", "data"): lambda m: [{"students": sum(one["PREDICTION"] > 0.7 for one in m.latest)}],
     ("newly-in-risk", "data"): newly,

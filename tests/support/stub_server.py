@@ -1,4 +1,4 @@
-"""A server on this machine that says what a test wants it to say, in JSON."""
+"""A local HTTP server whose JSON responses a test defines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 
 class Answering(ThreadingHTTPServer):
-    """Derive, and answer."""
+    """Base class: a subclass defines `answer`."""
 
     daemon_threads = True
 
@@ -20,7 +20,7 @@ class Answering(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
-        """Status, and what becomes JSON (bytes are sent as they are); headers' names are in lower case."""
+        """Return the status and the response body, sent as JSON unless it is bytes. Header names are in lower case."""
         raise NotImplementedError
 
 
@@ -29,7 +29,7 @@ S = TypeVar("S", bound=Answering)
 
 @contextmanager
 def served(stub: S) -> Iterator[S]:
-    """It answers within."""
+    """Run the server within the context."""
     thread = threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -56,4 +56,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = _do
 
     def log_message(self, *_: object) -> None:
-        """Quietly."""
+        """Log nothing."""
