@@ -15,7 +15,7 @@ from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.ops.metrics import Metrics
-from app.ops.watchdog import LOOK_S, Standing, Watchdog, standing
+from app.ops.watchdog import INTERVAL_S, Status, Watchdog, status_of
 from app.settings import Settings
 from app.state.table import StateTable
 from app.upstream import SCHEME, install
@@ -160,20 +160,20 @@ class RiskApp(faust.App):
         """Start the watchdog, and connect what the agents write to."""
         self.watchdog = Watchdog(self.settings.stall_timeout_s, lambda: self.crash_reason)
         self.watchdog.start()
-        self.add_future(self._tell_watchdog())
+        self.add_future(self._report_to_watchdog())
         await super().on_start()
         if self.runtime is not None and isinstance(self.consumer, Consumer):
             self.consumer.revoking = self.runtime.kafka.release
             await self.runtime.kafka.start(self.consumer)
 
-    async def _tell_watchdog(self) -> None:
+    async def _report_to_watchdog(self) -> None:
         while not self.should_stop:
-            self.watchdog.tell(standing(self))
-            await asyncio.sleep(LOOK_S)
+            self.watchdog.report(status_of(self))
+            await asyncio.sleep(INTERVAL_S)
 
     async def on_stop(self) -> None:
         """Let flushes finish, and commit."""
-        self.watchdog.tell(Standing("stopping", None, stopping=True))
+        self.watchdog.report(Status("stopping", None, stopping=True))
         if self.runtime is not None:
             await self.runtime.kafka.release()
         await super().on_stop()
@@ -183,4 +183,4 @@ class RiskApp(faust.App):
         await super().on_shutdown()
         if self.runtime is not None:
             await self.runtime.kafka.stop()
-        self.watchdog.over()
+        self.watchdog.close()

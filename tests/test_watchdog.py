@@ -11,57 +11,57 @@ import pytest
 
 import stack
 from app.ops.failpoints import VARIABLE
-from app.ops.watchdog import Patience, Standing, Watchdog
+from app.ops.watchdog import StallDetector, Status, Watchdog
 from tests.support.cluster import START, TIMEOUT_S, Deployment, visit
 
-LOOKS = 5
+CHECKS = 5
 
 
-def end_of(reports: Iterable[Standing | None], looks: int = LOOKS) -> tuple[int, str] | None:
-    """Return at which look a worker with these reports must end, and why; None if it need not.
+def end_of(reports: Iterable[Status | None], checks: int = CHECKS) -> tuple[int, str] | None:
+    """Return at which check a worker with these reports must end, and why; None if it need not.
 
-    reports: what the event loop reports before each look; None: nothing.
+    reports: what the event loop reports before each check; None: nothing.
     """
-    patience, beats, last = Patience(looks), 0, Standing("starting")
+    detector, count, last = StallDetector(checks), 0, Status("starting")
     for at, report in enumerate(reports):
         if report is not None:
-            beats, last = beats + 1, report
-        if (reason := patience.look(beats, last)) is not None:
+            count, last = count + 1, report
+        if (reason := detector.check(count, last)) is not None:
             return at, reason
     return None
 
 
 def test_occasional_progress_is_enough() -> None:
-    assert end_of(Standing("12 records wait", i // LOOKS) for i in range(200)) is None
+    assert end_of(Status("12 records wait", i // CHECKS) for i in range(200)) is None
 
 
 def test_an_idle_worker_is_not_stalled() -> None:
-    assert end_of([Standing(None)] * 200) is None
+    assert end_of([Status(None)] * 200) is None
 
 
 def test_work_without_progress_is_a_stall() -> None:
-    found = end_of([Standing(None), *[Standing("12 records wait", 7)] * 20])
-    assert found == (LOOKS + 2, "no progress for 6 s: 12 records wait")
+    found = end_of([Status(None), *[Status("12 records wait", 7)] * 20])
+    assert found == (CHECKS + 2, "no progress for 6 s: 12 records wait")
 
 
 def test_each_step_restarts_the_count() -> None:
-    reports = [*[Standing("a", 1)] * LOOKS, *[Standing("a", 2)] * LOOKS, *[Standing("b", 2)] * LOOKS]
+    reports = [*[Status("a", 1)] * CHECKS, *[Status("a", 2)] * CHECKS, *[Status("b", 2)] * CHECKS]
     assert end_of(reports) is None
 
 
 def test_a_blocked_event_loop_is_detected_even_if_it_was_idle() -> None:
-    found = end_of([Standing(None), *[None] * 20])
-    assert found == (LOOKS + 1, "the event loop has not turned for 6 s")
+    found = end_of([Status(None), *[None] * 20])
+    assert found == (CHECKS + 1, "the event loop has been blocked for 6 s")
 
 
 def test_a_worker_that_does_not_stop_in_time_is_ended() -> None:
-    found = end_of([Standing("stopping", i, stopping=True) for i in range(30)], looks=60)
+    found = end_of([Status("stopping", i, stopping=True) for i in range(30)], checks=60)
     assert found is not None
-    assert found[1] == "asked to stop, and still here after 11 s"
+    assert found[1] == "asked to stop, and still running after 11 s"
 
 
 def test_the_thread_runs_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.ops.watchdog.LOOK_S", 0.01)
+    monkeypatch.setattr("app.ops.watchdog.INTERVAL_S", 0.01)
     reasons: list[str] = []
     stalled = Watchdog(0.05, end=reasons.append)
     stalled.start()
@@ -69,7 +69,7 @@ def test_the_thread_runs_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
     assert len(reasons) == 1
     stopped = Watchdog(0.05, end=reasons.append)
     stopped.start()
-    stopped.over()
+    stopped.close()
     stopped.join(5)
     assert len(reasons) == 1
 
@@ -78,7 +78,7 @@ def test_the_thread_runs_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
 STUCK = {
     "hang@sent:2": "no progress for {s} s: ",
     "hang@framed:1": "no progress for {s} s: 300 records of topic {source} partition 0 wait",
-    "block@written:2": "the event loop has not turned for {s} s",
+    "block@written:2": "the event loop has been blocked for {s} s",
     "hang@owned:1": "no progress for {s} s: waiting for ",
 }
 STALL_S = 9

@@ -77,7 +77,7 @@ def test_a_process_that_hangs_after_a_crash_is_ended() -> None:
     """Exit code 1 and the reason in the last line, although the main thread waits forever."""
     code = (
         "import threading, app.ops.watchdog as w\n"
-        "w.LOOK_S = 0.01\n"
+        "w.INTERVAL_S = 0.01\n"
         "w.Watchdog(60, lambda: ValueError('of\\ntwo lines')).start()\n"
         "threading.Event().wait()\n"
     )

@@ -1,8 +1,8 @@
 """The watchdog ends a worker that makes no progress although there is work, and says why.
 
-The event loop reports every second what it is doing (`Standing`); a separate thread checks the reports, so that a
-blocked event loop is noticed as well. The process ends at once with exit code 1: what is unfinished is an open
-transaction, which the next owner of the partition aborts.
+The event loop reports its status every second; a separate thread checks the reports, so that a blocked event loop
+is noticed as well. The process ends at once with exit code 1: what is unfinished is an open transaction, which the
+next owner of the partition aborts.
 """
 
 from __future__ import annotations
@@ -16,122 +16,130 @@ from typing import Any
 
 from app.kafka.driver import Consumer
 
-#: between two looks, and between two words of the loop [s]
-LOOK_S = 1.0
-#: how long a worker that was asked to stop, or failed, may take to end [s]
+#: interval of the reports, and of the checks [s]
+INTERVAL_S = 1.0
+#: how long a worker may take to end after it was asked to stop, or failed [s]
 STOP_S = 10.0
-#: its number
+#: file descriptor
 STDERR = 2
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What a worker is doing, and a mark that changes with every step it makes."""
+class Status:
+    """What a worker is doing."""
 
-    #: for a person; None where there is nothing to do
-    doing: str | None
-    mark: Hashable = None
-    #: whether it has been asked to end
+    #: for a person; None if there is no work
+    work: str | None
+    #: changes whenever some of the work is done
+    progress: Hashable = None
+    #: whether the worker has been asked to end
     stopping: bool = False
 
 
 @dataclass
-class Patience:
-    """Counts looks without a step. Mutable. A process that was suspended has only missed looks."""
+class StallDetector:
+    """Counts checks without progress. Mutable.
 
-    #: looks that may pass without a step; while stopping
-    looks: int
-    stop_looks: int = round(STOP_S / LOOK_S)
-    _beats: int = 0
-    _silent: int = 0
-    _still: int = 0
+    It counts checks, not time: a process that was suspended has only missed checks.
+    """
+
+    #: checks that may pass without progress, and while stopping
+    checks: int
+    stop_checks: int = round(STOP_S / INTERVAL_S)
+    _reports: int = 0
+    _without_report: int = 0
+    _without_progress: int = 0
     _stopping: int = 0
-    _last: Standing = field(default_factory=lambda: Standing("starting"))
+    _last: Status = field(default_factory=lambda: Status("starting"))
 
-    def look(self, beats: int, now: Standing, failed: str = "") -> str | None:
-        """Take a look: `beats` says how often the loop has told something, `now` is the last of it.
+    def check(self, reports: int, status: Status, failure: str = "") -> str | None:
+        """Check once; return the reason why the worker must be ended, None if it need not.
 
-        failed: why the worker gave up, if it did: then it has only to end. Returns why it must be ended, if it must.
+        reports: how many reports the event loop has made; status: the last of them; failure: why the worker
+        gave up, if it did: then it only has to end.
         """
-        self._silent = 0 if beats != self._beats else self._silent + 1
-        moved = now.doing is None or (now.doing, now.mark) != (self._last.doing, self._last.mark)
-        if moved:
-            self._still = 0
-        elif not self._silent:
-            self._still += 1
-        self._stopping = self._stopping + 1 if now.stopping or failed else 0
-        self._beats, self._last = beats, now
-        if self._stopping > self.stop_looks:
-            return failed or f"asked to stop, and still here after {self._stopping} s"
-        if self._silent > self.looks:
-            return f"the event loop has not turned for {self._silent} s"
-        if self._still > self.looks:
-            return f"no progress for {self._still} s: {now.doing}"
+        self._without_report = 0 if reports != self._reports else self._without_report + 1
+        progressed = status.work is None or (status.work, status.progress) != (self._last.work, self._last.progress)
+        if progressed:
+            self._without_progress = 0
+        elif not self._without_report:
+            self._without_progress += 1
+        self._stopping = self._stopping + 1 if status.stopping or failure else 0
+        self._reports, self._last = reports, status
+        if self._stopping > self.stop_checks:
+            return failure or f"asked to stop, and still running after {self._stopping} s"
+        if self._without_report > self.checks:
+            return f"the event loop has been blocked for {self._without_report} s"
+        if self._without_progress > self.checks:
+            return f"no progress for {self._without_progress} s: {status.work}"
         return None
 
 
-def standing(app: Any) -> Standing:
-    """What a RiskApp is doing now."""
+def status_of(app: Any) -> Status:
+    """Return what a RiskApp is doing now."""
     consumer = app.consumer
     stopping = bool(app.should_stop or app.crashed)
     if app.rebalancing:
-        return Standing("waiting for the consumer group to rebalance", app.consumer_generation_id, stopping)
+        return Status("waiting for the consumer group to rebalance", app.consumer_generation_id, stopping)
     if app.in_recovery:
         offsets = tuple(app.tables.recovery.active_offsets.values())
-        return Standing("reading the changelogs", offsets, stopping)
+        return Status("reading the changelogs", offsets, stopping)
     if not app.tables.actives_ready:
-        return Standing("waiting for partitions to be assigned", None, stopping)
+        return Status("waiting for partitions to be assigned", None, stopping)
     if isinstance(consumer, Consumer):
-        waiting, done = consumer.backlog()
-        if waiting:
-            return Standing(waiting, done, stopping)
-    return Standing(None, None, stopping)
+        work, progress = consumer.backlog()
+        if work:
+            return Status(work, progress, stopping)
+    return Status(None, None, stopping)
 
 
 class Watchdog(threading.Thread):
-    """Looks at a worker once a second until it is told that the worker has ended. Mutable."""
+    """Checks a worker every second until the worker has ended. Mutable."""
 
     def __init__(
         self,
-        patience_s: float,
-        failed: Callable[[], BaseException | None] = lambda: None,
+        timeout_s: float,
+        failure: Callable[[], BaseException | None] = lambda: None,
         end: Callable[[str], object] | None = None,
     ) -> None:
-        """patience_s: how long a worker may stand still; failed: why it gave up; end: what to do at last."""
+        """timeout_s: how long a worker may make no progress; failure: why it gave up; end: ends the process."""
         super().__init__(name="watchdog", daemon=True)
-        self._patience = Patience(round(patience_s / LOOK_S))
-        self._failed = failed
+        self._detector = StallDetector(round(timeout_s / INTERVAL_S))
+        self._failure = failure
         self._end = end or give_up
-        self._over = threading.Event()
-        self._standing = Standing("starting")
-        self._beats = 0
+        self._closed = threading.Event()
+        self._status = Status("starting")
+        self._reports = 0
 
-    def tell(self, now: Standing) -> None:
-        """The loop's word, once a second."""
-        self._standing = now
-        self._beats += 1
+    def report(self, status: Status) -> None:
+        """Report the status; the event loop calls this every second."""
+        self._status = status
+        self._reports += 1
 
-    def over(self) -> None:
-        """Look no more."""
-        self._over.set()
+    def close(self) -> None:
+        """Stop checking: the worker has ended."""
+        self._closed.set()
 
     def run(self) -> None:
-        """The thread."""
-        while not self._over.wait(LOOK_S):
-            failed = self._failed()
-            reason = self._patience.look(self._beats, self._standing, "" if failed is None else in_a_line(failed))
+        """Check until closed, or until the worker must be ended."""
+        while not self._closed.wait(INTERVAL_S):
+            failure = self._failure()
+            reason = self._detector.check(self._reports, self._status, "" if failure is None else in_a_line(failure))
             if reason is not None:
                 self._end(reason)
                 return
 
 
 def in_a_line(error: BaseException) -> str:
-    """Kind and text of an error; some of Faust's have several lines."""
+    """Format kind and text of an error as one line; some of Faust's have several."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def give_up(reason: str) -> None:
-    """End the process at once, saying where it stood. Faust has put a logger in the place of sys.stderr."""
+    """Print the stacks of all threads and the reason, and end the process at once.
+
+    Writes to the file descriptor: Faust has replaced sys.stderr by a logger.
+    """
     try:
         faulthandler.dump_traceback(STDERR)
         os.write(STDERR, f"moodle-risk: gave up: {reason}\n".encode())
