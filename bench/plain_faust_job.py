@@ -40,7 +40,7 @@ def plain_faust_job(variables: Mapping[str, str], log: Path, truth: ExpectedTabl
     """Measure one run from readiness to the last event's rows, then compare the output topics with `truth`."""
     settings = Settings.from_env(variables)
     names = settings.topic_names
-    outputs = {names.sessions, names.agg, names.prediction, names.in_risk}
+    outputs = set(names.outputs)
     asyncio.run(create_topics(settings, 1, only=outputs))  # Faust creates its internal topics itself
     with PlainFaustWorker({**variables, "BENCH_PARTITIONS": str(partitions)}, log) as worker:
         run = measure_worker(worker, truth.events, _progress)

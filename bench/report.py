@@ -53,7 +53,7 @@ def document(report: Report, partitions: int) -> dict[str, Any]:
         if one.key == "job"
     }
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         "versions": versions(),
         "partitions": partitions,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Write .env for docker compose: .env.example, with a random value for every password and key.
+"""Write .env for docker compose: .env.example with a random value for each password and key.
 
-Run from the project's directory; an .env that is there stays as it is. Needs Python alone.
+Run it in the project's directory. It does not overwrite an existing .env. Needs only Python.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import sys
 from pathlib import Path
 
 
-def filled(example: str) -> str:
-    """The example with 48 random hexadecimal digits behind every empty `…PASSWORD=` and `…KEY=`."""
+def with_secrets(example: str) -> str:
+    """Return the example with 48 random hexadecimal digits after each empty `…PASSWORD=` and `…KEY=`."""
     return re.sub(
         r"^(\w+(?:PASSWORD|KEY)=)$", lambda line: line[1] + secrets.token_hex(24), example, flags=re.MULTILINE
     )
 
 
 def main(directory: Path) -> None:
-    """Write it, for its owner's eyes only."""
+    """Write .env, readable by its owner only."""
     path = directory / ".env"
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        print(f"{path} is there already", file=sys.stderr)
+        print(f"{path} already exists: not changed", file=sys.stderr)
         return
     with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.write(filled((directory / ".env.example").read_text(encoding="utf-8")))
-    print(f"{path} written: passwords made up, see there", file=sys.stderr)
+        out.write(with_secrets((directory / ".env.example").read_text(encoding="utf-8")))
+    print(f"wrote {path} with random passwords", file=sys.stderr)
 
 
 if __name__ == "__main__":

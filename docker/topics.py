@@ -1,6 +1,6 @@
-"""One-shot of docker-compose.yml: declare every topic before anything writes or reads one; running it again is fine.
+"""The `topics` service of docker-compose.yml: create all topics before any service uses them. Idempotent.
 
-The app's own topics come from app/kafka/topics.py, so that they cannot differ from what the worker looks for.
+The app's own topics come from app/kafka/topics.py, so they match what the worker expects.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from app.kafka.topics import Topic, declare, wanted
 from app.ops.preflight import connect
 from app.settings import Settings
 
-#: records that came when events did: the default retention would delete those of last year at once
-FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1"}
+#: for records timestamped with event time: the default retention would delete last year's at once
+KEEP_ALL = {"cleanup.policy": "delete", "retention.ms": "-1"}
 COMPACTED = {"cleanup.policy": "compact"}
-#: Apicurio's storage: left to itself it makes them with Kafka's seven days, and then forgets every schema
+#: Apicurio's storage; Apicurio would create the topics with Kafka's default retention and lose all schemas after a week
 REGISTRY = ("kafkasql-journal", "kafkasql-snapshots")
-#: partitions of Moodle's log
+#: partitions of the source topic, Moodle's log
 SOURCES = 1
 
 
-def of_stack(settings: Settings, connectors: Iterable[Path]) -> list[Topic]:
-    """The log, what the app writes (with and without RISK_TOPIC_PREFIX), what the registry and Connect keep, and the
-    sinks' dead letters."""
+def all_topics(settings: Settings, connectors: Iterable[Path]) -> list[Topic]:
+    """Return the source topic, the app's topics with and without RISK_TOPIC_PREFIX, the internal topics of the registry
+    and of Connect, and the sinks' dead-letter topics."""
     plain = replace(settings, topic_prefix="")
-    topics = [Topic(settings.source_topic, SOURCES, FOR_EVER)]
-    # KSQL and the sinks know the names without the prefix
+    topics = [Topic(settings.source_topic, SOURCES, KEEP_ALL)]
+    # KSQL and the sinks use the names without the prefix
     topics += [topic for s in (settings, plain) for topic in wanted(s.topic_names, SOURCES)]
-    topics += [Topic(name, 1, FOR_EVER) for name in REGISTRY]
-    topics += [Topic(f"connect-{what}", 1, COMPACTED) for what in ("configs", "offsets", "status")]
+    topics += [Topic(name, 1, KEEP_ALL) for name in REGISTRY]
+    topics += [Topic(f"connect-{name}", 1, COMPACTED) for name in ("configs", "offsets", "status")]
     for path in connectors:
         config = json.loads(path.read_text(encoding="utf-8"))
         if dead_letters := config.get("errors.deadletterqueue.topic.name"):
-            topics.append(Topic(dead_letters, 1, FOR_EVER))
+            topics.append(Topic(dead_letters, 1, KEEP_ALL))
     return list({topic.name: topic for topic in topics}.values())
 
 
 async def main(settings: Settings, connectors: Iterable[Path]) -> None:
-    """Declare them all. Raises ConfigError with one line."""
-    topics = of_stack(settings, connectors)
+    """Create all missing topics. Raises ConfigError with one line."""
+    topics = all_topics(settings, connectors)
     admin = await connect(settings)
     try:
         for line in await declare(admin, topics, settings.replication):

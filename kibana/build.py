@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Write kibana/moodle-risk.ndjson, which Kibana imports, from the source beside this file.
+"""Build kibana/moodle-risk.ndjson, the file that Kibana imports, from the modules in this folder.
 
-    python kibana/build.py            # write it
-    python kibana/build.py --check    # exit code 1 if what is there is not what the source says
+    python kibana/build.py            # write the file
+    python kibana/build.py --check    # exit code 1 if the file is out of date
 
-Needs the packages of this repository (`pip install -e .`): the threshold is the app's own.
+Needs the packages of this repository (`pip install -e .`), because the threshold is imported from models.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from views import VIEWS
 FILE = Path(__file__).resolve().with_name("moodle-risk.ndjson")
 
 
-def built() -> str:
-    """The file's text: a saved object a line, what is referred to before what refers to it."""
+def content() -> str:
+    """Return the file's content: one saved object per line, each after the objects it refers to."""
     objects = [*(view.saved_object() for view in VIEWS), dashboard.saved_object()]
-    return "".join(json.dumps(one, ensure_ascii=False, separators=(",", ":")) + "\n" for one in objects)
+    return "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in objects)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit code."""
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing, say whether the file is up to date")
-    parser.add_argument("--file", type=Path, default=FILE, help="default: %(default)s")
+    parser.add_argument("--check", action="store_true", help="only check whether the file is up to date")
+    parser.add_argument("--file", type=Path, default=FILE, help="file to write or check (default: %(default)s)")
     options = parser.parse_args(arguments)
-    text = built()
+    text = content()
     if not options.check:
         options.file.write_text(text, encoding="utf-8")
         print(f"wrote {options.file}")
         return 0
     if options.file.exists() and options.file.read_text(encoding="utf-8") == text:
         return 0
-    print(f"build: {options.file} is not what its source says: run python kibana/build.py", file=sys.stderr)
+    print(f"build: {options.file} is out of date: run python kibana/build.py", file=sys.stderr)
     return 1
 
 

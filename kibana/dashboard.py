@@ -1,4 +1,4 @@
-"""The dashboard: its panels, the student filter, its time range."""
+"""The dashboard: panels, student filter and time range."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from views import TOTALS
 
 ID = "moodle-risk"
 TITLE = "Students at risk"
-#: the Kibana whose shapes these are
+#: Kibana version of the panels' format
 VERSION = "8.19.0"
-#: of the time picker when the dashboard is opened: a course and what came before it
+#: time picker when the dashboard is opened: long enough for a course
 RANGE = {"from": "now-1y/d", "to": "now"}
-#: the time range of what is so now; a clock that is a little ahead hides nobody
+#: time range of panels that ignore the time picker; one day ahead tolerates clocks that are fast
 ALL_TIME = {"from": "1970-01-01T00:00:00.000Z", "to": "now+1d"}
-#: between two looks [ms]
+#: refresh interval [ms]
 REFRESH_MS = 60_000
 CONTROL = "student"
 
 
 def saved_object() -> dict[str, Any]:
-    """As Kibana stores it."""
-    drawn = [(panel, *_configured(panel)) for panel in PANELS]
-    references = [reference(f"{panel.id}:{one['name']}", one["id"]) for panel, _, needs in drawn for one in needs]
+    """Return the dashboard in Kibana's format."""
+    panels = [(panel, *_config(panel)) for panel in PANELS]
+    references = [reference(f"{panel.id}:{r['name']}", r["id"]) for panel, _, inner in panels for r in inner]
     references.append(reference(f"controlGroup_{CONTROL}:optionsListDataView", TOTALS.id))
     attributes = {
         "title": TITLE,
         "description": "Who may need help, and how students work. Predictions, not facts.",
-        "panelsJSON": json.dumps([_placed(panel, config) for panel, config, _ in drawn]),
+        "panelsJSON": json.dumps([_panel(panel, config) for panel, config, _ in panels]),
         "controlGroupInput": _controls(),
         "optionsJSON": json.dumps({"useMargins": True, "syncColors": False, "hidePanelTitles": False}),
         "kibanaSavedObjectMeta": {"searchSourceJSON": json.dumps({"query": kql(""), "filter": []})},
-        # without it Kibana opens the last 15 minutes
+        # otherwise Kibana opens with the last 15 minutes
         "timeRestore": True,
         "timeFrom": RANGE["from"],
         "timeTo": RANGE["to"],
@@ -46,7 +46,7 @@ def saved_object() -> dict[str, Any]:
 
 
 def _controls() -> dict[str, Any]:
-    """One filter, over the students of the totals: those are all there are."""
+    """Return the student filter, over the data view of totals because it lists every student."""
     student = {
         "type": "optionsListControl",
         "order": 0,
@@ -70,11 +70,11 @@ def _controls() -> dict[str, Any]:
     }
 
 
-def _placed(panel: Panel, config: dict[str, Any]) -> dict[str, Any]:
-    x, y, width, height = panel.at
+def _panel(panel: Panel, config: dict[str, Any]) -> dict[str, Any]:
+    x, y, width, height = panel.position
     return {
         "version": VERSION,
-        "type": "lens" if isinstance(panel.shows, Chart) else "visualization",
+        "type": "lens" if isinstance(panel.content, Chart) else "visualization",
         "panelIndex": panel.id,
         "gridData": {"x": x, "y": y, "w": width, "h": height, "i": panel.id},
         "title": panel.title,
@@ -82,28 +82,29 @@ def _placed(panel: Panel, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _configured(panel: Panel) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """A panel's own configuration, and the data views it needs."""
-    shown = {"title": panel.title, "description": panel.about, "hidePanelTitles": False, "enhancements": {}}
-    if panel.always:
-        shown["timeRange"] = ALL_TIME
-    if isinstance(panel.shows, str):
-        return {"savedVis": _text(panel.title, panel.shows), **shown}, []
-    needs = [
-        reference(f"indexpattern-datasource-layer-{name}", one.view.id) for name, one in panel.shows.layers.items()
+def _config(panel: Panel) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Return a panel's configuration and its references to data views."""
+    common = {"title": panel.title, "description": panel.description, "hidePanelTitles": False, "enhancements": {}}
+    if panel.all_time:
+        common["timeRange"] = ALL_TIME
+    if isinstance(panel.content, str):
+        return {"savedVis": _markdown(panel.title, panel.content), **common}, []
+    references = [
+        reference(f"indexpattern-datasource-layer-{name}", layer.view.id)
+        for name, layer in panel.content.layers.items()
     ]
     attributes = {
         "title": panel.title,
-        "description": panel.about,
+        "description": panel.description,
         "type": "lens",
-        "visualizationType": panel.shows.kind,
-        "references": needs,
-        "state": panel.shows.state(),
+        "visualizationType": panel.content.kind,
+        "references": references,
+        "state": panel.content.state(),
     }
-    return {"attributes": attributes, **shown}, needs
+    return {"attributes": attributes, **common}, references
 
 
-def _text(title: str, markdown: str) -> dict[str, Any]:
+def _markdown(title: str, markdown: str) -> dict[str, Any]:
     return {
         "title": title,
         "description": "",

@@ -1,7 +1,7 @@
-"""Lens, as far as the panels use it: columns (what is asked of an index) and charts (how the answer is drawn).
+"""The part of Lens that the panels use: columns (fields and aggregations of an index) and charts (how to draw them).
 
-A column is the dict that Lens stores; its id is the key it has in its layer. Only operations that Elasticsearch and
-OpenSearch answer alike are here, so that tests can ask a real node (tests/support/lens.py).
+A column is the dict that Lens stores; its id is its key in the layer. Only operations that Elasticsearch and OpenSearch
+evaluate alike are used, so that tests can run them on a real OpenSearch node (tests/support/lens.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NUMBER = {"id": "number", "params": {"decimals": 0}}
 
 @dataclass(frozen=True)
 class Layer:
-    """Columns over one data view; bucketed ones come first, the outermost foremost."""
+    """Columns over one data view: buckets first, from the outermost to the innermost, then metrics."""
 
     view: View
     columns: Mapping[str, Column]
@@ -28,16 +28,16 @@ class Layer:
 
 @dataclass(frozen=True)
 class Chart:
-    """What is drawn, and what is asked for it."""
+    """A visualization and the data it shows."""
 
     kind: str
     visualization: dict[str, Any]
     layers: Mapping[str, Layer]
-    #: KQL that every document must match
+    #: KQL filter for all layers
     query: str = ""
 
     def state(self) -> dict[str, Any]:
-        """As Lens stores it; the layers' data views are references beside it."""
+        """Return the state in Lens's format; the data views of the layers are stored beside it, as references."""
         layers = {
             name: {"columnOrder": list(layer.columns), "columns": dict(layer.columns), "incompleteColumns": {}}
             for name, layer in self.layers.items()
@@ -53,7 +53,7 @@ class Chart:
 
 
 def kql(query: str) -> dict[str, str]:
-    """A query in Kibana's language."""
+    """Return a query in KQL."""
     return {"query": query, "language": "kuery"}
 
 
@@ -74,28 +74,28 @@ def _column(operation: str, field: str, label: str, kind: str, bucketed: bool, p
 
 
 def count(label: str) -> Column:
-    """How many documents."""
+    """Count documents."""
     return _column("count", "___records___", label, "number", False, {"emptyAsNull": False, "format": NUMBER})
 
 
 def distinct(field: str, label: str, where: str = "") -> Column:
-    """How many different values; exact to some thousands, then about."""
+    """Count distinct values: exact up to a few thousand, approximate above."""
     column = _column("unique_count", field, label, "number", False, {"emptyAsNull": False, "format": NUMBER})
     return column | ({"filter": kql(where)} if where else {})
 
 
 def number(operation: str, field: str, label: str, format: dict[str, Any] = NUMBER) -> Column:
-    """sum, average, median, min or max of a number."""
+    """Aggregate a number: sum, average, median, min or max."""
     return _column(operation, field, label, "number", False, {"format": format})
 
 
-def moment(operation: str, field: str, label: str) -> Column:
-    """min or max of a time."""
+def time(operation: str, field: str, label: str) -> Column:
+    """Aggregate a time: min or max."""
     return _column(operation, field, label, "date", False, {})
 
 
-def values(field: str, label: str, size: int, by: str = "", descending: bool = True) -> Column:
-    """One bucket per value, at most `size`; the first by a column of the layer, or in the values' own order."""
+def terms(field: str, label: str, size: int, by: str = "", descending: bool = True) -> Column:
+    """One bucket per value, at most `size`, ordered by a metric of the layer, or by the values themselves."""
     order = {"type": "column", "columnId": by} if by else {"type": "alphabetical", "fallback": False}
     params = {
         "size": size,
@@ -108,14 +108,14 @@ def values(field: str, label: str, size: int, by: str = "", descending: bool = T
     return _column("terms", field, label, "string", True, params)
 
 
-def every(interval: str, field: str, label: str) -> Column:
-    """One bucket per day ("1d") or week ("1w"), also where nothing happened."""
+def date_histogram(interval: str, field: str, label: str) -> Column:
+    """One bucket per day ("1d") or week ("1w"), empty ones included."""
     params = {"interval": interval, "includeEmptyRows": True, "dropPartials": False}
     return _column("date_histogram", field, label, "date", True, params) | {"scale": "interval"}
 
 
-def steps(field: str, label: str, bounds: Sequence[tuple[int, int | None, str]]) -> Column:
-    """One bucket per range: from, to (not included; None: no end), and what it is called."""
+def ranges(field: str, label: str, bounds: Sequence[tuple[int, int | None, str]]) -> Column:
+    """One bucket per range: from, to (exclusive; None: unbounded), label."""
     params = {
         "type": "range",
         "ranges": [{"from": low, "to": high, "label": name} for low, high, name in bounds],
@@ -125,15 +125,15 @@ def steps(field: str, label: str, bounds: Sequence[tuple[int, int | None, str]])
     return _column("range", field, label, "string", True, params)
 
 
-def line_at(value: float, label: str) -> Column:
-    """A number that is nobody's answer: a line in a chart."""
+def static_value(value: float, label: str) -> Column:
+    """A constant, for a reference line in a chart."""
     column = _column("static_value", "", label, "number", False, {"value": f"{value:g}", "format": PERCENT})
     del column["sourceField"]
     return column | {"isStaticValue": True, "references": []}
 
 
 def difference(id: str, label: str, formula: str, first: Column, second: Column) -> dict[str, Column]:
-    """The columns of `first - second`, which `formula` spells; Lens keeps a formula beside what it parsed it into."""
+    """The columns of `first - second`. Lens stores the formula's text together with its parsed form."""
     ids = [f"{id}X{i}" for i in range(3)]
     part = {"label": f"Part of {label}", "customLabel": True}
     ast = {
@@ -162,17 +162,17 @@ def difference(id: str, label: str, formula: str, first: Column, second: Column)
 # --- charts ---
 
 
-def figure(view: View, columns: Mapping[str, Column], subtitle: str, query: str = "") -> Chart:
-    """One big number: the last column."""
+def metric(view: View, columns: Mapping[str, Column], subtitle: str, query: str = "") -> Chart:
+    """A single large number: the last column."""
     shown = {"metricAccessor": list(columns)[-1], "subtitle": subtitle, "showBar": False}
     return Chart("lnsMetric", {"layerId": "data", "layerType": "data", **shown}, {"data": Layer(view, columns)}, query)
 
 
 def table(view: View, columns: Mapping[str, Column], by: str, descending: bool = True, query: str = "") -> Chart:
-    """Rows, sorted by a column."""
+    """A table, sorted by a column."""
     shown = {
         "columns": [
-            {"columnId": id, "alignment": "left" if one["isBucketed"] else "right"} for id, one in columns.items()
+            {"columnId": id, "alignment": "left" if column["isBucketed"] else "right"} for id, column in columns.items()
         ],
         "sorting": {"columnId": by, "direction": "desc" if descending else "asc"},
         "paging": {"enabled": True, "size": 10},
@@ -181,8 +181,8 @@ def table(view: View, columns: Mapping[str, Column], by: str, descending: bool =
     return Chart("lnsDatatable", {"layerId": "data", "layerType": "data", **shown}, layers, query)
 
 
-def grid(view: View, across: Column, down: Column, value: Column) -> Chart:
-    """A field of numbers; the colour only repeats what stands in each cell."""
+def heatmap(view: View, across: Column, down: Column, value: Column) -> Chart:
+    """A heat map with the number in each cell, so that colour is not the only cue."""
     shown = {
         "shape": "heatmap",
         "layerId": "data",
@@ -205,7 +205,7 @@ def grid(view: View, across: Column, down: Column, value: Column) -> Chart:
 
 @dataclass(frozen=True)
 class Series:
-    """One layer of a chart with axes: `shape` is bar, bar_horizontal or line; `axis` the one it is read from."""
+    """One layer of an x-y chart: `shape` is bar, bar_horizontal or line; `axis` is left or right."""
 
     shape: str
     view: View
@@ -214,27 +214,27 @@ class Series:
     axis: str = "left"
 
 
-def axes(
+def xy(
     series: Mapping[str, Series], x: str, left: str, right: str = "", limit: tuple[float, str] | None = None
 ) -> Chart:
-    """Bars and lines over one x axis, with titles of the axes; series differ in shape and in name, not in colour alone.
+    """An x-y chart with axis titles. Series differ in shape and label, so that colour is not the only cue.
 
-    limit: a dashed horizontal line on the left axis, and its name.
+    limit: value and label of a dashed horizontal line on the left axis.
     """
-    layers = {name: Layer(one.view, {f"{name}-x": one.x, f"{name}-y": one.y}) for name, one in series.items()}
+    layers = {name: Layer(s.view, {f"{name}-x": s.x, f"{name}-y": s.y}) for name, s in series.items()}
     drawn: list[dict[str, Any]] = [
         {
             "layerId": name,
             "layerType": "data",
-            "seriesType": one.shape,
+            "seriesType": s.shape,
             "xAccessor": f"{name}-x",
             "accessors": [f"{name}-y"],
-            "yConfig": [{"forAccessor": f"{name}-y", "axisMode": one.axis}],
+            "yConfig": [{"forAccessor": f"{name}-y", "axisMode": s.axis}],
         }
-        for name, one in series.items()
+        for name, s in series.items()
     ]
     if limit is not None:
-        layers["limit"] = Layer(next(iter(series.values())).view, {"limit-y": line_at(*limit)})
+        layers["limit"] = Layer(next(iter(series.values())).view, {"limit-y": static_value(*limit)})
         look = {"lineStyle": "dashed", "lineWidth": 2, "textVisibility": True, "axisMode": "left"}
         line = {"layerId": "limit", "layerType": "referenceLine", "accessors": ["limit-y"]}
         drawn.append({**line, "yConfig": [{"forAccessor": "limit-y", **look}]})

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Give Kibana its data views and its dashboard.
+"""Import the data views and the dashboard into Kibana.
 
     python kibana/load.py
     python kibana/load.py --url http://127.0.0.1:5601 kibana/moodle-risk.ndjson
 
-Waits until Kibana is available, then imports the file; what is there under the same ids is replaced, so running this
-again changes nothing but edits made in Kibana. Exit code: 0 all of it is there; 1 it is refused, in whole or in part,
-or time ran out, each reason in one line; 2 wrong use. Needs Python alone.
+Waits until Kibana is available, then imports the file. Saved objects with the same ids are overwritten, edits made in
+Kibana included. Exit code: 0 if all objects were imported; 1 if some were rejected or the timeout expired (each reason
+is printed on one line); 2 for wrong usage. Needs only Python.
 
-Kibana answers 200 also to an import of which half failed: what counts is `success`, and how many it took.
+Kibana answers 200 even if some objects failed, so `success` and `successCount` are checked as well.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from urllib.request import Request, urlopen
 
 FILE = Path(__file__).resolve().with_name("moodle-risk.ndjson")
 IMPORT = "/api/saved_objects/_import?overwrite=true"
-#: how long one request may take [s]
+#: timeout of one request [s]
 REQUEST_S = 60.0
-#: between two looks [s]
-LOOK_S = 1.0
-#: Kibana, or a proxy before it, is not up to it yet: try again
-LATER = {0, 404, 429, 502, 503, 504}
+#: interval between polls [s]
+POLL_S = 1.0
+#: statuses to retry: Kibana, or a proxy in front of it, is not ready; 0 stands for no response
+RETRYABLE = {0, 404, 429, 502, 503, 504}
 
 
 class LoadError(Exception):
-    """What went wrong: a line each."""
+    """One or more failures, described on one line each."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -44,110 +44,114 @@ class LoadError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit code."""
+    """Run the command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
         data, count = read(options.file)
         deadline = time.monotonic() + options.timeout
-        print(f"Kibana {available(options.url, deadline)} at {options.url}", flush=True)
+        print(f"Kibana {wait_for_kibana(options.url, deadline)} at {options.url}", flush=True)
         load(options.url, data, count, deadline)
     except LoadError as error:
         for line in error.lines:
-            print(f"load: {_line(line)}", file=sys.stderr)
+            print(f"load: {_one_line(line)}", file=sys.stderr)
         return 1
-    print(f"{count} saved objects of {options.file.name} are there", flush=True)
+    print(f"{count} saved objects imported from {options.file.name}", flush=True)
     return 0
 
 
 def read(path: Path) -> tuple[bytes, int]:
-    """The file, and how many objects it has. Raises LoadError if it is no file of saved objects."""
+    """Return the file's content and its number of objects. Raises LoadError if it is not a file of saved objects."""
     try:
         data = path.read_bytes()
         objects = [json.loads(line) for line in data.splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise LoadError(f"{path}: {error}") from error
-    if not objects or not all(isinstance(one, dict) and {"type", "id"} <= one.keys() for one in objects):
-        raise LoadError(f"{path} has a line that is no saved object, or none that is one")
+    if not objects or not all(isinstance(line, dict) and {"type", "id"} <= line.keys() for line in objects):
+        raise LoadError(f"{path} is empty or has a line that is not a saved object")
     return data, len(objects)
 
 
-def available(url: str, deadline: float) -> str:
-    """Kibana's version, once it says that it is available. Raises LoadError if it never does."""
+def wait_for_kibana(url: str, deadline: float) -> str:
+    """Poll until Kibana reports that it is available; return its version. Raises LoadError after the deadline."""
     while True:
-        status, answer = _ask(Request(url.rstrip("/") + "/api/status"))
+        status, answer = _request(Request(url.rstrip("/") + "/api/status"))
         try:
             level = answer["status"]["overall"]["level"]
             version = answer["version"]["number"]
         except (KeyError, TypeError):
-            level, version = answer.get("message") or f"answers {status}", ""
+            level, version = answer.get("message") or f"HTTP {status}", ""
         if status == 200 and version and level == "available":
             return str(version)
-        _pause(deadline, f"{url} is no Kibana yet: {level}")
+        _wait(deadline, f"{url} is not ready: {level}")
 
 
 def load(url: str, data: bytes, count: int, deadline: float) -> None:
-    """Import the file. Raises LoadError with Kibana's reasons unless it took all `count` objects."""
+    """Import the file. Raises LoadError with Kibana's reasons unless it imported all `count` objects."""
     boundary = uuid.uuid4().hex
     head = (
         'Content-Disposition: form-data; name="file"; filename="moodle-risk.ndjson"\r\nContent-Type: application/ndjson'
     )
     body = f"--{boundary}\r\n{head}\r\n\r\n".encode() + data + f"\r\n--{boundary}--\r\n".encode()
-    # without this header Kibana takes no request that changes anything
+    # Kibana rejects writing requests without the kbn-xsrf header
     headers = {"kbn-xsrf": "true", "Content-Type": f"multipart/form-data; boundary={boundary}"}
     while True:
-        status, answer = _ask(Request(url.rstrip("/") + IMPORT, body, headers, method="POST"))
-        if status not in LATER:
+        status, answer = _request(Request(url.rstrip("/") + IMPORT, body, headers, method="POST"))
+        if status not in RETRYABLE:
             break
-        _pause(deadline, f"cannot import: {answer.get('message') or f'HTTP {status}'}")
+        _wait(deadline, f"import failed: {answer.get('message') or f'HTTP {status}'}")
     if status != 200:
-        raise LoadError(f"Kibana refuses the file (HTTP {status}): {answer.get('message', answer)}")
-    failed = [f"{one.get('type')} {one.get('id')}: {reason(one.get('error', {}))}" for one in answer.get("errors", [])]
-    taken = answer.get("successCount", 0)
-    if failed or answer.get("success") is not True or taken != count:
-        raise LoadError(*failed, f"{taken} of {count} saved objects were taken")
+        raise LoadError(f"Kibana rejected the file (HTTP {status}): {answer.get('message', answer)}")
+    failed = [f"{o.get('type')} {o.get('id')}: {reason(o.get('error', {}))}" for o in answer.get("errors", [])]
+    imported = answer.get("successCount", 0)
+    if failed or answer.get("success") is not True or imported != count:
+        raise LoadError(*failed, f"imported {imported} of {count} saved objects")
 
 
 def reason(error: dict[str, Any]) -> str:
-    """Why one object was refused: its kind, and what there is beside it."""
-    rest = {name: value for name, value in error.items() if name not in ("type", "message")}
-    parts = [str(error.get("type", "no reason given")), str(error.get("message", "")), json.dumps(rest) if rest else ""]
+    """Describe an object's error: its type, its message and its other fields as JSON."""
+    details = {name: value for name, value in error.items() if name not in ("type", "message")}
+    parts = [str(error.get("type", "no reason given")), str(error.get("message", ""))]
+    parts += [json.dumps(details)] if details else []
     return ", ".join(part for part in parts if part)
 
 
-def _ask(request: Request) -> tuple[int, dict[str, Any]]:
-    """Status and JSON of an answer, an empty one if it is no JSON object; 0 and why where none comes."""
+def _request(request: Request) -> tuple[int, dict[str, Any]]:
+    """Send a request; return the status and the JSON object of the response, {} if it is not one.
+
+    Without a response, return 0 and the reason as `message`.
+    """
     try:
-        with urlopen(request, timeout=REQUEST_S) as answer:
-            status, text = answer.status, answer.read()
+        with urlopen(request, timeout=REQUEST_S) as response:
+            status, text = response.status, response.read()
     except HTTPError as error:
         status, text = error.code, error.read()
     except (OSError, HTTPException) as error:
         return 0, {"message": str(getattr(error, "reason", error)) or repr(error)}
     try:
-        found = json.loads(text)
+        content = json.loads(text)
     except ValueError:
-        found = {}
-    return status, found if isinstance(found, dict) else {}
+        content = {}
+    return status, content if isinstance(content, dict) else {}
 
 
-def _pause(deadline: float, problem: str) -> None:
-    """Wait for the next look. Raises LoadError with the problem if there is none."""
+def _wait(deadline: float, problem: str) -> None:
+    """Sleep until the next poll. Raises LoadError with the problem once the deadline has passed."""
     left = deadline - time.monotonic()
     if left <= 0:
-        raise LoadError(f"{problem} (gave up)")
-    time.sleep(min(LOOK_S, left))
+        raise LoadError(f"{problem} (timed out)")
+    time.sleep(min(POLL_S, left))
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, nargs="?", default=FILE, help="default: %(default)s")
-    parser.add_argument("--url", default="http://127.0.0.1:5601", help="of Kibana (default: %(default)s)")
+    parser.add_argument("file", type=Path, nargs="?", default=FILE, help="file to import (default: %(default)s)")
+    parser.add_argument("--url", default="http://127.0.0.1:5601", help="URL of Kibana (default: %(default)s)")
     parser.add_argument(
-        "--timeout", type=float, default=180.0, metavar="S", help="for everything [s] (default: %(default)g)"
+        "--timeout", type=float, default=180.0, metavar="S", help="overall timeout [s] (default: %(default)g)"
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""What a saved object looks like on a line of the file: the shape that Kibana 8.8 and later export."""
+"""Saved objects in the format that Kibana 8.8 and later export."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 
 def saved(kind: str, id: str, version: str, attributes: dict[str, Any], references: list[dict[str, str]]) -> Any:
-    """One line. version: of the kind's shape; without one Kibana would run every migration it ever had on it."""
+    """Return a saved object.
+
+    version: format version of its type; without it, Kibana would run every migration of that type.
+    """
     return {
         "type": kind,
         "id": id,
@@ -19,5 +22,5 @@ def saved(kind: str, id: str, version: str, attributes: dict[str, Any], referenc
 
 
 def reference(name: str, view: str) -> dict[str, str]:
-    """That `name` stands for a data view."""
+    """Return the reference that resolves `name` to the data view with the id `view`."""
     return {"type": "index-pattern", "id": view, "name": name}

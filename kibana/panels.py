@@ -1,4 +1,4 @@
-"""The panels, in the order in which they are read: what each shows, of which index, and where it stands."""
+"""The panels in reading order: what each shows, from which index, and its position."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ from lens import (
     PERCENT,
     Chart,
     Series,
-    axes,
     count,
+    date_histogram,
     difference,
     distinct,
-    every,
-    figure,
-    grid,
-    moment,
+    heatmap,
+    metric,
     number,
-    steps,
+    ranges,
     table,
-    values,
+    terms,
+    time,
+    xy,
 )
 from views import HISTORY, LATEST, SESSIONS, TIME_ZONE, TOTALS
 
 from models.predictions import THRESHOLD
 
-#: what makes a prediction a warning, among the latest ones and among all: the rule of the app and of
-#: ksql/5_moodle_logs_prediction_in_risk.sql
-IN_RISK_NOW = f"PREDICTION > {THRESHOLD:g}"
+#: a prediction is a warning if this matches: the rule of the app and of ksql/5_moodle_logs_prediction_in_risk.sql
+IN_RISK = f"PREDICTION > {THRESHOLD:g}"
 LIMIT = f"{THRESHOLD:.0%}"
 
 NOTE = f"""\
 ### Predictions, not facts
 
-The *risk* is a model's estimate that a student will withdraw or fail, made from the activity in Moodle alone. \
-**Above {LIMIT}** it counts as *in risk*. In a course that the model had not seen, about one warning in three was \
-wrong; in the first two weeks a warning means little, for hardly anybody has done much yet.
+The *risk* is a model's estimate that a student will withdraw or fail, based only on activity in Moodle. \
+**Above {LIMIT}**, a student counts as *in risk*. In a course that the model was not trained on, about one warning in \
+three was wrong. In the first two weeks a warning means little, because hardly any student has been active for long.
 
-Use it to decide **whom to ask first**, never to decide about somebody. A student who goes silent keeps the last score.
+Use it to decide **whom to contact first**, never to decide about a student. The score of a student who becomes \
+inactive does not change.
 
-Panels with a time range of their own (a small label beside the title) show everybody, whatever the time picker says; \
-all others follow it. Hours and weekdays are in {TIME_ZONE}. Students are shown by their number in Moodle only."""
+Panels with their own time range (a small label beside the title) show all students, regardless of the time picker; \
+all others follow it. Hours and weekdays are in {TIME_ZONE}. Students appear only by their Moodle user id."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel: a chart, or a text."""
+    """A panel: a chart or a Markdown text."""
 
     id: str
-    #: left edge, top, width, height; the grid has 48 columns
-    at: tuple[int, int, int, int]
+    #: x, y, width and height; the grid has 48 columns
+    position: tuple[int, int, int, int]
     title: str
-    shows: Chart | str
-    #: what a reader finds behind the "i"
-    about: str = ""
-    #: its own time range: all of it. For what is so now: somebody last seen before the time picker's range still counts
-    always: bool = False
+    content: Chart | str
+    #: shown on hovering the "i" of the panel
+    description: str = ""
+    #: ignore the time picker, because the current state includes students last seen before its range
+    all_time: bool = False
 
 
 PANELS = (
@@ -64,15 +64,15 @@ PANELS = (
         "in-risk-now",
         (0, 8, 12, 7),
         "Students in risk now",
-        figure(LATEST, {"students": count("Students in risk")}, f"latest prediction above {LIMIT}", IN_RISK_NOW),
+        metric(LATEST, {"students": count("Students in risk")}, f"latest prediction above {LIMIT}", IN_RISK),
         "Students whose latest prediction is above the threshold, however long ago it was made.",
-        always=True,
+        all_time=True,
     ),
     Panel(
         "newly-in-risk",
         (12, 8, 12, 7),
         "Newly in risk, last 7 days",
-        figure(
+        metric(
             HISTORY,
             difference(
                 "students",
@@ -82,24 +82,24 @@ PANELS = (
                 distinct("USERID", "", "CREATED_DATE < now-7d"),
             ),
             "first warning ever in the last 7 days",
-            IN_RISK_NOW,
+            IN_RISK,
         ),
-        "Students ever warned about, less those who had been before. Who falls back into risk is not new.",
-        always=True,
+        "Students with a first warning in the last 7 days. A student who returns to risk is not counted again.",
+        all_time=True,
     ),
     Panel(
         "students",
         (24, 8, 12, 7),
         "Students seen so far",
-        figure(TOTALS, {"students": count("Students")}, "with at least one session"),
-        "Everybody with activity in the log, ever. Who never logged in is in no index, and not here.",
+        metric(TOTALS, {"students": count("Students")}, "with at least one session"),
+        "All students with activity in the log. A student who has never logged in is in no index and not counted.",
     ),
     Panel(
         "median-session",
         (36, 8, 12, 7),
         "Median session length",
-        figure(SESSIONS, {"length": number("median", "DURATION", "Seconds")}, "seconds, from first to last activity"),
-        "Half of the sessions are longer. A session ends with 15 minutes of silence, which are not counted.",
+        metric(SESSIONS, {"length": number("median", "DURATION", "Seconds")}, "seconds, from first to last activity"),
+        "Half of the sessions are longer. A session ends after 15 minutes without activity, which do not count.",
     ),
     Panel(
         "contact-first",
@@ -108,15 +108,15 @@ PANELS = (
         table(
             LATEST,
             {
-                "student": values("USERID", "Student", 100, by="risk"),
+                "student": terms("USERID", "Student", 100, by="risk"),
                 "risk": number("max", "PREDICTION", f"Risk of withdrawing (in risk above {LIMIT})", PERCENT),
-                "seen": moment("max", "CREATED_DATE", "Last active"),
+                "seen": time("max", "CREATED_DATE", "Last active"),
             },
             by="risk",
-            query=IN_RISK_NOW,
+            query=IN_RISK,
         ),
-        "Students in risk now, the highest risk first; at most 100. A prediction is made with every activity.",
-        always=True,
+        "Students in risk now, highest risk first, at most 100. Each activity updates the prediction.",
+        all_time=True,
     ),
     Panel(
         "first-warnings",
@@ -125,34 +125,34 @@ PANELS = (
         table(
             HISTORY,
             {
-                "student": values("USERID", "Student", 100, by="first"),
-                "first": moment("min", "CREATED_DATE", "First in risk"),
-                "last": moment("max", "CREATED_DATE", "Last warning"),
+                "student": terms("USERID", "Student", 100, by="first"),
+                "first": time("min", "CREATED_DATE", "First in risk"),
+                "last": time("max", "CREATED_DATE", "Last warning"),
                 "highest": number("max", "PREDICTION", "Highest risk of withdrawing", PERCENT),
             },
             by="first",
-            query=IN_RISK_NOW,
+            query=IN_RISK,
         ),
-        "When each student was above the threshold for the first time ever; at most 100, the newest on top.",
-        always=True,
+        "When each student first exceeded the threshold: newest first, at most 100.",
+        all_time=True,
     ),
     Panel(
         "risk-over-time",
         (0, 31, 48, 13),
         "Risk over time, per week",
-        axes(
+        xy(
             {
                 "mean": Series(
                     "line",
                     HISTORY,
-                    every("1w", "CREATED_DATE", "Week"),
+                    date_histogram("1w", "CREATED_DATE", "Week"),
                     number("average", "PREDICTION", "Mean risk of all predictions (line)", PERCENT),
                 ),
                 "warned": Series(
                     "bar",
                     HISTORY,
-                    every("1w", "CREATED_DATE", "Week"),
-                    distinct("USERID", "Students with a warning (bars)", IN_RISK_NOW),
+                    date_histogram("1w", "CREATED_DATE", "Week"),
+                    distinct("USERID", "Students with a warning (bars)", IN_RISK),
                     axis="right",
                 ),
             },
@@ -161,19 +161,21 @@ PANELS = (
             right="Students with a warning",
             limit=(THRESHOLD, f"in risk above {LIMIT}"),
         ),
-        "Only students who were active in a week are in it: a prediction is made when somebody does something.",
+        "A week includes only the students who were active in it, because only activity triggers predictions.",
     ),
     Panel(
         "per-day",
         (0, 44, 48, 13),
         "Sessions and activities per day",
-        axes(
+        xy(
             {
-                "sessions": Series("bar", SESSIONS, every("1d", "START_DATE", "Day"), count("Sessions (bars)")),
+                "sessions": Series(
+                    "bar", SESSIONS, date_histogram("1d", "START_DATE", "Day"), count("Sessions (bars)")
+                ),
                 "activities": Series(
                     "line",
                     SESSIONS,
-                    every("1d", "START_DATE", "Day"),
+                    date_histogram("1d", "START_DATE", "Day"),
                     number("sum", "ACTIVITIES", "Activities (line)"),
                     axis="right",
                 ),
@@ -187,12 +189,12 @@ PANELS = (
         "session-length",
         (0, 57, 24, 13),
         "Session length",
-        axes(
+        xy(
             {
                 "sessions": Series(
                     "bar",
                     SESSIONS,
-                    steps(
+                    ranges(
                         "DURATION",
                         "Length",
                         (
@@ -215,12 +217,12 @@ PANELS = (
         "students-by-sessions",
         (24, 57, 24, 13),
         "Students by number of sessions",
-        axes(
+        xy(
             {
                 "students": Series(
                     "bar",
                     TOTALS,
-                    steps(
+                    ranges(
                         "SESSIONS",
                         "Sessions so far",
                         (
@@ -239,19 +241,19 @@ PANELS = (
             x="Sessions so far, ever",
             left="Students",
         ),
-        "The totals carry no time, so this is over everything that was ever read.",
+        "The totals have no timestamp, so this covers the whole log.",
     ),
     Panel(
         "when",
         (0, 70, 24, 16),
         f"When students work: sessions by hour and weekday ({TIME_ZONE})",
-        grid(
+        heatmap(
             SESSIONS,
-            values("START_HOUR", "Hour of the day", 24, descending=False),
-            values("START_WEEKDAY", "Weekday", 7, descending=False),
+            terms("START_HOUR", "Hour of the day", 24, descending=False),
+            terms("START_WEEKDAY", "Weekday", 7, descending=False),
             count("Sessions"),
         ),
-        "The hour in which a session started.",
+        "Counts sessions by the hour in which they started.",
     ),
     Panel(
         "fewest-sessions",
@@ -260,7 +262,7 @@ PANELS = (
         table(
             TOTALS,
             {
-                "student": values("USERID", "Student", 100, by="sessions", descending=False),
+                "student": terms("USERID", "Student", 100, by="sessions", descending=False),
                 "sessions": number("max", "SESSIONS", "Sessions"),
                 "activities": number("max", "ACTIVITIES", "Activities"),
                 "length": number("max", "DURATION", "Mean session length (seconds)"),
@@ -268,6 +270,6 @@ PANELS = (
             by="sessions",
             descending=False,
         ),
-        "At most 100 students, over everything that was ever read.",
+        "At most 100 students, over the whole log.",
     ),
 )

@@ -1,4 +1,4 @@
-"""The data views: one for every index that a sink of connect/ fills."""
+"""The data views, one for each index that a sink of connect/ writes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from objects import saved
 
-#: where hours and weekdays are counted. Kibana draws times in each reader's own zone, but a field is computed in
-#: Elasticsearch, which knows no reader: put the school's zone here ("Europe/Vienna"), and build again
+#: time zone of hours and weekdays. Kibana shows times in the browser's zone, but runtime fields are computed in
+#: Elasticsearch, which does not know it. Set the school's zone ("Europe/Vienna") and rebuild the file.
 TIME_ZONE = "UTC"
 
-#: fields as a reader meets them
+#: field -> label shown in Kibana
 LABELS = {
     "USERID": "Student",
     "ACTIVITIES": "Activities",
@@ -25,10 +25,10 @@ LABELS = {
 }
 
 
-def started(expression: str) -> dict[str, Any]:
-    """A keyword made of the start of a session, `at` in the expression; the texts must sort as they are to be shown."""
+def runtime_field(expression: str) -> dict[str, Any]:
+    """Return a keyword field computed from `at`, the start of a session. Its values are shown in alphabetical order."""
     at = f"ZonedDateTime at = doc['START_DATE'].value.withZoneSameInstant(ZoneId.of('{TIME_ZONE}'));"
-    # a row that somebody else wrote may have none
+    # a document written by another program may lack the field
     source = f"if (doc['START_DATE'].size() > 0) {{ {at} emit({expression}); }}"
     return {"type": "keyword", "script": {"source": source}}
 
@@ -41,26 +41,26 @@ WEEKDAY = "at.getDayOfWeek().getValue() + ' ' + at.getDayOfWeek().getDisplayName
 
 @dataclass(frozen=True)
 class View:
-    """One data view."""
+    """A data view."""
 
     id: str
     name: str
     index: str
     fields: tuple[str, ...]
-    #: the field that the time picker goes by; "" if the index knows no time
+    #: the field that the time picker filters; "" if the index has no time field
     time: str = ""
-    #: name -> type and script of fields that are computed when they are asked for
+    #: name -> type and script of runtime fields
     runtime: dict[str, Any] = field(default_factory=dict)
 
     def saved_object(self) -> dict[str, Any]:
-        """As Kibana stores it."""
+        """Return the data view in Kibana's format."""
         labels = {name: {"customLabel": LABELS[name]} for name in self.fields}
         percent = {"PREDICTION": {"id": "percent", "params": {"pattern": "0.0%"}}}
         attributes = {
             "title": self.index,
             "name": self.name,
             **({"timeFieldName": self.time} if self.time else {}),
-            # a topic without a row yet has no index yet
+            # the sink creates the index with the first row of the topic
             "allowNoIndex": True,
             "fields": "[]",
             "fieldAttrs": json.dumps(labels),
@@ -78,7 +78,7 @@ SESSIONS = View(
     "moodle_logs_sessions_per_15mins",
     ("USERID", "ACTIVITIES", "START_DATE", "END_DATE", "DURATION"),
     time="START_DATE",
-    runtime={"START_HOUR": started(HOUR), "START_WEEKDAY": started(WEEKDAY)},
+    runtime={"START_HOUR": runtime_field(HOUR), "START_WEEKDAY": runtime_field(WEEKDAY)},
 )
 TOTALS = View(
     "moodle-risk-totals",

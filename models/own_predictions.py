@@ -80,7 +80,7 @@ def _window(octets: Octets, pos: Int64s, width: int) -> Octets:
 
 
 def _equals(octets: Octets, pos: Int64s, text: bytes) -> Bools:
-    """Whether `text` stands at each position [n]."""
+    """Whether the bytes at each position [n] equal `text`."""
     same: Bools = (_window(octets, pos, len(text)) == np.frombuffer(text, np.uint8)).all(axis=1)
     return same
 

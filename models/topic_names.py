@@ -33,3 +33,8 @@ class TopicNames:
             students_changelog=f"{app_id}-students-changelog",
             alerts_changelog=f"{app_id}-alerts-changelog",
         )
+
+    @property
+    def outputs(self) -> tuple[str, str, str, str]:
+        """The four output topics: sessions, totals, predictions, in-risk events."""
+        return self.sessions, self.agg, self.prediction, self.in_risk

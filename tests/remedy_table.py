@@ -237,8 +237,8 @@ REMEDIES = (
         "models.heartbeats:_coalesce",
         drop("out.insert"),
         (
-            "tests/test_heartbeats.py::test_visits_are_judged_as_if_nothing_had_been_put_off",
-            "tests/test_heartbeats.py::test_what_waited_goes_before_the_next_frame_with_visits",
+            "tests/test_heartbeats.py::test_deferring_does_not_change_stream_times",
+            "tests/test_heartbeats.py::test_deferred_ranges_are_sent_before_the_next_visits",
         ),
     ),
     Remedy(
@@ -247,8 +247,8 @@ REMEDIES = (
         "models.heartbeats:_Receiver.may_defer",
         without_operands("lagging"),
         (
-            "tests/test_heartbeats.py::test_what_waits_is_nothing_that_its_receiver_must_know_at_once",
-            "tests/test_heartbeats.py::test_a_backlog_that_begins_or_ends_is_told_at_once",
+            "tests/test_heartbeats.py::test_only_ranges_that_can_wait_are_deferred",
+            "tests/test_heartbeats.py::test_a_backlog_that_begins_or_ends_is_sent_at_once",
         ),
     ),
     Remedy(
@@ -256,7 +256,7 @@ REMEDIES = (
         ("joins", "killed"),
         "models.watermarks:Watermarks.unknown",
         call("np.ones", "~OLD"),
-        ("tests/test_watermarks.py::test_a_partition_nobody_has_spoken_for_holds_time_back",),
+        ("tests/test_watermarks.py::test_an_unannounced_partition_holds_stream_time_back",),
     ),
     Remedy(
         "the-others-hold-a-copy",

@@ -1,4 +1,4 @@
-"""Avro bytes: one record at a time and in columns, held together and held to Avro's own reader."""
+"""The two Avro readers, record by record and in columns, compared with each other, fastavro and Avro 1.8."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from codec.avro import HEADER, AvroType, Kind, Plan, Undecodable, read_one
 from codec.avro_columns import ValueBuffer, flat, read_rows
 from codec.avro_schema import MOODLE, DeclaredColumns, Json, plan
 from models.binary_column import BinaryColumn
+from tests.support.kafka_batches import varint
 
 RECORDED = json.loads((Path(__file__).parent / "golden" / "avro181.json").read_bytes())
 HEAD = b"\0\0\0\0\1"
 LONG, INT, STRING, NULL = AvroType(Kind.LONG), AvroType(Kind.INT), AvroType(Kind.STRING), AvroType(Kind.NULL)
 PLAIN = Plan((LONG, STRING, LONG, LONG), 2, 3)
-#: only what our two columns need: the rest may have any type
+#: our two columns only: the others may have any type
 OURS = DeclaredColumns({"USERID": "BIGINT", "TIMECREATED": "BIGINT"})
 
 Verdict = tuple[int | None, int | None] | str
@@ -39,44 +40,34 @@ leaves: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def varint(number: int) -> bytes:
-    """A number as Avro writes it."""
-    zigzag = (number << 1) ^ (number >> 63)
-    octets = bytearray()
-    while zigzag > 0x7F:
-        octets.append(zigzag & 0x7F | 0x80)
-        zigzag >>= 7
-    return bytes([*octets, zigzag])
-
-
-def verdict(of: Plan, value: bytes) -> Verdict:
-    """What `read_one` says of a value: its columns or the reason."""
+def verdict(plan: Plan, value: bytes) -> Verdict:
+    """The result of `read_one`: the columns, or the reason why it refused the value."""
     try:
-        return read_one(of, value)
-    except Undecodable as why:
-        return why.reason
+        return read_one(plan, value)
+    except Undecodable as error:
+        return error.reason
 
 
-def verdicts(of: Plan, values: list[bytes], rows: list[int] | None = None) -> list[Verdict]:
-    """The same from `read_rows`."""
-    picked = None if rows is None else np.array(rows, np.int64)
-    columns = read_rows(of, ValueBuffer.of(BinaryColumn.of(values)), picked)
-    found: list[Verdict] = []
-    cells = zip(columns.student.tolist(), columns.null.tolist(), columns.at.tolist(), strict=True)
-    for i, (student, null, at) in enumerate(cells):
-        why = columns.refused.get(i)
-        found.append((None if null else student, at) if why is None else why.reason)
-    return found
+def verdicts(plan: Plan, values: list[bytes], rows: list[int] | None = None) -> list[Verdict]:
+    """The same for `read_rows`."""
+    index = None if rows is None else np.array(rows, np.int64)
+    columns = read_rows(plan, ValueBuffer.of(BinaryColumn.of(values)), index)
+    result: list[Verdict] = []
+    rows_read = zip(columns.student.tolist(), columns.null.tolist(), columns.at.tolist(), strict=True)
+    for i, (student, null, at) in enumerate(rows_read):
+        error = columns.refused.get(i)
+        result.append((None if null else student, at) if error is None else error.reason)
+    return result
 
 
-def filled(said: Verdict) -> Verdict:
-    """A verdict of `read_one` as columns hold it: a missing time is 0."""
-    return said if isinstance(said, str) else (said[0], said[1] or 0)
+def in_columns(expected: Verdict) -> Verdict:
+    """A verdict of `read_one` as `read_rows` gives it: a null time is 0."""
+    return expected if isinstance(expected, str) else (expected[0], expected[1] or 0)
 
 
 @st.composite
 def schemas(draw: st.DrawFn) -> dict[str, Any]:
-    """Records of flat and optional fields in any order, userid and timecreated among them or not."""
+    """Schemas of flat and optional fields in any order, with or without userid and timecreated."""
     kinds = draw(st.lists(st.sampled_from(sorted(leaves)), max_size=4))
     fields: list[dict[str, Any]] = [{"name": f"c{i}", "type": kind} for i, kind in enumerate(kinds)]
     if draw(st.booleans()):
@@ -95,7 +86,7 @@ def schemas(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def values_of(schema: Any) -> st.SearchStrategy[Any]:
-    """What a field of that schema can hold."""
+    """Values of a field with this schema."""
     if isinstance(schema, list):
         return st.one_of([values_of(branch) for branch in schema])
     if isinstance(schema, dict) and schema["type"] == "enum":
@@ -107,7 +98,7 @@ def values_of(schema: Any) -> st.SearchStrategy[Any]:
 
 @st.composite
 def damaged(draw: st.DrawFn, body: bytes) -> bytes:
-    """A body as it is, cut short, with some bytes set, put in or taken out, or with more after it."""
+    """A body with some bytes changed, inserted, removed, appended or cut off, or unchanged."""
     octets = bytearray(body)
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(octets)))
@@ -117,7 +108,7 @@ def damaged(draw: st.DrawFn, body: bytes) -> bytes:
 
 @st.composite
 def written(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]], list[bytes]]:
-    """A schema, records of it, and their bodies."""
+    """A schema, records, and their encoded bodies."""
     schema = draw(schemas())
     shape = st.fixed_dictionaries({field["name"]: values_of(field["type"]) for field in schema["fields"]})
     records = draw(st.lists(shape, min_size=1, max_size=8))
@@ -132,42 +123,42 @@ def written(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]], list
 
 @settings(deadline=None)
 @given(written())
-def test_reads_what_fastavro_writes(case: tuple[dict[str, Any], list[dict[str, Any]], list[bytes]]) -> None:
-    """Whatever the fields, their order and which are null; bytes after a record are ignored."""
+def test_both_readers_read_what_fastavro_writes(case: tuple[dict[str, Any], list[dict[str, Any]], list[bytes]]) -> None:
+    """For any fields, in any order, null or not; bytes after a record are ignored."""
     schema, records, bodies = case
-    of = plan(schema, OURS)
-    assert flat(of)
-    wanted: list[Verdict] = [(record.get("userid"), record.get("timecreated")) for record in records]
+    reader = plan(schema, OURS)
+    assert flat(reader)
+    expected: list[Verdict] = [(record.get("userid"), record.get("timecreated")) for record in records]
     values = [HEAD + body + tail for body, tail in zip(bodies, [b"", b"\0", b"\xff"] * 3, strict=False)]
-    assert [verdict(of, value) for value in values] == wanted
-    assert verdicts(of, values) == [filled(said) for said in wanted]
+    assert [verdict(reader, value) for value in values] == expected
+    assert verdicts(reader, values) == list(map(in_columns, expected))
 
 
 @settings(deadline=None)
 @given(st.data())
-def test_both_ways_judge_alike(data: st.DataObject) -> None:
-    """The columns agree with the exact reader on any bytes, and no record disturbs its neighbours."""
+def test_both_readers_agree_on_damaged_bytes(data: st.DataObject) -> None:
+    """`read_rows` agrees with `read_one` on any bytes, and no record affects its neighbours."""
     schema, _, bodies = data.draw(written())
-    of = plan(schema, OURS)
+    reader = plan(schema, OURS)
     values = [HEAD + data.draw(damaged(body)) for body in bodies]
-    said = [filled(verdict(of, value)) for value in values]
-    assert verdicts(of, values) == said
+    expected = [in_columns(verdict(reader, value)) for value in values]
+    assert verdicts(reader, values) == expected
     rows = sorted(data.draw(st.sets(st.sampled_from(range(len(values))))))
-    assert verdicts(of, values, rows) == [said[row] for row in rows]
+    assert verdicts(reader, values, rows) == [expected[row] for row in rows]
 
 
 @pytest.mark.parametrize("case", RECORDED, ids=range(len(RECORDED)))
-def test_judges_as_avro_1_8_does(case: dict[str, Any]) -> None:
-    """1,500 recorded bodies, half of them damaged beyond reading, of 60 schemas."""
-    of = plan(case["schema"], OURS)
+def test_agrees_with_avro_1_8(case: dict[str, Any]) -> None:
+    """1,500 recorded bodies of 60 schemas, half of them unreadable."""
+    reader = plan(case["schema"], OURS)
     values = [HEAD + bytes.fromhex(body) for body in case["bodies"]]
-    wanted = [None if read is None else tuple(read) for read in case["read"]]
-    said = [verdict(of, value) for value in values]
-    assert [None if isinstance(v, str) else v for v in said] == wanted
-    assert verdicts(of, values) == [filled(v) for v in said]
+    expected = [None if read is None else tuple(read) for read in case["read"]]
+    actual = [verdict(reader, value) for value in values]
+    assert [None if isinstance(v, str) else v for v in actual] == expected
+    assert verdicts(reader, values) == list(map(in_columns, actual))
 
 
-def test_blocks_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_in_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     values = [HEAD + varint(i) + varint(1) + b"e" + varint(i % 7) + varint(1000 * i) for i in range(100)]
     values[13] = values[13][:-1]
     whole = verdicts(PLAIN, values)
@@ -179,7 +170,7 @@ def test_blocks_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("number", [0, -1, 63, 64, 2**55 - 1, -(2**55), 2**55, 2**63 - 1, -(2**63)])
 def test_longs_of_any_size(number: int) -> None:
-    """Up to 8 bytes are read in columns, 9 and 10 one at a time."""
+    """Numbers of up to 8 bytes are read in columns, those of 9 and 10 by `read_one`."""
     value = HEAD + varint(5) + varint(0) + varint(number) + varint(number)
     assert verdicts(PLAIN, [value]) == [(number, number)] == [verdict(PLAIN, value)]
 
@@ -198,14 +189,14 @@ def test_longs_of_any_size(number: int) -> None:
     ],
 )
 def test_refused(body: bytes, reason: str) -> None:
-    """KSQL case p22: everything that is no record; a string's length is an int of 5 bytes."""
+    """As in golden case p22; a string's length is an int of at most 5 bytes."""
     good = HEAD + varint(1) + varint(0) + varint(7) + varint(8)
     assert verdict(PLAIN, HEAD + body) == reason
     assert verdicts(PLAIN, [good, HEAD + body, good]) == [(7, 8), reason, (7, 8)]
 
 
 def test_text_need_not_be_utf8() -> None:
-    """Java replaces what it cannot decode; the record is good."""
+    """Java replaces malformed text; the record is valid."""
     value = HEAD + varint(1) + varint(2) + b"\xff\xfe" + varint(7) + varint(8)
     assert verdict(PLAIN, value) == (7, 8)
 
@@ -215,24 +206,24 @@ def test_numbers_may_be_longer_than_needed() -> None:
     assert verdicts(PLAIN, [value]) == [(7, 8)] == [verdict(PLAIN, value)]
 
 
-def test_surplus_bits_of_an_int_fall_away() -> None:
-    """Avro's readInt shifts them out of its 32 bits."""
-    of = Plan((INT, LONG), 0, 1)
+def test_excess_bits_of_an_int_are_dropped() -> None:
+    """Avro's readInt shifts them out of 32 bits."""
+    reader = Plan((INT, LONG), 0, 1)
     value = HEAD + b"\x8e\x80\x80\x80\x70" + varint(8)
-    assert verdicts(of, [value]) == [(7, 8)] == [verdict(of, value)]
+    assert verdicts(reader, [value]) == [(7, 8)] == [verdict(reader, value)]
 
 
 def test_missing_columns_are_null() -> None:
-    of = Plan((LONG, STRING), None, None)
-    assert verdicts(of, [HEAD + varint(1) + varint(0)]) == [(None, 0)]
+    reader = Plan((LONG, STRING), None, None)
+    assert verdicts(reader, [HEAD + varint(1) + varint(0)]) == [(None, 0)]
 
 
-def test_an_array_of_nothing_does_not_take_for_ever() -> None:
-    of = Plan((AvroType(Kind.ARRAY, parts=(AvroType(Kind.RECORD),)), LONG, LONG), 1, 2)
-    assert verdict(of, HEAD + varint(2**62) + varint(0) + varint(1)) == "truncated"
+def test_a_huge_array_of_empty_records_is_refused_at_once() -> None:
+    reader = Plan((AvroType(Kind.ARRAY, parts=(AvroType(Kind.RECORD),)), LONG, LONG), 1, 2)
+    assert verdict(reader, HEAD + varint(2**62) + varint(0) + varint(1)) == "truncated"
 
 
-def test_only_flat_records_are_walked() -> None:
+def test_which_plans_are_flat() -> None:
     assert flat(PLAIN)
     assert flat(Plan((AvroType(Kind.UNION, parts=(NULL, LONG)),), None, None))
     assert not flat(Plan((AvroType(Kind.UNION, parts=(LONG, STRING)),), None, None))
@@ -249,7 +240,7 @@ def test_heads_are_the_first_five_bytes() -> None:
     assert len(head) == HEADER
 
 
-def test_the_log_table_is_walked() -> None:
+def test_the_plan_of_the_log_table() -> None:
     kinds = {"id": "long", "eventname": "string", "userid": "long", "timecreated": "long"}
     fields: list[Json] = [{"name": name, "type": kind} for name, kind in kinds.items()]
     assert plan({"type": "record", "name": "V", "fields": fields}, MOODLE) == PLAIN

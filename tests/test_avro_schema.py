@@ -1,4 +1,4 @@
-"""What Avro schemas mean to KSQL: accepted at CREATE STREAM, projected later, or refused."""
+"""Avro schemas in KSQL: accepted or refused at CREATE STREAM, projected or refused later."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from models.errors import ConfigError
 from tests.support.golden_cases import ERRORS, PUBLIC, load
 
 TOPIC = "demo.demo.mdl_logstore_standard_log"
-#: KSQL takes a userid of text and groups by it; the app does not
-ONLY_OURS = {"err_userid_string"}
+#: KSQL accepts a userid of text and groups by it; the app refuses it
+REFUSED_BY_US_ONLY = {"err_userid_string"}
 
 
 def record(*fields: tuple[str, Any], **attributes: Any) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def record(*fields: tuple[str, Any], **attributes: Any) -> dict[str, Any]:
 
 def moodle(**types: Any) -> dict[str, Any]:
     """The log table with other types for some columns, or without those set to None."""
-    usual: dict[str, Any] = {"id": "long", "eventname": "string", "userid": "long", "timecreated": "long"}
-    return record(*((name, kind) for name, kind in {**usual, **types}.items() if kind is not None))
+    default: dict[str, Any] = {"id": "long", "eventname": "string", "userid": "long", "timecreated": "long"}
+    return record(*((name, kind) for name, kind in {**default, **types}.items() if kind is not None))
 
 
 def latest_at_create(name: str) -> Any:
@@ -38,8 +38,8 @@ def test_accepts_what_ksql_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_refuses_what_ksql_refused(name: str) -> None:
-    """CREATE STREAM failed where KSQL threw a KsqlStatementException; poison records came later."""
-    refused = "KsqlStatementException" in load(name).get("error", "") or name in ONLY_OURS
+    """A KsqlStatementException: CREATE STREAM failed. Other errors are those of later records."""
+    refused = "KsqlStatementException" in load(name).get("error", "") or name in REFUSED_BY_US_ONLY
     if refused:
         with pytest.raises(ConfigError):
             check(latest_at_create(name), TOPIC)
@@ -48,7 +48,7 @@ def test_refuses_what_ksql_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "says"),
+    ("schema", "expected"),
     [
         (moodle(id=None), "no column id"),
         (moodle(userid=None), "no column userid"),
@@ -66,12 +66,12 @@ def test_refuses_what_ksql_refused(name: str) -> None:
         (moodle(x="Missing"), "type Missing is not defined"),
     ],
 )
-def test_errors_say_what_to_change(schema: Any, says: str) -> None:
-    """One line that names the topic, the subject and the column."""
+def test_errors_say_what_to_change(schema: Any, expected: str) -> None:
+    """One line with the topic, the subject and the column."""
     with pytest.raises(ConfigError) as caught:
         check(schema, TOPIC)
     message = str(caught.value)
-    assert says in message
+    assert expected in message
     assert f"topic {TOPIC}, subject {TOPIC}-value: " in message
     assert "\n" not in message
 
@@ -104,15 +104,15 @@ def test_sql_types(avro: Any, sql: str | None) -> None:
     assert sql_type(wire) == sql
 
 
-#: p28: the columns of schemas 1 to 14, and whether KSQL took their records
-TAKEN = {1: 1, 2: 1, 3: 1, 4: 1, 5: 0, 6: 1, 7: 1, 8: 1, 9: 0, 10: 1, 11: 1, 12: 0, 13: 0, 14: 0}
+#: golden case p28: whether KSQL read the records of schemas 1 to 14
+ACCEPTED = {1: 1, 2: 1, 3: 1, 4: 1, 5: 0, 6: 1, 7: 1, 8: 1, 9: 0, 10: 1, 11: 1, 12: 0, 13: 0, 14: 0}
 
 
-@pytest.mark.parametrize("number", TAKEN)
+@pytest.mark.parametrize("number", ACCEPTED)
 def test_later_schemas_are_projected_as_in_p28(number: int) -> None:
     schemas = {entry["id"]: entry["schema"] for entry in load("p28_schema_type_changes")["schemas"]}
     declared = check(schemas[1], TOPIC)
-    if TAKEN[number]:
+    if ACCEPTED[number]:
         plan(schemas[number], declared)
     else:
         with pytest.raises(UnusableSchema) as caught:
@@ -121,7 +121,7 @@ def test_later_schemas_are_projected_as_in_p28(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("declared", "written", "taken"),
+    ("declared", "written", "accepted"),
     [
         ("long", "int", True),
         ("int", "long", False),
@@ -132,22 +132,22 @@ def test_later_schemas_are_projected_as_in_p28(number: int) -> None:
         ("string", "double", False),
         ("string", "bytes", False),
         ("boolean", "string", False),
-        ("bytes", "long", True),  # a column KSQL left out
+        ("bytes", "long", True),  # KSQL leaves the column out
         (["null", "long"], "long", True),
         ("long", ["null", "int"], True),
-        ("long", ["null", "string"], False),  # null or not, the type is looked at first
+        ("long", ["null", "string"], False),  # the type is compared before values are
     ],
 )
-def test_which_type_a_column_takes(declared: Any, written: Any, taken: bool) -> None:
-    of = check(moodle(x=declared), TOPIC)
-    if taken:
-        plan(moodle(X=written), of)
+def test_which_types_a_column_accepts(declared: Any, written: Any, accepted: bool) -> None:
+    columns_declared = check(moodle(x=declared), TOPIC)
+    if accepted:
+        plan(moodle(X=written), columns_declared)
     else:
         with pytest.raises(UnusableSchema, match="column x is"):
-            plan(moodle(X=written), of)
+            plan(moodle(X=written), columns_declared)
 
 
-def test_columns_the_stream_does_not_have_may_be_anything() -> None:
+def test_undeclared_columns_may_have_any_type() -> None:
     plan(moodle(x={"type": "map", "values": "bytes"}, **{"__deleted": "string"}), MOODLE)
 
 
@@ -156,7 +156,7 @@ def test_of_names_that_differ_in_case_the_last_counts() -> None:
 
 
 def test_userid_may_be_an_int_from_the_start() -> None:
-    """err_userid_int: then a writer's long no longer fits."""
+    """Golden case err_userid_int: then the column does not accept a writer's long."""
     declared = check(moodle(userid="int"), TOPIC)
     assert plan(moodle(userid="int"), declared).fields[2] == AvroType(Kind.INT)
     with pytest.raises(UnusableSchema):
@@ -164,7 +164,7 @@ def test_userid_may_be_an_int_from_the_start() -> None:
 
 
 def test_named_types_are_found_in_their_namespace() -> None:
-    """The raw envelope's `after` names the type that its `before` defines."""
+    """`after` of Debezium's envelope refers to the type that `before` defines."""
     fields = dict(columns(latest_at_create("err_envelope")))
     assert fields["after"] == fields["before"]
     twice = record(("a", {"type": "fixed", "name": "F", "size": 2}), ("b", "F"), ("c", "n.F"), namespace="n")
@@ -194,5 +194,5 @@ def test_unreadable_schemas(schema: Any) -> None:
 
 
 def test_a_plan_keeps_the_writers_order() -> None:
-    of = plan(record(("timecreated", "long"), ("Id", "int"), ("USERID", ["long", "null"])), DeclaredColumns({}))
-    assert (of.at, of.student, len(of.fields)) == (0, 2, 3)
+    reader = plan(record(("timecreated", "long"), ("Id", "int"), ("USERID", ["long", "null"])), DeclaredColumns({}))
+    assert (reader.at, reader.student, len(reader.fields)) == (0, 2, 3)

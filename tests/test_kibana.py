@@ -1,4 +1,4 @@
-"""kibana/moodle-risk.ndjson as it is committed: what Kibana needs of it, and that the check of it can fail."""
+"""The committed kibana/moodle-risk.ndjson: Kibana's rules hold, and the check of the rules finds violations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.test_connect import NAMES, SINKS, TEMPLATE, fields_of, index_of
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "kibana" / "build.py"
 OBJECTS = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
-#: where rows of a topic are recorded
+#: topic -> recorded case and its topic with rows of that kind
 RECORDED = {
     NAMES.sessions: ("p07_bridge_two", NAMES.sessions),
     NAMES.agg: ("p07_bridge_two", NAMES.agg),
@@ -29,14 +29,14 @@ RECORDED = {
     NAMES.in_risk: ("p38_prediction_threshold", NAMES.in_risk),
 }
 _TYPES = TEMPLATE["template"]["mappings"]["properties"]
-#: index -> field -> type, of what is written to it, as the template has it
+#: index -> field -> type in the template, for the fields that are written to the index
 FIELDS = {
     index_of(config): {name: _TYPES[name]["type"] for name in fields_of(*RECORDED[config["topics"]])}
     for config in SINKS.values()
 }
 
 
-def test_nothing_is_wrong_with_the_file() -> None:
+def test_the_file_follows_kibanas_rules() -> None:
     assert problems(OBJECTS, FIELDS) == []
 
 
@@ -59,11 +59,11 @@ def test_every_object_comes_after_what_it_refers_to() -> None:
         seen.add(one["id"])
 
 
-# --- the threshold is one number ---
+# --- the threshold ---
 
 
-def test_in_risk_is_the_apps_threshold_everywhere() -> None:
-    """In KSQL's statement, in the app, in every query, line and text of the dashboard."""
+def test_the_threshold_is_the_same_everywhere() -> None:
+    """In KSQL's statement, in the app, and in every query, reference line and text of the dashboard."""
     (ksql,) = re.findall(
         r"WHERE prediction > ([\d.]+);", (ROOT / "ksql/5_moodle_logs_prediction_in_risk.sql").read_text()
     )
@@ -98,8 +98,8 @@ def test_the_first_panel_says_that_these_are_predictions() -> None:
     assert note(dashboard).startswith("### Predictions, not facts")
 
 
-def test_what_is_so_now_does_not_follow_the_time_picker() -> None:
-    """Everything about the present has a time range of its own, or no time: nobody is hidden for having been silent."""
+def test_panels_about_the_current_state_ignore_the_time_picker() -> None:
+    """They have their own time range or no time field, so inactive students are not hidden."""
     dashboard = Dashboard.read()
     always = {id for id, one in dashboard.panels.items() if "timeRange" in one["embeddableConfig"]}
     assert always == {"in-risk-now", "newly-in-risk", "contact-first", "first-warnings"}
@@ -111,19 +111,19 @@ def test_what_is_so_now_does_not_follow_the_time_picker() -> None:
         assert dashboard.panels[id]["embeddableConfig"]["timeRange"]["from"].startswith("1970")
 
 
-# --- the file is what its source says ---
+# --- the file matches its source ---
 
 
 def build(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(BUILD), *arguments], capture_output=True, text=True, check=False)
 
 
-def test_the_file_is_fresh() -> None:
+def test_the_file_is_up_to_date() -> None:
     done = build("--check")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_stale_or_missing_file_is_noticed_and_can_be_written(tmp_path: Path) -> None:
+def test_a_stale_or_missing_file_is_reported_and_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / "built.ndjson"
     assert build("--check", f"--file={path}").returncode == 1
     assert build(f"--file={path}").returncode == 0
@@ -134,11 +134,11 @@ def test_a_stale_or_missing_file_is_noticed_and_can_be_written(tmp_path: Path) -
     assert done.stderr.count("\n") == 1
 
 
-# --- the check can fail ---
+# --- the check finds violations ---
 
 
 class Copy:
-    """The file's objects, to be spoilt; `panel` and `control` give what is stored as text."""
+    """A copy of the file's objects to modify, with the parts that are stored as text decoded."""
 
     def __init__(self) -> None:
         self.objects = copy.deepcopy(OBJECTS)
@@ -158,10 +158,10 @@ class Copy:
     def column(self, panel: str, id: str) -> Json:
         layers = self.state(panel)["datasourceStates"]["formBased"]["layers"]
         (one,) = (layer["columns"][id] for layer in layers.values() if id in layer["columns"])
-        found: Json = one
-        return found
+        column: Json = one
+        return column
 
-    def whole(self) -> list[Json]:
+    def encoded(self) -> list[Json]:
         attributes = self.dashboard["attributes"]
         attributes["panelsJSON"] = json.dumps(list(self.panels.values()))
         attributes["controlGroupInput"]["panelsJSON"] = json.dumps(self.controls)
@@ -283,17 +283,17 @@ SPOILT: dict[str, tuple[Callable[[Copy], object], str]] = {
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_what_is_spoilt_is_found(name: str) -> None:
+def test_a_violation_is_found(name: str) -> None:
     spoilt = Copy()
-    assert problems(spoilt.whole(), FIELDS) == []
+    assert problems(spoilt.encoded(), FIELDS) == []
     spoil, expected = SPOILT[name]
     spoil(spoilt)
-    found = problems(spoilt.whole(), FIELDS)
+    found = problems(spoilt.encoded(), FIELDS)
     assert any(expected in line for line in found), found
 
 
-def test_an_index_without_its_types_is_found() -> None:
-    """A template that loses a date would leave the dashboard without its time picker."""
+def test_a_wrong_type_in_an_index_is_found() -> None:
+    """If the template lost a date field, the time picker would not work."""
     fields = {
         index: {**types, **({"START_DATE": "long"} if "START_DATE" in types else {})} for index, types in FIELDS.items()
     }

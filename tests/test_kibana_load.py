@@ -1,4 +1,4 @@
-"""kibana/load.py against a server that answers as Kibana does."""
+"""kibana/load.py against a stub of Kibana's API."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Stub(Answering):
 
     def __init__(self) -> None:
         super().__init__()
-        #: what /api/status says, one look after the other, the last one for ever
-        self.looks: list[tuple[int, Any]] = [status("available")]
-        #: what an import is answered, likewise
+        #: responses of /api/status, one per poll; the last one repeats
+        self.statuses: list[tuple[int, Any]] = [status("available")]
+        #: responses to imports, likewise
         self.imports: list[tuple[int, Any]] = [(200, TAKEN)]
         self.seen: list[tuple[str, dict[str, str], bytes]] = []
 
     def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
         if (method, path) == ("GET", "/api/status"):
-            return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+            return self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
         assert method == "POST"
         self.seen.append((path, headers, body))
         return self.imports.pop(0) if len(self.imports) > 1 else self.imports[0]
@@ -45,7 +45,7 @@ def status(level: str) -> tuple[int, Any]:
 
 @pytest.fixture
 def kibana(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
-    monkeypatch.setattr(load, "LOOK_S", 0.005)
+    monkeypatch.setattr(load, "POLL_S", 0.005)
     with served(Stub()) as stub:
         yield stub
 
@@ -59,18 +59,23 @@ def run(kibana: Stub) -> Callable[..., int]:
 
 
 def part_of(headers: dict[str, str], body: bytes) -> EmailMessage:
-    """The one part of a multipart body."""
+    """Return the only part of a multipart body."""
     head = f"Content-Type: {headers['content-type']}\r\n\r\n".encode()
     (part,) = BytesParser(policy=default).parsebytes(head + body).iter_parts()
     assert isinstance(part, EmailMessage)
     return part
 
 
-def test_it_waits_for_kibana_and_sends_the_file_as_it_is(
+def test_it_waits_for_kibana_and_sends_the_file_unchanged(
     kibana: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not up, HTML of a proxy, still starting: all of it passes. Then one import, which overwrites."""
-    kibana.looks = [(503, b"Kibana server is not ready yet"), (502, b"<html>"), status("degraded"), status("available")]
+    """It polls while Kibana is down, a proxy answers HTML, or Kibana starts. Then it sends one overwriting import."""
+    kibana.statuses = [
+        (503, b"Kibana server is not ready yet"),
+        (502, b"<html>"),
+        status("degraded"),
+        status("available"),
+    ]
     assert run() == 0
     ((path, headers, body),) = kibana.seen
     assert path == "/api/saved_objects/_import?overwrite=true"
@@ -78,11 +83,11 @@ def test_it_waits_for_kibana_and_sends_the_file_as_it_is(
     part = part_of(headers, body)
     assert part.get_content_disposition() == "form-data"
     assert part.get_param("name", header="content-disposition") == "file"
-    assert (part.get_filename() or "").endswith(".ndjson")  # Kibana refuses any other
+    assert (part.get_filename() or "").endswith(".ndjson")  # Kibana rejects other extensions
     assert body.count(load.FILE.read_bytes()) == 1
     assert capsys.readouterr().out.splitlines() == [
         f"Kibana 8.19.14 at {kibana.url}",
-        f"{COUNT} saved objects of moodle-risk.ndjson are there",
+        f"{COUNT} saved objects imported from moodle-risk.ndjson",
     ]
 
 
@@ -102,56 +107,56 @@ def test_success_false_with_http_200_is_a_failure_with_a_line_for_each_object(
     assert capsys.readouterr().err.splitlines() == [
         'load: dashboard moodle-risk: missing_references, {"references": [{"id": "x"}]}',
         'load: index-pattern y: unknown, no such, {"statusCode": 500}',
-        f"load: {COUNT - 2} of {COUNT} saved objects were taken",
+        f"load: imported {COUNT - 2} of {COUNT} saved objects",
     ]
 
 
 @pytest.mark.parametrize(
     "answer", [{"success": True, "successCount": COUNT - 1}, {"successCount": COUNT}, {"success": "true"}, b"OK"]
 )
-def test_only_success_of_all_is_success(kibana: Stub, run: Callable[..., int], answer: Any) -> None:
+def test_an_import_succeeds_only_if_all_objects_do(kibana: Stub, run: Callable[..., int], answer: Any) -> None:
     kibana.imports = [(200, answer)]
     assert run() == 1
 
 
-def test_a_refused_file_is_said_at_once_in_one_line(
+def test_a_rejected_file_is_reported_at_once_on_one_line(
     kibana: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Kibana answers 422 to an object that is of a later version than itself."""
+    """Kibana answers 422 to an object of a later version."""
     message = "Document moodle-risk belongs to a more recent\nversion of Kibana"
     kibana.imports = [(422, {"statusCode": 422, "error": "Unprocessable Entity", "message": message})]
     assert run() == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"load: Kibana refuses the file (HTTP 422): {' '.join(message.split())}"
+    assert line == f"load: Kibana rejected the file (HTTP 422): {' '.join(message.split())}"
     assert len(kibana.seen) == 1
 
 
-def test_an_import_that_comes_too_early_is_tried_again(kibana: Stub, run: Callable[..., int]) -> None:
+def test_an_import_that_comes_too_early_is_retried(kibana: Stub, run: Callable[..., int]) -> None:
     kibana.imports = [(503, {"message": "not ready"}), (429, {}), (200, TAKEN)]
     assert run() == 0
     assert len(kibana.seen) == 3
 
 
-def test_a_kibana_that_never_is_available_ends_when_time_is_out(
+def test_it_times_out_if_kibana_never_becomes_available(
     kibana: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kibana.looks = [status("unavailable")]
+    kibana.statuses = [status("unavailable")]
     assert run(timeout=0.05) == 1
-    assert capsys.readouterr().err == f"load: {kibana.url} is no Kibana yet: unavailable (gave up)\n"
+    assert capsys.readouterr().err == f"load: {kibana.url} is not ready: unavailable (timed out)\n"
     assert not kibana.seen
 
 
-def test_nobody_there_ends_when_time_is_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_times_out_if_no_server_listens(capsys: pytest.CaptureFixture[str]) -> None:
     stub = Stub()
     stub.server_close()
     assert load.main([f"--url={stub.url}", "--timeout=0.05"]) == 1
     err = capsys.readouterr().err
-    assert f"{stub.url} is no Kibana yet: " in err
+    assert f"{stub.url} is not ready: " in err
     assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "[1]\n", "no json\n"])
-def test_a_file_of_something_else_is_not_sent(
+def test_other_files_are_not_sent(
     kibana: Stub, run: Callable[..., int], tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "other.ndjson"
@@ -162,7 +167,7 @@ def test_a_file_of_something_else_is_not_sent(
     assert not kibana.seen
 
 
-def test_another_file_may_be_named(kibana: Stub, run: Callable[..., int], tmp_path: Path) -> None:
+def test_the_file_can_be_chosen(kibana: Stub, run: Callable[..., int], tmp_path: Path) -> None:
     path = tmp_path / "one.ndjson"
     path.write_text(json.dumps({"type": "index-pattern", "id": "x"}))
     kibana.imports = [(200, TAKEN | {"successCount": 1})]

@@ -1,4 +1,4 @@
-"""Chunks of the Moodle log: from bytes to visits, by the schemas of their writers."""
+"""Decoding chunks of the Moodle log to visits, by the schemas of their writers."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from codec.moodle_log import LogDecoder
 from models.decoded import DecodedChunk
 from models.rules import MAX_AT
 from tests.support.golden_cases import ERRORS, PUBLIC, chunk, expected, load, source
-from tests.test_avro import HEAD, varint
+from tests.support.kafka_batches import varint
+from tests.test_avro import HEAD
 
 SESSIONS = "MOODLE_LOGS_SESSIONS_PER_15MINS"
 PLAIN: Any = load("p01_seed_rows")["schemas"][0]["schema"]
-#: no poison that kills KSQL, no schema it refuses, and KSQL alone groups by text
+#: error cases that KSQL survives; without err_userid_string, which KSQL accepts and the app refuses
 WORKING = [n for n in ERRORS if not load(n).get("error") and n != "err_userid_string"]
 
 
 class Source:
-    """Schemas from a dict, which counts what it is asked."""
+    """Schemas from a dict; records the requested ids."""
 
     def __init__(self, schemas: Mapping[int, Any]) -> None:
         self._schemas = schemas
-        self.asked: list[int] = []
+        self.requested: list[int] = []
 
     async def schema(self, schema_id: int) -> Json:
-        self.asked.append(schema_id)
-        found: Json = self._schemas.get(schema_id)
-        return found
+        self.requested.append(schema_id)
+        schema: Json = self._schemas.get(schema_id)
+        return schema
 
 
 def plain(userid: int, at: int, schema_id: int = 1) -> bytes:
-    """A record of the plain table."""
+    """A record of the log table."""
     body = varint(9) + varint(3) + b"\\ev" + varint(userid) + varint(at)
     return b"\0" + schema_id.to_bytes(4, "big") + body
 
@@ -49,14 +50,14 @@ async def decode(values: list[bytes | None], unit_ms: int = 1) -> DecodedChunk:
     return await LogDecoder(Source({1: PLAIN, 2: PLAIN}), unit_ms=unit_ms).decode(chunk(values))
 
 
-def rows(found: DecodedChunk) -> list[tuple[int, int | None, int]]:
+def rows(decoded: DecodedChunk) -> list[tuple[int, int | None, int]]:
     """(index, userid, time) of each visit."""
-    columns = (found.row.tolist(), found.student.tolist(), found.null.tolist(), found.at.tolist())
+    columns = (decoded.row.tolist(), decoded.student.tolist(), decoded.null.tolist(), decoded.at.tolist())
     return [(row, None if null else student, at) for row, student, null, at in zip(*columns, strict=True)]
 
 
-def reasons(found: DecodedChunk) -> dict[int, str]:
-    return {reject.index: reject.reason for reject in found.rejects}
+def reasons(decoded: DecodedChunk) -> dict[int, str]:
+    return {reject.index: reject.reason for reject in decoded.rejects}
 
 
 async def golden(name: str) -> DecodedChunk:
@@ -68,9 +69,9 @@ async def golden(name: str) -> DecodedChunk:
 
 @pytest.mark.parametrize("name", PUBLIC + WORKING)
 async def test_golden(name: str) -> None:
-    """Every record that gave a session row is decoded, with that row's student and a time inside it."""
-    found = await golden(name)
-    visits = {row: (student, at) for row, student, at in rows(found)}
+    """Every record that caused a session row is decoded, with the student and a time of that session."""
+    decoded = await golden(name)
+    visits = {row: (student, at) for row, student, at in rows(decoded)}
     for index, _, value, _ in expected(load(name), SESSIONS):
         if value is not None and not name.startswith("p37"):
             row = json.loads(value)
@@ -81,7 +82,7 @@ async def test_golden(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 async def test_skips_as_many_as_kafka_streams_counted(name: str) -> None:
-    """Kafka Streams' count of skipped records: what is undecodable, and negative times."""
+    """Kafka Streams counts undecodable records and negative times."""
     metrics = load(name)["oracle_metrics"]
     counted = [n for metric, n in metrics.items() if metric.startswith(f"{SESSIONS}:skipped-records-total")]
     assert len((await golden(name)).rejects) == sum(counted)
@@ -102,15 +103,15 @@ async def test_golden_reasons() -> None:
 
 
 async def test_missing_and_null_columns() -> None:
-    found = rows(await golden("p28_schema_type_changes"))
-    assert found[1] == (1, None, 1561975260000)  # userid is missing
-    assert found[4] == (5, 38, 0)  # timecreated is missing
+    decoded = rows(await golden("p28_schema_type_changes"))
+    assert decoded[1] == (1, None, 1561975260000)  # userid is missing
+    assert decoded[4] == (5, 38, 0)  # timecreated is missing
     assert rows(await golden("p18_null_timecreated_later"))[3] == (3, None, 0)
 
 
 @pytest.mark.parametrize("name", ["default", "rewrite"])
-async def test_what_debezium_wrote(name: str) -> None:
-    """Real records of a MariaDB table: inserts, updates, deletes as each transform writes them."""
+async def test_records_of_debezium(name: str) -> None:
+    """Recorded inserts, updates and deletes of a MariaDB table, as each transform writes them."""
     folder = Path(__file__).parent / "debezium"
     records = json.loads((folder / f"{name}.records.json").read_bytes())["records"]
     schemas = json.loads((folder / f"{name}.schemas.json").read_bytes())
@@ -118,45 +119,45 @@ async def test_what_debezium_wrote(name: str) -> None:
     values = [None if r["value_base64"] is None else base64.b64decode(r["value_base64"]) for r in records]
     latest = schemas[f"{topic}-value"]
     decoder = LogDecoder(Source({latest["id"]: latest["schema_parsed"]}), check(latest["schema_parsed"], topic))
-    for copies in (1, 20):  # few records and many take different ways
-        found = await decoder.decode(chunk(values * copies))
-        wanted = [
+    for copies in (1, 20):  # decoded one by one, and in columns
+        decoded = await decoder.decode(chunk(values * copies))
+        expected = [
             (i, r["value"]["userid"], r["value"]["timecreated"])
             for i, r in enumerate(records * copies)
             if r["value"] is not None
         ]
-        assert rows(found) == wanted
-        assert found.tombstones == copies * values.count(None)
-        assert not found.rejects
+        assert rows(decoded) == expected
+        assert decoded.tombstones == copies * values.count(None)
+        assert not decoded.rejects
 
 
-async def test_one_question_for_each_new_schema() -> None:
-    """Not one a record; what is known stays known, what is not is asked for again."""
+async def test_each_schema_is_requested_once() -> None:
+    """Once per decoder if known, once per chunk if not."""
     schemas = Source({1: PLAIN})
     decoder = LogDecoder(schemas)
     for n in (3, 40):
         for _ in range(2):
             await decoder.decode(chunk([plain(5, 6), plain(5, 6, 2), plain(5, 6, 3)] * n))
-    assert sorted(schemas.asked) == [1] + [2] * 4 + [3] * 4
+    assert sorted(schemas.requested) == [1] + [2] * 4 + [3] * 4
 
 
-async def test_ids_no_registry_gives_are_not_asked_for() -> None:
+async def test_impossible_ids_are_not_requested() -> None:
     schemas = Source({})
-    found = await LogDecoder(schemas).decode(chunk([b"\0\xff\xff\xff\xff\0"] * 2))
-    assert (found.rejects[0].index, found.rejects[0].reason) == (0, "unknown-schema")
-    assert found.rejects[0].detail == "schema id -1: the registry has no Avro schema with this id"
-    assert not schemas.asked
+    decoded = await LogDecoder(schemas).decode(chunk([b"\0\xff\xff\xff\xff\0"] * 2))
+    assert (decoded.rejects[0].index, decoded.rejects[0].reason) == (0, "unknown-schema")
+    assert decoded.rejects[0].detail == "schema id -1: the registry has no Avro schema with this id"
+    assert not schemas.requested
 
 
 async def test_many_schemas_in_one_chunk() -> None:
     ids = [i % 23 for i in range(400)]
     decoder = LogDecoder(Source(dict.fromkeys(range(1, 23), PLAIN)))
-    found = await decoder.decode(chunk([plain(i, i * i, schema_id) for i, schema_id in enumerate(ids)]))
-    assert rows(found) == [(i, i, i * i) for i, schema_id in enumerate(ids) if schema_id]
-    assert reasons(found) == {i: "unknown-schema" for i, schema_id in enumerate(ids) if not schema_id}
+    decoded = await decoder.decode(chunk([plain(i, i * i, schema_id) for i, schema_id in enumerate(ids)]))
+    assert rows(decoded) == [(i, i, i * i) for i, schema_id in enumerate(ids) if schema_id]
+    assert reasons(decoded) == {i: "unknown-schema" for i, schema_id in enumerate(ids) if not schema_id}
 
 
-async def test_declaring_anew_plans_anew() -> None:
+async def test_declare_drops_cached_plans() -> None:
     decoder = LogDecoder(Source({1: PLAIN}))
     assert not (await decoder.decode(chunk([plain(1, 2)]))).rejects
     other = dict(PLAIN, fields=[dict(f, type="int") if f["name"] == "userid" else f for f in PLAIN["fields"]])
@@ -169,8 +170,8 @@ kinds = st.sampled_from(["good", "none", "short", "magic", "cut", "unknown", "ne
 
 @settings(deadline=None)
 @given(st.lists(kinds, min_size=25, max_size=60), st.sampled_from([1, 1000]))
-async def test_many_are_read_as_each_alone(chosen: list[str], unit_ms: int) -> None:
-    """Large chunks go through columns, small ones do not: the outcome is the same, in order."""
+async def test_large_chunks_are_decoded_like_single_records(chosen: list[str], unit_ms: int) -> None:
+    """Large chunks are decoded in columns, single records are not: the results are equal and in order."""
     made: dict[str, bytes | None] = {
         "good": plain(3, 1_561_975_200),
         "none": None,
@@ -184,28 +185,28 @@ async def test_many_are_read_as_each_alone(chosen: list[str], unit_ms: int) -> N
         "empty": b"",
     }
     values = [made[kind] for kind in chosen]
-    together = await decode(values, unit_ms)
-    apart = [await decode([value], unit_ms) for value in values]
-    assert rows(together) == [(i, student, at) for i, one in enumerate(apart) for _, student, at in rows(one)]
-    assert together.rejects == [replace(r, index=i) for i, one in enumerate(apart) for r in one.rejects]
-    assert together.tombstones == sum(one.tombstones for one in apart)
-    assert together.suspicious == sum(one.suspicious for one in apart)
+    whole = await decode(values, unit_ms)
+    single = [await decode([value], unit_ms) for value in values]
+    assert rows(whole) == [(i, student, at) for i, record in enumerate(single) for _, student, at in rows(record)]
+    assert whole.rejects == [replace(r, index=i) for i, record in enumerate(single) for r in record.rejects]
+    assert whole.tombstones == sum(record.tombstones for record in single)
+    assert whole.suspicious == sum(record.suspicious for record in single)
 
 
 @pytest.mark.parametrize("copies", [1, 30])
 async def test_seconds(copies: int) -> None:
-    """RISK_TIME_UNIT=s: scaled, and refused where the product leaves the range KSQL survives."""
+    """RISK_TIME_UNIT=s: times are scaled, and refused if KSQL would not survive the result."""
     limit = MAX_AT // 1000
-    found = await decode([plain(1, limit), plain(1, limit + 1), plain(1, -1), plain(1, 1_561_975_200)] * copies, 1000)
-    assert rows(found)[:2] == [(0, 1, limit * 1000), (3, 1, 1_561_975_200_000)]
-    assert [r.reason for r in found.rejects[:2]] == ["time-too-large", "negative-time"]
-    assert found.rejects[1].detail == "timecreated is -1 s"
+    decoded = await decode([plain(1, limit), plain(1, limit + 1), plain(1, -1), plain(1, 1_561_975_200)] * copies, 1000)
+    assert rows(decoded)[:2] == [(0, 1, limit * 1000), (3, 1, 1_561_975_200_000)]
+    assert [r.reason for r in decoded.rejects[:2]] == ["time-too-large", "negative-time"]
+    assert decoded.rejects[1].detail == "timecreated is -1 s"
 
 
-async def test_the_largest_time_that_is_kept() -> None:
-    found = await decode([plain(1, MAX_AT), plain(1, MAX_AT + 1)])
-    assert rows(found) == [(0, 1, MAX_AT)]
-    assert reasons(found) == {1: "time-too-large"}
+async def test_the_largest_accepted_time() -> None:
+    decoded = await decode([plain(1, MAX_AT), plain(1, MAX_AT + 1)])
+    assert rows(decoded) == [(0, 1, MAX_AT)]
+    assert reasons(decoded) == {1: "time-too-large"}
 
 
 @pytest.mark.parametrize(
@@ -221,17 +222,17 @@ async def test_the_largest_time_that_is_kept() -> None:
         (-1, 1, 0),
     ],
 )
-async def test_times_that_look_like_another_unit(at: int, unit_ms: int, suspicious: int) -> None:
+async def test_implausible_times_are_counted(at: int, unit_ms: int, suspicious: int) -> None:
     assert (await decode([plain(1, at)], unit_ms)).suspicious == suspicious
 
 
 @pytest.mark.parametrize("n", [0, 1, 24, 25, 200])
 async def test_sizes(n: int) -> None:
-    """None at all, few and many."""
-    found = await decode([plain(i, 10**12 + i) for i in range(n)])
-    assert rows(found) == [(i, i, 10**12 + i) for i in range(n)]
-    assert (len(found), found.tombstones, found.suspicious, found.rejects) == (n, 0, 0, [])
-    assert [column.dtype.kind for column in (found.row, found.student, found.null, found.at)] == list("iibi")
+    """No records, few and many."""
+    decoded = await decode([plain(i, 10**12 + i) for i in range(n)])
+    assert rows(decoded) == [(i, i, 10**12 + i) for i in range(n)]
+    assert (len(decoded), decoded.tombstones, decoded.suspicious, decoded.rejects) == (n, 0, 0, [])
+    assert [column.dtype.kind for column in (decoded.row, decoded.student, decoded.null, decoded.at)] == list("iibi")
 
 
 @pytest.mark.parametrize("copies", [1, 30])
@@ -242,7 +243,7 @@ async def test_only_tombstones_or_only_rejects(copies: int) -> None:
 
 @pytest.mark.parametrize("headers", [True, False])
 async def test_visits_keep_offset_and_headers(headers: bool) -> None:
-    """Offsets are carried, not derived: a log may have holes."""
+    """Offsets are carried, never derived: they need not be contiguous."""
     case = chunk([plain(5, 10**12), None, plain(6, 10**12 + 1)])
     lists = [[("h", b"0")], [], [("h", b"2")]]
     case = type(case)("t", 0, [7, 9, 12], case.keys, case.values, 7, 13, 13, lists if headers else None)

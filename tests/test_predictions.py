@@ -1,4 +1,4 @@
-"""Predictions as KSQL's JSON reads and writes them."""
+"""Predictions as KSQL reads and writes them in JSON."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ UTF8 = (Path(__file__).parent / "golden" / "jdk17_utf8.txt").read_text().splitli
 longs = st.none() | st.integers(-(2**63), 2**63 - 1)
 
 
-def rows_of(found: InRisk) -> list[tuple[int, bytes | None, bytes, int]]:
-    return list(zip(found.index, found.keys, found.values, found.at, strict=True))
+def rows_of(result: InRisk) -> list[tuple[int, bytes | None, bytes, int]]:
+    return list(zip(result.index, result.keys, result.values, result.at, strict=True))
 
 
 def reason(value: bytes) -> str:
@@ -35,18 +35,17 @@ def reason(value: bytes) -> str:
 
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name: str) -> None:
-    """Every recorded prediction gives KSQL's row or none, but for the inputs we do not follow."""
+    """Every recorded prediction gives KSQL's row or none, except for the listed differences."""
     case = load(name)
     chunk = predictions(case)
-    found = in_risk(chunk.keys, chunk.values)
     exempted = {index for case_name, index in exempt(IN_RISK) if case_name == name}
-    mine = rows_of(found)
-    assert [row for row in mine if row[0] not in exempted] == [
+    rows = rows_of(in_risk(chunk.keys, chunk.values))
+    assert [row for row in rows if row[0] not in exempted] == [
         row for row in expected(case, IN_RISK) if row[0] not in exempted
     ]
 
 
-def test_golden_cases_hold_all_predictions() -> None:
+def test_number_of_golden_predictions_and_differences() -> None:
     assert sum(len(load(name)["prediction"]) for name in CASES) == 1737
     assert len(exempt(IN_RISK)) == 30
 
@@ -59,20 +58,20 @@ def test_skips_as_many_as_kafka_streams_counted(name: str) -> None:
     assert len(in_risk(chunk.keys, chunk.values).skips) == sum(counted)
 
 
-def test_in_risk_names_what_it_skips() -> None:
+def test_in_risk_reports_skipped_records() -> None:
     good = b'{"userid":5,"prediction":0.90,"created_date":7}'
-    found = in_risk([b"a", None, b"c", b"d"], [b"{", good, None, b'{"prediction":0.7}'])
-    assert found.skips == [Skip(0, "not JSON")]
-    assert rows_of(found) == [(1, None, b'{"USERID":5,"PREDICTION":0.9,"CREATED_DATE":7}', 7)]
+    result = in_risk([b"a", None, b"c", b"d"], [b"{", good, None, b'{"prediction":0.7}'])
+    assert result.skips == [Skip(0, "not JSON")]
+    assert rows_of(result) == [(1, None, b'{"USERID":5,"PREDICTION":0.9,"CREATED_DATE":7}', 7)]
 
 
 @pytest.mark.parametrize("value", [None, b"", b" \n\t\r ", b"null", b" null "])
-def test_null_values_are_no_prediction(value: bytes | None) -> None:
+def test_null_values(value: bytes | None) -> None:
     assert parse(value) is None
 
 
 @pytest.mark.parametrize(
-    ("value", "why"),
+    ("value", "expected"),
     [
         (b"[]", "not a JSON object"),
         (b"5", "not a JSON object"),
@@ -99,21 +98,21 @@ def test_null_values_are_no_prediction(value: bytes | None) -> None:
         (b'{"created_date":"-1"}', "created_date is negative"),
     ],
 )
-def test_skipped(value: bytes, why: str) -> None:
-    assert reason(value) == why
+def test_skipped(value: bytes, expected: str) -> None:
+    assert reason(value) == expected
 
 
-def test_huge_numbers_in_other_fields_do_no_harm() -> None:
+def test_huge_numbers_in_other_fields_are_ignored() -> None:
     value = b'{"x":%b,"y":1e999,"prediction":"' % (b"1" * 5000) + b"0" * 5000 + b'.8"}'
     assert parse(value) == Prediction(None, 0.8, None)
 
 
-def test_leading_zeros_in_text_do_no_harm() -> None:
+def test_leading_zeros_in_text_are_ignored() -> None:
     assert parse(b'{"userid":"-' + b"0" * 5000 + b'7"}') == Prediction(-7, None, None)
 
 
-def test_half_a_millisecond_before_1970_is_1970() -> None:
-    """A float is truncated towards zero before its sign is looked at."""
+def test_created_date_is_truncated_before_its_sign_is_checked() -> None:
+    """Half a millisecond before 1970 is 1970."""
     assert parse(b'{"created_date":-0.5}') == Prediction(None, None, 0)
 
 
@@ -125,8 +124,8 @@ def test_infinity_is_in_risk_and_quoted() -> None:
 
 @settings(deadline=None)
 @given(longs, st.none() | st.floats(allow_nan=False), longs.filter(lambda date: date is None or date >= 0))
-def test_a_row_reads_back(userid: int | None, risk: float | None, date: int | None) -> None:
-    """What we write we also read, but for the words in quotes."""
+def test_row_round_trip(userid: int | None, risk: float | None, date: int | None) -> None:
+    """`parse` reads every row except those with infinity, which is text."""
     written = Prediction(userid, risk, date)
     if risk is None or math.isfinite(risk):
         assert parse(written.row) == written
@@ -145,13 +144,13 @@ def test_the_threshold_is_strict(risk: float) -> None:
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
     lambda inner: st.dictionaries(st.sampled_from(["userid", "Prediction", "CREATED_DATE", "x"]), inner),
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
-def test_any_bytes_are_a_prediction_null_or_skipped(value: bytes) -> None:
-    found = in_risk([value], [value])
-    assert len(found.values) + len(found.skips) <= 1
-    assert all(0 <= at < 2**63 for at in found.at)
+def test_any_bytes_are_a_prediction_or_null_or_skipped(value: bytes) -> None:
+    result = in_risk([value], [value])
+    assert len(result.values) + len(result.skips) <= 1
+    assert all(0 <= at < 2**63 for at in result.at)
 
 
-def test_keys_are_replaced_as_java_replaces_them() -> None:
+def test_malformed_keys_are_replaced_as_in_java() -> None:
     """308 recorded byte strings, most of them not UTF-8."""
     recorded = [[bytes.fromhex(side.strip("-")) for side in line.split()] for line in UTF8]
     assert [text_key(key) for key, _ in recorded] == [text for _, text in recorded]
@@ -166,13 +165,13 @@ def test_keys_are_replaced_as_java_replaces_them() -> None:
         (b"\xf0\x9f\x98", "\ufffd"),
     ],
 )
-def test_broken_keys(key: bytes, replaced: str) -> None:
+def test_malformed_keys(key: bytes, replaced: str) -> None:
     assert text_key(key) == replaced.encode()
 
 
 @settings(deadline=None)
 @given(st.binary())
-def test_a_key_is_text_afterwards_and_stays(key: bytes) -> None:
+def test_text_key_is_idempotent(key: bytes) -> None:
     text = text_key(key)
     assert text is not None
     text.decode()
@@ -181,11 +180,11 @@ def test_a_key_is_text_afterwards_and_stays(key: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.text().map(str.encode))
-def test_text_keys_are_untouched(key: bytes) -> None:
+def test_valid_keys_do_not_change(key: bytes) -> None:
     assert text_key(key) == key
 
 
-def test_no_key_stays_none() -> None:
+def test_a_null_key_stays_null() -> None:
     assert text_key(None) is None
 
 
@@ -195,13 +194,11 @@ def test_no_key_stays_none() -> None:
     | st.floats().map(repr),
     st.integers(-5, 2**60),
 )
-def test_what_the_app_itself_writes_is_read_as_anything_else_is(userid, text, date):
-    """The short way for canonical rows gives what parsing gives, and takes the app's own rows."""
+def test_own_predictions_are_read_as_parse_reads_them(userid, text, date):
+    """The regular expression for values written by this app gives the same result as parsing."""
     value = f'{{"USERID":{userid},"PREDICTION":{text},"CREATED_DATE":{date}}}'.encode()
-    found = in_risk([b"k"], [value])
-    # a blank before the value keeps it off the short way, and changes nothing
-    slow = in_risk([b"k"], [b" " + value])
-    assert found == slow
+    # the expression does not match a value with a blank before it
+    assert in_risk([b"k"], [value]) == in_risk([b"k"], [b" " + value])
 
 
 texts = st.integers(0, 1_000_000).map(lambda n: f"0.{n:06}".rstrip("0") if 0 < n < 1_000_000 else f"{n // 1_000_000}.0")
@@ -213,9 +210,10 @@ own_predictions = st.builds(
 )
 
 
-def spoilt(value: bytes, place: int, put: bytes, cut: int) -> bytes:
-    place %= len(value) + 1
-    return value[:place] + put + value[place + cut :]
+def altered(value: bytes, pos: int, inserted: bytes, removed: int) -> bytes:
+    """`value` with some bytes at a position replaced."""
+    pos %= len(value) + 1
+    return value[:pos] + inserted + value[pos + removed :]
 
 
 @settings(deadline=None, max_examples=examples(250))
@@ -227,21 +225,21 @@ def spoilt(value: bytes, place: int, put: bytes, cut: int) -> bytes:
     | st.binary(max_size=12),
     st.integers(0, 20),
 )
-def test_columns_and_rows_agree_on_every_spoilt_byte(values, which, place, put, cut):
-    """The short way for a whole column, and the same records one by one."""
-    values = [*values, spoilt(values[which % len(values)], place, put, cut)]
+def test_columns_and_rows_agree_on_altered_values(values, which, pos, inserted, removed):
+    """Values of which one is altered anywhere, read in columns and one by one."""
+    values = [*values, altered(values[which % len(values)], pos, inserted, removed)]
     keys = [b"%d" % i for i in range(len(values))]
     columns, rows = in_risk(BinaryColumn.of(keys), BinaryColumn.of(values)), in_risk(keys, values)
     assert rows_of(columns) == rows_of(rows)
     assert list(columns.skips) == list(rows.skips)
-    for value, taken in zip(values, match(BinaryColumn.of(values)).matched.tolist(), strict=True):
-        assert taken == (ROW.fullmatch(value) is not None and value[10:11] != b"-")
+    for value, matched in zip(values, match(BinaryColumn.of(values)).matched.tolist(), strict=True):
+        assert matched == (ROW.fullmatch(value) is not None and value[10:11] != b"-")
 
 
-def test_keys_of_a_column_are_text_too():
+def test_keys_in_a_column_become_text():
     value = Prediction(1, 0.9, 2).row
     keys = [b"plain", b"\xff", "\u00e9".encode()]
-    found = in_risk(BinaryColumn.of(keys), BinaryColumn.of([value] * 3))
-    assert found.keys == [text_key(key) for key in keys]
-    none = BinaryColumn(BinaryColumn.of(keys).buffer, np.array([0, 5]), np.array([-1, 6]))
-    assert in_risk(none, BinaryColumn.of([value] * 2)).keys == [None, "\ufffd".encode()]
+    result = in_risk(BinaryColumn.of(keys), BinaryColumn.of([value] * 3))
+    assert result.keys == [text_key(key) for key in keys]
+    null_first = BinaryColumn(BinaryColumn.of(keys).buffer, np.array([0, 5]), np.array([-1, 6]))
+    assert in_risk(null_first, BinaryColumn.of([value] * 2)).keys == [None, "\ufffd".encode()]

@@ -38,7 +38,7 @@ async def queue() -> ChunkQueue:
     return made
 
 
-@pytest.mark.parametrize(("octets", "capacity"), [(FULL_BYTES, 4), (9 * FULL_BYTES, 4), (FULL_BYTES // 2, 7), (0, 25)])
+@pytest.mark.parametrize(("nbytes", "capacity"), [(FULL_BYTES, 4), (9 * FULL_BYTES, 4), (FULL_BYTES // 2, 7), (0, 25)])
 async def test_it_has_room_for_few_large_chunks_or_many_small_ones(
     queue: ChunkQueue, nbytes: int, capacity: int
 ) -> None:

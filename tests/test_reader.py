@@ -21,17 +21,26 @@ pytestmark = pytest.mark.broker
 
 @pytest.fixture
 async def topic(cluster):
-    """A topic of one partition with everything a log can hold: plain, compressed and empty records, headers,
-    committed and aborted transactions, and holes left by compaction."""
-    install()
-    name = f"reader-{uuid.uuid4().hex[:8]}"
-    admin = AIOKafkaAdminClient(bootstrap_servers=cluster.broker)
-    await admin.start()
+    """A topic of one partition: plain, compressed and empty records, headers, committed and aborted transactions."""
+    return await filled_topic(cluster.broker, {})
+
+
+@pytest.fixture
+async def compacted_topic(cluster):
+    """The same, to be compacted as soon as possible, which is at any time."""
     configs = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "100"}
     configs |= {"max.compaction.lag.ms": "100", "delete.retention.ms": "100"}
-    await admin.create_topics([NewTopic(name, 1, 1, topic_configs=configs)])
+    return await filled_topic(cluster.broker, configs)
+
+
+async def filled_topic(broker: str, configs: dict[str, str]) -> str:
+    install()
+    name = f"reader-{uuid.uuid4().hex[:8]}"
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 1, 1, topic_configs={"retention.ms": "-1"} | configs)])
     await admin.close()
-    await fill(cluster.broker, name)
+    await fill(broker, name)
     return name
 
 
@@ -134,17 +143,20 @@ async def test_a_compressed_batch_is_read_from_its_middle(cluster, topic):
     assert chunks[0].start == start
 
 
-async def test_offsets_keep_the_holes_left_by_compaction(cluster, topic):
+async def test_offsets_keep_the_holes_left_by_compaction(cluster, compacted_topic):
     """Offsets are read, never derived: both readers agree after compaction."""
-    before, _ = await read_public(cluster.broker, topic, "read_committed")
+    before, _ = await read_public(cluster.broker, compacted_topic, "read_committed")
     async with AIOKafkaProducer(bootstrap_servers=cluster.broker) as plain:
         await asyncio.sleep(0.2)  # a segment must be older than segment.ms before the next record rolls it
-        await plain.send_and_wait(topic, b"last", key=b"last")
+        await plain.send_and_wait(compacted_topic, b"last", key=b"last")
     for _ in range(100):
-        wanted, end = await read_public(cluster.broker, topic, "read_committed")
-        chunks, position = await read_ours(cluster.broker, topic, "read_committed", 64)
+        wanted, end = await read_public(cluster.broker, compacted_topic, "read_committed")
+        chunks, position = await read_ours(cluster.broker, compacted_topic, "read_committed", 64)
         # the cleaner may remove records between the two reads: compare only if the log was the same
-        if len(wanted) < len(before) and await read_public(cluster.broker, topic, "read_committed") == (wanted, end):
+        if len(wanted) < len(before) and await read_public(cluster.broker, compacted_topic, "read_committed") == (
+            wanted,
+            end,
+        ):
             break
         await asyncio.sleep(0.2)
     else:

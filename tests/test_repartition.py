@@ -16,7 +16,7 @@ from agents.ports import Delivery
 from agents.repartition import Repartition
 from app.ops.metrics import Metrics
 from models.chunk import Chunk
-from models.decoded import Decoded
+from models.decoded import DecodedChunk
 from models.murmur2 import keys_of, partitions_of
 from models.position import Position, drop_applied
 from models.routing import Router, visit_batches
@@ -94,9 +94,9 @@ class Decoder:
     def expect(self, chunk: Chunk, visits: Visits) -> None:
         self._visits[id(chunk)] = visits
 
-    async def decode(self, chunk: Chunk) -> Decoded:
+    async def decode(self, chunk: Chunk) -> DecodedChunk:
         v = self._visits[id(chunk)]
-        return Decoded(np.arange(len(v)), v.student, v.null, v.at, [], 0, 0)
+        return DecodedChunk(np.arange(len(v)), v.student, v.null, v.at, [], 0, 0)
 
 
 class Recorder:

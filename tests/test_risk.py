@@ -1,4 +1,4 @@
-"""The risk model as a value: what it refuses, and what its scores do."""
+"""The risk model: validation and scores."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ counts = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50)
 
 
 def rehashed(change: Callable[[dict[str, Any]], object]) -> str:
-    """The model's JSON after `change`, with a hash that fits again."""
+    """The model's JSON after `change`, with a matching hash."""
     fields = json.loads(MODEL.to_json())
     change(fields)
     del fields["sha256"]
@@ -41,7 +41,7 @@ def rehashed(change: Callable[[dict[str, Any]], object]) -> str:
     return json.dumps({**fields, "sha256": sha256(canonical.encode()).hexdigest()})
 
 
-def test_json_and_back_is_the_same_model() -> None:
+def test_json_round_trip() -> None:
     again = RiskModel.from_json(MODEL.to_json(), gap_ms=GAP_MS)
     assert again == MODEL
     assert again.sha256 == MODEL.sha256
@@ -62,7 +62,7 @@ def test_an_altered_file_is_refused(column: str, value: object) -> None:
         RiskModel.from_json(json.dumps({**fields, column: value}), gap_ms=GAP_MS)
 
 
-def test_spaces_and_order_of_the_file_do_not_matter() -> None:
+def test_whitespace_and_key_order_do_not_matter() -> None:
     fields = json.loads(MODEL.to_json())
     text = json.dumps(dict(reversed(fields.items())))
     assert RiskModel.from_json(text, gap_ms=GAP_MS) == MODEL
@@ -97,25 +97,25 @@ def test_an_unknown_feature_is_refused() -> None:
         {"surplus": 1},
     ],
 )
-def test_a_model_that_makes_no_sense_is_refused_even_with_its_hash(change: dict[str, Any]) -> None:
+def test_an_invalid_model_with_a_matching_hash_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ModelError):
         RiskModel.from_json(rehashed(lambda fields: fields.update(change)), gap_ms=GAP_MS)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "1", "{}", "null", '{"version": 1}', '{"intercept": NaN}'])
-def test_what_is_no_model_is_refused(text: str) -> None:
+def test_other_json_is_refused(text: str) -> None:
     with pytest.raises(ModelError, match="not a risk model"):
         RiskModel.from_json(text, gap_ms=GAP_MS)
 
 
-def test_numbers_that_are_not_finite_make_no_model() -> None:
+def test_non_finite_numbers_are_refused() -> None:
     with pytest.raises(ModelError, match="not finite"):
         replace(MODEL, intercept=float("nan"))
 
 
 @given(counts, counts, counts)
 def test_every_score_is_a_probability(activities: list[int], seconds: list[int], sessions: list[int]) -> None:
-    """Whatever the totals: sums may wrap, counts may be zero or below."""
+    """For any totals: sums may wrap, counts may be zero or negative."""
     columns = (activities, seconds, sessions)
     n = min(map(len, columns))
     risk = MODEL.score(*(np.array(column[:n], np.int64) for column in columns))
@@ -124,14 +124,14 @@ def test_every_score_is_a_probability(activities: list[int], seconds: list[int],
 
 @given(counts)
 def test_a_students_score_does_not_depend_on_the_batch(sessions: list[int]) -> None:
-    """Bit for bit: one student alone, or among others."""
+    """Bit for bit the same, alone or among others."""
     column = np.array(sessions, np.int64)
     whole = MODEL.score(column, column, column)
-    alone = [MODEL.score(one, one, one)[0] for one in np.split(column, len(column))]
+    alone = [MODEL.score(row, row, row)[0] for row in np.split(column, len(column))]
     assert whole.tolist() == alone
 
 
-def test_the_shipped_model_is_whole() -> None:
+def test_the_shipped_model() -> None:
     model = RiskModel.from_json(SHIPPED, gap_ms=GAP_MS)
     assert model.to_json() == SHIPPED
     assert model.metrics["scored"]["auc"] > 0.68
@@ -141,11 +141,11 @@ def test_the_shipped_model_is_whole() -> None:
 
 @pytest.mark.parametrize("column", ["activities", "duration", "sessions"])
 def test_more_is_never_riskier(column: str) -> None:
-    """The shipped model: with all else equal, more of a total never raises the risk."""
+    """The shipped model: a larger total, with the others equal, never raises the risk."""
     model = RiskModel.from_json(SHIPPED, gap_ms=GAP_MS)
-    ladder = np.unique(np.geomspace(1, 100_000, 200).astype(np.int64))
-    fixed = {name: np.full(len(ladder), 40) for name in ("activities", "duration", "sessions")}
-    assert (np.diff(model.score(**{**fixed, column: ladder})) <= 0).all()
+    values = np.unique(np.geomspace(1, 100_000, 200).astype(np.int64))
+    fixed = {name: np.full(len(values), 40) for name in ("activities", "duration", "sessions")}
+    assert (np.diff(model.score(**{**fixed, column: values})) <= 0).all()
 
 
 def test_more_sessions_are_safer() -> None:

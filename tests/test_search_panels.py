@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import pytest
 import stack
 from tests.support import lens
 from tests.support.cluster import TIMEOUT_S, Deployment, replay_rows
-from tests.support.lens import UTC, instant, millis
+from tests.support.lens import instant, millis
 from tests.support.opensearch import Node
 from tests.support.panel_oracle import RECOUNTS, Facts, Moment, contact, firsts, hours, newly
 from tests.support.sink_documents import Document, actions, index_of

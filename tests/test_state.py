@@ -1,4 +1,4 @@
-"""State records, frames and fronts survive a round trip; damaged or newer ones are refused, never misread."""
+"""State records, visit batches and positions: round trips, and refusal of damaged and newer ones."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def students(draw: st.DrawFn) -> tuple[Totals, Sessions]:
 
 
 @given(students())
-def test_a_student_survives_packing(student):
-    """pack, then unpack: the same totals and sessions."""
+def test_state_round_trip(student):
+    """unpack reverses pack: the same totals and sessions."""
     totals, sessions = student
     got_totals, got_sessions = state.unpack(state.pack(totals, sessions))
     for name in ("activities", "seconds", "sessions", "at"):
@@ -52,8 +52,8 @@ def test_a_student_survives_packing(student):
 
 
 @given(st.binary(max_size=200))
-def test_bytes_that_are_no_state_are_refused(raw):
-    """Anything that is not of this version's shape raises, and nothing else happens."""
+def test_bytes_that_are_no_state_record_are_refused(raw):
+    """Bytes that do not have this version's shape raise StateError and nothing else."""
     try:
         state.unpack([raw])
     except state.StateError:
@@ -62,8 +62,8 @@ def test_bytes_that_are_no_state_are_refused(raw):
     assert int.from_bytes(raw[:4], "little") == state.VERSION
 
 
-def test_a_newer_state_says_what_to_do():
-    """A record of a newer layout is refused with a message, also where the store is read."""
+def test_a_newer_state_record_is_refused_with_a_remedy():
+    """Both when it is read from the store and when it is unpacked."""
     newer = state.pack_words(state.VERSION + 1, np.zeros(5, np.int64))
     for read in (lambda: state.unpack([newer]), lambda: state.check([newer], state.VERSION, "a state record")):
         with pytest.raises(state.NewerState, match="layout version 3, this program reads 2: run the version"):
@@ -91,8 +91,8 @@ def test_records_of_unknown_versions_are_refused(version, checksummed):
 
 
 @given(students(), st.data())
-def test_a_state_that_is_damaged_anywhere_is_refused(student, data):
-    """Any change of any word, anywhere in a record, and of several at once; the first damaged one is named."""
+def test_damage_anywhere_in_a_state_record_is_detected(student, data):
+    """One to four changed bytes; the error has the index of the damaged record."""
     records = state.pack(*student)
     if not records:
         return
@@ -105,17 +105,17 @@ def test_a_state_that_is_damaged_anywhere_is_refused(student, data):
     assert caught.value.index == i
 
 
-def test_every_single_bit_of_a_long_record_counts():
-    """200 sessions: none of 38,720 bits can change unseen."""
+def test_a_change_of_any_single_bit_is_detected():
+    """In a record of 200 sessions: 38,720 bits."""
     rng = np.random.default_rng(3)
     words = rng.integers(0, 2**45, 605)
     raw = state.pack_words(2, words)
     flips = np.frombuffer(raw * (8 * len(raw)), np.uint8).reshape(-1, len(raw)).copy()
     bit = np.arange(len(flips))
     flips[bit, bit // 8] ^= (1 << bit % 8).astype(np.uint8)
-    sums = [state.checksum(w, np.zeros(1, np.int64), w[0] & 0xFFFFFFFF)[0] for w in flips.view("<i8")]
-    kept = flips.view("<i8")[:, 0] >> 32 & 0xFFFFFFFF
-    assert (np.array(sums) != kept).all()
+    computed = [state.checksum(w, np.zeros(1, np.int64), w[0] & 0xFFFFFFFF)[0] for w in flips.view("<i8")]
+    stored = flips.view("<i8")[:, 0] >> 32 & 0xFFFFFFFF
+    assert (np.array(computed) != stored).all()
 
 
 @st.composite
@@ -127,33 +127,34 @@ def visit_batches(draw: st.DrawFn) -> VisitBatch:
         n = draw(st.integers(0, 5))
         columns = [np.array(draw(st.lists(int64, min_size=n, max_size=n)), np.int64) for _ in range(3)]
         null = np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_)
-        some = [tuple(draw(headers)) for _ in range(n)] if with_headers else None
-        visits = Visits(columns[0], null, columns[1], columns[2], some)
+        record_headers = [tuple(draw(headers)) for _ in range(n)] if with_headers else None
+        visits = Visits(columns[0], null, columns[1], columns[2], record_headers)
         begin = draw(st.sampled_from([UNKNOWN_BEGIN, 0, 7]))
         ranges.append(SourceRange(source, begin, draw(st.integers(0, 99)), draw(int64), draw(st.booleans()), visits))
     return VisitBatch(sources, ranges)
 
 
-def seen(visit_batch: VisitBatch) -> list[object]:
+def contents(visit_batch: VisitBatch) -> list[object]:
+    """A visit batch as comparable values."""
     out: list[object] = [visit_batch.sources]
     for s in visit_batch.ranges:
         v = s.visits
         out.append((s.source, s.begin, s.end, s.watermark, s.lagging))
         out.append([c.tolist() for c in (v.student, v.null, v.at, v.offset)])
-        # no headers and no headers anywhere are the same
+        # None and empty headers of every visit are equivalent
         out.append([list(h) for h in v.headers] if v.headers is not None else [[] for _ in range(len(v))])
     return out
 
 
 @given(visit_batches())
-def test_a_frame_survives_the_wire(visit_batch):
-    """encode, then decode: the same slices and visits."""
-    assert seen(decode(encode(visit_batch))) == seen(visit_batch)
+def test_visit_batch_round_trip(visit_batch):
+    """decode reverses encode: the same ranges and visits."""
+    assert contents(decode(encode(visit_batch))) == contents(visit_batch)
 
 
 @given(visit_batches(), st.data())
-def test_a_damaged_frame_is_refused(visit_batch, data):
-    """A changed or cut frame raises FrameError; it never raises anything else."""
+def test_a_damaged_visit_batch_is_refused(visit_batch, data):
+    """A changed or truncated one raises CorruptVisitBatch and nothing else."""
     raw = bytearray(encode(visit_batch))
     if raw and data.draw(st.booleans()):
         raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
@@ -163,8 +164,8 @@ def test_a_damaged_frame_is_refused(visit_batch, data):
         decode(bytes(raw))
 
 
-def test_a_newer_frame_says_what_to_do():
-    """A frame of a newer version is no damaged one: it is refused with a message, never skipped."""
+def test_a_newer_visit_batch_is_refused_with_a_remedy():
+    """It is not taken for a damaged one, which would be skipped."""
     raw = bytearray(encode(VisitBatch(1, []))[:-4])
     raw[3] += 1
     with pytest.raises(NewerVisitBatch, match="upgrade"):
@@ -184,8 +185,8 @@ def test_visit_batches_of_unknown_versions_are_refused(version):
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**62), int64), min_size=1, max_size=5), int64)
-def test_a_front_survives_packing(sources, stream_time):
-    """Positions, clocks and observed time survive; what was known of backlogs does not."""
+def test_position_round_trip(sources, stream_time):
+    """Offsets, watermarks and stream time are kept; what was known of backlogs is not."""
     offsets, watermark = (np.array(c, np.int64) for c in zip(*sources, strict=True))
     after_corrupt = offsets % 2 == 0
     position = Position(
@@ -200,16 +201,16 @@ def test_a_front_survives_packing(sources, stream_time):
     assert got.watermarks.lagging.all()
 
 
-def test_a_front_of_a_newer_version_or_a_damaged_one_is_refused():
-    """A front is never guessed at."""
+def test_a_newer_or_damaged_position_is_refused():
+    """A damaged one at every byte."""
     with pytest.raises(state.StateError, match="damaged"):
         positions.unpack(b"12345", 1)
     with pytest.raises(state.NewerState, match="a position record has layout version 9"):
         positions.unpack(state.pack_words(9, np.zeros(7, np.int64)), 1)
-    sound = positions.pack(Position.start(2))
-    for at in range(len(sound)):
+    intact = positions.pack(Position.start(2))
+    for at in range(len(intact)):
         with pytest.raises(state.StateError, match=r"a position record .*damaged"):
-            positions.unpack(sound[:at] + bytes([sound[at] ^ 64]) + sound[at + 1 :], 2)
+            positions.unpack(intact[:at] + bytes([intact[at] ^ 64]) + intact[at + 1 :], 2)
 
 
 def test_the_position_widens_with_the_source_topic():
@@ -222,7 +223,7 @@ def test_the_position_widens_with_the_source_topic():
     assert (got.watermarks.stream_time, got.students, got.after_corrupt.tolist()) == (500, 12, [False] * 3)
 
 
-def test_the_next_offset_survives_packing():
+def test_next_offset_round_trip():
     """A damaged or newer record is refused, and so is the text of a number."""
     assert [positions.unpack_next_offset(raw) for raw in (None, positions.pack_next_offset(2**40))] == [0, 2**40]
     for damaged in (

@@ -1,4 +1,4 @@
-"""Names are durable state: changing one loses the state or the position of every running site."""
+"""Names of agents, tables and topics are durable: renaming one loses the state or the offsets of running sites."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.topology import declare
 SETTINGS = Settings(app_id="site", topic_prefix="new.", store="memory://")
 
 
-def test_the_agents_and_tables_are_these():
+def test_names_of_agents_and_tables():
     """Agents, tables and changelogs, by name."""
     app = declare(SETTINGS)
     assert sorted(a.name for a in app.agents.values()) == ["alert", "process", "repartition"]
@@ -19,8 +19,8 @@ def test_the_agents_and_tables_are_these():
     assert topics == {"demo.demo.mdl_logstore_standard_log", "site-visits", "new.MOODLE_LOGS_PREDICTION"}
 
 
-def test_the_topics_are_these():
-    """Every topic the app declares, with its partitions for a source of four, and what it keeps."""
+def test_declared_topics():
+    """Every topic the app declares: partitions for a source topic of four, cleanup policy and retention."""
     declared = {t.name: (t.partitions, t.configs.get("cleanup.policy"), t.configs.get("retention.ms")) for t in
                 wanted(SETTINGS.topic_names, 4)}  # fmt: skip
     assert declared == {
@@ -35,7 +35,7 @@ def test_the_topics_are_these():
     }
 
 
-def test_the_app_binds_to_this_machine_only_and_serves_none_of_fausts_pages():
+def test_web_server_binds_to_localhost_and_disables_fausts_pages():
     """Safe by default."""
     conf = declare(SETTINGS).conf
     assert conf.web_bind == "127.0.0.1"
@@ -44,7 +44,7 @@ def test_the_app_binds_to_this_machine_only_and_serves_none_of_fausts_pages():
 
 
 def test_a_worker_that_waits_stays_in_its_group():
-    """However long the registry is away: one that has left with its queues full never joins again."""
+    """However long the registry is down: a worker that leaves the group with full queues never rejoins."""
     conf = declare(Settings()).conf
     assert conf.broker_max_poll_interval > 20 * 86_400
     assert conf.broker_max_poll_interval * 1000 < 2**31

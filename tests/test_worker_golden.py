@@ -12,12 +12,12 @@ from app.kafka import topics
 from codec.record import Row
 from tests.support.cluster import RETAINED, TIMEOUT_S, Deployment, row
 from tools.parity import cases
-from tools.parity.recorded import load_exceptions
+from tools.parity.recorded import load_known_differences
 
 pytestmark = pytest.mark.broker
 
 GOLDEN = Path(__file__).parent / "golden"
-EXCEPTIONS = load_exceptions(GOLDEN / "differences.json")
+EXCEPTIONS = load_known_differences(GOLDEN / "differences.json")
 #: one case of each kind: all rules of sessions, input and predictions, and long random mixtures
 CASES = [
     "p04_gap_boundary", "p09_bridge_multi_event", "p14_expired_session_not_seen", "p16_null_userid", "p21_tombstones",
@@ -68,11 +68,11 @@ def play(cluster: stack.Environment, directory: Path, case: cases.Case) -> list[
     for topic, recorded in case.expected.items():
         actual = [(r.key, r.value, r.at, len(r.headers)) for r in outputs[topic]]
         expected = [w for w in recorded if not topic.endswith("IN_RISK") or w.source in sent]
-        compared.append((topic, actual, [(w.key, w.value, w.at, w.headers) for w in expected]))
+        compared.append((topic, actual, [(w.key, w.value, w.timestamp, w.header_count) for w in expected]))
     return compared
 
 
-def row_of(record: cases.Input, ids: dict[int, int]) -> Row:
+def row_of(record: cases.InputRecord, ids: dict[int, int]) -> Row:
     """Return the record with its schema id replaced by this registry's id, if it has one of the case's schemas."""
     value = record.value
     if value is not None and value[:1] == b"\0" and len(value) >= 5:

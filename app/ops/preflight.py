@@ -101,7 +101,7 @@ async def _latest(settings: Settings) -> tuple[int, Json]:
     try:
         with silent("app.kafka.registry"):
             latest = await asyncio.wait_for(schemas.latest(subject), PATIENCE_S)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise ConfigError(
             f"no schema registry answers at {schemas.name} ({schemas.last_error or 'silence'}): start it, or set "
             "RISK_SCHEMA_REGISTRY"
@@ -119,7 +119,7 @@ async def connect(settings: Settings) -> AIOKafkaAdminClient:
     try:
         with silent("aiokafka"):
             await asyncio.wait_for(admin.start(), PATIENCE_S)
-    except (KafkaError, OSError, asyncio.TimeoutError) as error:
+    except (KafkaError, OSError) as error:
         raise ConfigError(f"no Kafka broker answers at {settings.broker}: start it, or set RISK_BROKER") from error
     return admin
 

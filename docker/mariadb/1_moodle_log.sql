@@ -1,5 +1,5 @@
--- Moodle's log as the demo had it: the four columns the pipeline reads, timecreated in milliseconds.
--- (Moodle itself has 21 columns and writes seconds: RISK_TIME_UNIT=s.)
+-- Moodle's log as in the original demo: the four columns that the pipeline reads, timecreated in milliseconds.
+-- (Moodle's own table has 21 columns and stores seconds: set RISK_TIME_UNIT=s.)
 CREATE DATABASE IF NOT EXISTS demo;
 
 CREATE TABLE IF NOT EXISTS demo.mdl_logstore_standard_log (

@@ -1,10 +1,10 @@
 #!/bin/bash
-# The user Debezium follows the binlog as: it may read the log's database, and change nothing anywhere. The binlog
-# itself hears nothing of it, nor of its password.
-# no `set -u`: where the executable bit got lost, the image's own script reads this one into itself
+# Creates the user with which Debezium reads the binlog: it can read the log's database and cannot write anywhere.
+# The statements, and so the password, are not written to the binlog.
+# No `set -u`: if the file is not executable, the image's entrypoint sources it.
 set -eo pipefail
 
-# as SQL text between single quotes
+# escape for an SQL string in single quotes
 quoted() { printf '%s' "$1" | sed "s/\\\\/\\\\\\\\/g; s/'/''/g"; }
 
 user=$(quoted "${CDC_USER:?}")

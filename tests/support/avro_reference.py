@@ -11,8 +11,8 @@ from typing import Any
 
 import fastavro
 
-from codec.avro_schema import Unreadable, check, plan
-from models.decoded import Decoded
+from codec.avro_schema import UnusableSchema, check, plan
+from models.decoded import DecodedChunk
 from models.rules import MAX_AT
 from tests.support.log_samples import LogSample
 
@@ -39,7 +39,7 @@ class Reference:
         for number, schema in sample.schemas.items():
             try:
                 plan(schema, check(sample.latest, "t"))
-            except Unreadable:
+            except UnusableSchema:
                 self._unreadable.add(number)  # test_avro_schema.py checks these against KSQL
             else:
                 plain = json.loads(json.dumps(_plain(schema)))
@@ -73,7 +73,7 @@ class Reference:
         return Verdict("read", (columns.get("USERID"), columns.get("TIMECREATED")), canonical)
 
 
-def check_decoded(reference: Reference, values: Sequence[bytes], decoded: Decoded) -> Counter[str]:
+def check_decoded(reference: Reference, values: Sequence[bytes], decoded: DecodedChunk) -> Counter[str]:
     """Check what the app made of each value against the reference. Returns how often each reason occurred.
 
     "laxer" counts values that only fastavro can read.
@@ -103,7 +103,7 @@ def check_decoded(reference: Reference, values: Sequence[bytes], decoded: Decode
     return reasons
 
 
-def visits_of(decoded: Decoded, first: int = 0) -> list[tuple[int, tuple[int | None, int]]]:
+def visits_of(decoded: DecodedChunk, first: int = 0) -> list[tuple[int, tuple[int | None, int]]]:
     """Index of each value that was read, counted from `first`, with its userid and time [ms]."""
     columns = zip(
         decoded.row.tolist(), decoded.student.tolist(), decoded.null.tolist(), decoded.at.tolist(), strict=True

@@ -15,7 +15,7 @@ from app.faust_app import ChunkSchema
 from app.kafka import driver
 from app.kafka.queue import QueuedChunk
 from app.settings import Settings
-from app.topology import build
+from app.topology import declare
 from models.chunk import Chunk
 
 SETTINGS = Settings(store="memory://")
@@ -79,7 +79,7 @@ class Worker:
         self.thread = FakeThread()
         monkeypatch.setattr(driver, "Thread", lambda *_, **__: self.thread)
         monkeypatch.setattr(driver.Consumer, "add_dependency", lambda _, service: service)
-        self.app: Any = build(SETTINGS)
+        self.app: Any = declare(SETTINGS)
         monkeypatch.setattr(type(self.app.tables), "changelog_topics", {CHANGELOG.topic})
         self.consumer: Any = self.app.consumer
         self.app.flow_control.resume()

@@ -10,11 +10,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
 
-from tests.support.lens import LAYER_REFERENCE, UTC, instant
+from tests.support.lens import LAYER_REFERENCE, instant
 
 Json = dict[str, Any]
 

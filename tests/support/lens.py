@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ Json = dict[str, Any]
 Row = dict[str, Any]
 
 LAYER_REFERENCE = "indexpattern-datasource-layer-"
-UTC = timezone.utc
 METRICS = {"sum": "sum", "average": "avg", "min": "min", "max": "max", "unique_count": "cardinality"}
 #: metrics computed from others
 COMPUTED = {"formula", "math"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from tests.support.lens import UTC, Row, millis
+from tests.support.lens import Row, millis
 from tests.support.sink_documents import Document
 
 DAY_MS = 86_400_000

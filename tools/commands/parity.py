@@ -1,4 +1,4 @@
-"""`faust -A app parity`: the app against KSQL, from recorded cases or on a running cluster."""
+"""`faust -A app parity`: compare the app with KSQL, from recorded cases or on a running cluster."""
 
 from __future__ import annotations
 
@@ -13,71 +13,72 @@ from app.commands.base import Command
 from app.errors import ConfigError
 from app.ops.preflight import silent
 from app.settings import Settings, is_topic_name
-from tools.parity import cases
-from tools.parity import recorded as parities
+from tools.parity import cases, recorded
 from tools.parity.live import compare as live
-from tools.parity.live import text
+from tools.parity.live.render import render
 
-#: exit code where nothing could be compared; 1 says that something differs
+#: exit code if nothing could be compared; 1 means that something differs
 NOT_COMPARED = 2
+#: options of --live, and their value if they are not given
+_LIVE_OPTIONS: dict[str, Any] = {"against": None, "group": (), "wait": 0.0, "show": 10}
 
 
 class parity(Command):
-    """Hold KSQL's output against the app's: recorded (CASE…), or on one cluster (--live).
+    """Compare the app's output with KSQL's: recorded (CASE…), or on one cluster (--live).
 
-    CASE is a file of one recorded run (.json or .json.gz; tests/golden/README.md has the format), or a
-    directory of them. Prints every difference and one summary line; exits 1 if there is any.
+    CASE is a recorded run of KSQL (.json or .json.gz; tests/golden/README.md describes the format) or a
+    directory of them. Runs each case through the app without a broker, prints every difference and a
+    summary line. Exits 0 if all cases are equal, 1 if any differs.
 
-    --live compares the topics that KSQL writes on RISK_BROKER with those the app writes there with
-    RISK_TOPIC_PREFIX: the last row of every key and, with RISK_EMIT=changes, every change in order. It
-    reads up to the ends of the moment, writes nothing and joins no group. Give it the worker's settings.
-    Prints equal and differing keys, both rows, and how far each side is behind. Exits 0 if all is
-    equal, 1 if anything differs, 2 if nothing could be compared.
+    --live compares the topics the app writes on RISK_BROKER (prefix RISK_TOPIC_PREFIX) with those KSQL
+    writes there (prefix --against): the last row of every key and, with RISK_EMIT=changes, every change
+    in order. Run it with the worker's settings. It reads up to the current end of the topics, writes
+    nothing and joins no consumer group. Prints the number of equal and differing keys, examples with
+    both rows, and the lag of each side. Exits 0 if all is equal, 1 if anything differs, 2 if nothing
+    could be compared.
     """
 
     options = (
         argument("case", nargs=-1, type=Path),
-        option("--differences", type=Path, help="JSON list of {case, topic, input} where the app does otherwise."),
+        option("--differences", type=Path, help="JSON list of {case, topic, input} that differ on purpose."),
         option("--live", "on_cluster", is_flag=True, show_default=False, help="Compare topics on RISK_BROKER."),
-        option("--against", metavar="PREFIX", help="Live: prefix of the other side's topics; '' (default): KSQL's."),
-        option("--group", multiple=True, help="Live: consumer group of the other side, for its lag; else KSQL's."),
-        option(
-            "--wait", type=float, default=0.0, metavar="SECONDS", help="Live: how long both sides may take to catch up."
-        ),
-        option("--show", type=int, default=10, help="Live: how many keys of each kind are shown with their rows."),
+        option("--against", metavar="PREFIX", help="Live: topic prefix of the other side; default '': KSQL's names."),
+        option("--group", multiple=True, help="Live: the other side's consumer group, for its lag; default: KSQL's."),
+        option("--wait", type=float, default=0.0, metavar="SECONDS", help="Live: time for both sides to catch up."),
+        option("--show", type=int, default=10, help="Live: number of keys shown for each kind of difference."),
     )
 
-    def main(self, *, case: tuple[Path, ...], on_cluster: bool = False, **chosen: Any) -> int:
+    def main(self, *, case: tuple[Path, ...], on_cluster: bool = False, **given: Any) -> int:
         """Compare all cases, or the cluster's topics."""
         try:
-            _check(case, on_cluster, chosen)
+            _check(case, on_cluster, given)
         except ConfigError as error:
             return _not_compared(error)
-        return self._live(chosen) if on_cluster else self._recorded(case, chosen["differences"])
+        return self._live(given) if on_cluster else self._recorded(case, given["differences"])
 
     def _recorded(self, case: tuple[Path, ...], differences: Path | None) -> int:
-        exceptions = parities.load_exceptions(differences) if differences else frozenset()
-        outcomes = []
+        known = recorded.load_known_differences(differences) if differences else frozenset()
+        results = []
         for path in _files(case):
-            with silent("app"):  # what the cases reject is part of what they test
-                outcome = asyncio.run(parities.compare(cases.load(path), exceptions))
-            outcomes.append(outcome)
-            self.say(f"{'differs' if outcome.differences else 'equal  '}  {outcome.name} ({outcome.rows} rows)")
-            for line in outcome.differences:
+            with silent("app"):  # cases contain invalid records on purpose
+                result = asyncio.run(recorded.compare(cases.load(path), known))
+            results.append(result)
+            self.say(f"{'differs' if result.differences else 'equal  '}  {result.name} ({result.rows} rows)")
+            for line in result.differences:
                 self.say(f"  {line}")
-        bad = sum(bool(o.differences) for o in outcomes)
-        rows = sum(o.rows for o in outcomes)
-        self.say(f"{len(outcomes) - bad} of {len(outcomes)} cases equal, {rows} rows, {bad} with differences")
-        return 1 if bad or not outcomes else 0
+        bad = sum(bool(r.differences) for r in results)
+        rows = sum(r.rows for r in results)
+        self.say(f"{len(results) - bad} of {len(results)} cases equal, {rows} rows, {bad} with differences")
+        return 1 if bad or not results else 0
 
-    def _live(self, chosen: dict[str, Any]) -> int:
+    def _live(self, given: dict[str, Any]) -> int:
         settings: Settings = self.app.settings  # type: ignore[attr-defined]
-        asked = live.Asked(chosen["against"] or "", chosen["group"], chosen["wait"], chosen["show"])
+        options = live.Options(given["against"] or "", given["group"], given["wait"], given["show"])
         try:
-            report = asyncio.run(live.compare(settings, asked, lambda line: print(line, file=sys.stderr, flush=True)))
+            report = asyncio.run(live.compare(settings, options, lambda line: print(line, file=sys.stderr, flush=True)))
         except ConfigError as error:
             return _not_compared(error)
-        for line in text.lines(report):
+        for line in render(report):
             self.say(line)
         return 0 if report.equal else 1
 
@@ -87,30 +88,28 @@ def _not_compared(error: ConfigError) -> int:
     return NOT_COMPARED
 
 
-def _check(case: tuple[Path, ...], on_cluster: bool, chosen: dict[str, Any]) -> None:
-    """Raises ConfigError for what does not go together."""
+def _check(case: tuple[Path, ...], on_cluster: bool, given: dict[str, Any]) -> None:
+    """Raises ConfigError if options contradict each other or are out of range."""
     if on_cluster and case:
-        raise ConfigError(f"--live compares topics: CASE ({case[0]}) and --live do not go together")
+        raise ConfigError(f"--live compares topics: CASE ({case[0]}) and --live cannot be combined")
     if not on_cluster and not case:
-        raise ConfigError("name a CASE to compare, or --live to compare topics on a cluster")
-    if on_cluster and chosen["differences"] is not None:
-        raise ConfigError("--differences is for recorded cases and does not go with --live")
-    used = [f"--{name}" for name in ("against", "group", "wait", "show") if chosen[name] not in _UNSET[name]]
-    if not on_cluster and used:
-        raise ConfigError(f"{', '.join(used)} needs --live")
-    if chosen["against"] and not is_topic_name(chosen["against"]):
-        raise ConfigError(f"--against: {chosen['against']!r} may hold letters, digits, '.', '_' and '-'")
-    if not 0 <= chosen["wait"] < float("inf") or chosen["show"] < 0:
+        raise ConfigError("give a CASE to compare, or --live to compare topics on a cluster")
+    if on_cluster and given["differences"] is not None:
+        raise ConfigError("--differences is for recorded cases and cannot be combined with --live")
+    live_options = [f"--{name}" for name, default in _LIVE_OPTIONS.items() if given[name] != default]
+    if not on_cluster and live_options:
+        raise ConfigError(f"{', '.join(live_options)} needs --live")
+    if given["against"] and not is_topic_name(given["against"]):
+        raise ConfigError(f"--against: {given['against']!r} may contain only letters, digits, '.', '_' and '-'")
+    if not 0 <= given["wait"] < float("inf") or given["show"] < 0:
         raise ConfigError("--wait and --show must not be below 0")
 
 
-#: what options are if they were not given
-_UNSET: dict[str, tuple[Any, ...]] = {"against": (None,), "group": ((),), "wait": (0.0,), "show": (10,)}
-
-
-def _files(given: tuple[Path, ...]) -> list[Path]:
-    found: list[Path] = []
-    for path in given:
-        inside = path.is_dir()
-        found += sorted(p for p in path.iterdir() if p.name.endswith((".json", ".json.gz"))) if inside else [path]
-    return found
+def _files(paths: tuple[Path, ...]) -> list[Path]:
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            files += sorted(p for p in path.iterdir() if p.name.endswith((".json", ".json.gz")))
+        else:
+            files.append(path)
+    return files

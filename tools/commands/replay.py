@@ -1,4 +1,4 @@
-"""`faust -A app replay`: put a log into the source topic, as Debezium would."""
+"""`faust -A app replay`: write a log into the source topic, as Debezium would."""
 
 from __future__ import annotations
 
@@ -12,61 +12,57 @@ from faust.cli import argument, option
 from app.commands.base import Command
 from app.errors import ConfigError
 from app.settings import Settings
-from tools.replay import csv_file as table
-from tools.replay import oulad
+from tools.replay import csv_file, oulad, progress
 from tools.replay.log_rows import LogRows
-from tools.replay.progress import replay as send
 
 
 class replay(Command):
-    """Write a log into RISK_SOURCE_TOPIC as Debezium's Avro, through the registry.
+    """Write a log into the topic RISK_SOURCE_TOPIC, encoded as Debezium does: Avro with a schema registry.
 
-    SOURCE is "oulad" (real Open University students: their real days and click counts; only the clock
-    inside a day is drawn), or a .csv or .csv.gz file with the columns id, eventname, userid and
-    timecreated. Interrupted and started again, it goes on where it was.
+    SOURCE is "oulad" (Open University students: real days and click counts, generated times of day), or a
+    .csv or .csv.gz file with the columns id, eventname, userid and timecreated. After an interruption,
+    run the same command again: it continues where it stopped.
     """
 
     options = (
         argument("source"),
-        option("--module", multiple=True, help="oulad: only this module, e.g. BBB. May be given several times."),
-        option("--presentation", multiple=True, help="oulad: only this presentation, e.g. 2013J."),
-        option("--limit", type=int, help="oulad: only the first so many events."),
-        option("--seed", type=int, default=1, show_default=True, help="oulad: seed of the clock times drawn."),
-        option("--speed", type=float, default=0.0, show_default=True, help="Log seconds a second, 0: no limit."),
-        option("--partitions", type=int, default=4, show_default=True, help="For a topic that is not there yet."),
+        option("--module", multiple=True, help="oulad: only this module, e.g. BBB. May be repeated."),
+        option("--presentation", multiple=True, help="oulad: only this presentation, e.g. 2013J. May be repeated."),
+        option("--limit", type=int, help="oulad: number of events to write, from the first; default: all."),
+        option("--seed", type=int, default=1, show_default=True, help="oulad: seed of the generated times of day."),
+        option("--speed", type=float, default=0.0, show_default=True, help="Log seconds per second; 0: no limit."),
+        option("--partitions", type=int, default=4, show_default=True, help="Partitions, if the topic is created."),
         option("--file-unit", default="ms", show_default=True, help="Unit of the file's timecreated: ms or s."),
     )
 
-    def main(self, *, source: str, speed: float, partitions: int, **chosen: Any) -> int:
-        """Replay."""
+    def main(self, *, source: str, speed: float, partitions: int, **given: Any) -> int:
+        """Replay the log."""
         settings: Settings = self.app.settings  # type: ignore[attr-defined]
         if partitions < 1 or speed < 0:
             raise ConfigError("--partitions must be at least 1, --speed not below 0")
-        rows = _students(chosen) if source == "oulad" else _file(Path(source), chosen["file_unit"])
-        asyncio.run(send(settings, rows, partitions=partitions, speed=speed or None))
+        rows = _oulad_rows(given) if source == "oulad" else _file_rows(Path(source), given["file_unit"])
+        asyncio.run(progress.replay(settings, rows, partitions=partitions, speed=speed or None))
         return 0
 
 
-def _students(chosen: dict[str, Any]) -> LogRows:
-    modules, codes = chosen["module"], chosen["presentation"]
+def _oulad_rows(given: dict[str, Any]) -> LogRows:
+    modules, codes = given["module"], given["presentation"]
     names = [
-        str(one)
-        for one in oulad.PRESENTATIONS
-        if one.module in (modules or (one.module,)) and one.code in (codes or (one.code,))
+        str(p) for p in oulad.PRESENTATIONS if (not modules or p.module in modules) and (not codes or p.code in codes)
     ]
     if not names:
         known = ", ".join(map(str, oulad.PRESENTATIONS))
-        raise ConfigError(f"no presentation fits --module and --presentation: there are {known}")
-    return oulad.generate(names, seed=chosen["seed"], limit=chosen["limit"])
+        raise ConfigError(f"--module and --presentation match no presentation: choose from {known}")
+    return oulad.generate(names, seed=given["seed"], limit=given["limit"])
 
 
-def _file(path: Path, unit: str) -> LogRows:
-    if unit not in table.UNITS:
-        raise ConfigError(f"--file-unit: {unit!r} is none of {', '.join(table.UNITS)}")
+def _file_rows(path: Path, unit: str) -> LogRows:
+    if unit not in csv_file.UNITS:
+        raise ConfigError(f"--file-unit must be one of {', '.join(csv_file.UNITS)}, not {unit!r}")
     try:
-        rows, ignored = table.read(path, unit=unit)
+        rows, ignored = csv_file.read(path, unit=unit)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     if ignored:
-        print(f"columns left out: {', '.join(ignored)}", file=sys.stderr)
+        print(f"ignored columns: {', '.join(ignored)}", file=sys.stderr)
     return rows

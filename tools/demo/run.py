@@ -177,5 +177,5 @@ async def _read_to_end(consumer: AIOKafkaConsumer, stats: Stats) -> None:
 
 def _outcomes() -> dict[int, bool]:
     """Return whether each student's last enrolment ended in Withdrawn or Fail."""
-    outcomes = oulad.outcomes()
-    return dict(zip(outcomes.student.tolist(), outcomes.lost.tolist(), strict=True))
+    enrolments = oulad.load_enrolments()
+    return dict(zip(enrolments.student.tolist(), enrolments.unsuccessful.tolist(), strict=True))

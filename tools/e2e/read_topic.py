@@ -42,5 +42,4 @@ async def read_topic(broker: str, topic: str, partition: int = 0) -> list[Record
 
 async def read_outputs(broker: str, names: TopicNames, prefix: str) -> dict[str, list[Record]]:
     """Return the committed records of the four output topics, by topic name without `prefix`."""
-    topics = (names.sessions, names.agg, names.prediction, names.in_risk)
-    return {topic.removeprefix(prefix): await read_topic(broker, topic) for topic in topics}
+    return {topic.removeprefix(prefix): await read_topic(broker, topic) for topic in names.outputs}

@@ -1,1 +1,1 @@
-"""KSQL's output against the app's: recorded cases, and two sets of topics on one cluster."""
+"""Comparison of KSQL's output with the app's: from recorded cases, and between topics on one cluster."""

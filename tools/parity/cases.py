@@ -1,4 +1,4 @@
-"""Recorded cases: what went into KSQL, and every row that came out. tests/golden/README.md has the format."""
+"""Recorded cases: KSQL's input and every row it wrote. tests/golden/README.md describes the format."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from models.chunk import Headers
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """One record put into a topic."""
+class InputRecord:
+    """One record written to an input topic."""
 
     key: bytes | None
     value: bytes | None
@@ -27,62 +27,64 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """One row KSQL wrote."""
+class OutputRow:
+    """One row written by KSQL, or by the app."""
 
     key: bytes | None
     value: bytes | None
-    at: int
-    headers: int
-    #: index of the input that caused it
+    #: record timestamp [ms]
+    timestamp: int
+    header_count: int
+    #: index of the input that caused the row; -1 if unknown
     source: int
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One recorded run."""
+    """One recorded run of KSQL."""
 
     name: str
+    #: name of the source topic
     topic: str
-    #: the registry: schema by id
+    #: the registry's schemas by id
     schemas: dict[int, Json]
-    #: the schema that was the subject's latest when the statements ran
+    #: the latest schema of the subject when the KSQL statements ran
     latest: Json
-    source: list[Input]
-    predictions: list[Input]
-    #: by topic, in order
-    expected: dict[str, list[Expected]]
-    #: what KSQL threw, if it did
+    source: list[InputRecord]
+    predictions: list[InputRecord]
+    #: the rows KSQL wrote, by topic, in order
+    expected: dict[str, list[OutputRow]]
+    #: the exception KSQL threw, if any
     error: str | None
-    #: whether rows were put straight into the sessions topic, which the app does not read
+    #: whether rows were written directly to the sessions topic, which the app does not read
     foreign_sessions: bool
 
     def declared(self) -> DeclaredColumns:
-        """What KSQL declared. Raises ConfigError where the app refuses the schema."""
+        """Return the columns KSQL declared. Raises ConfigError if the app refuses the schema."""
         return check(self.latest, self.topic)
 
 
 def load(path: Path) -> Case:
-    """Read a case (.json or .json.gz). Raises ConfigError, with one line, if it is none."""
+    """Read a case (.json or .json.gz). Raises ConfigError if the file is not one."""
     try:
         text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         return _case(json.loads(text))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} is no recorded case: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{path} is not a recorded case: {type(error).__name__}: {error}") from error
 
 
 def _case(raw: dict[str, Any]) -> Case:
     schemas = {s["id"]: s["schema"] for s in raw["schemas"]}
-    parsed = {i: fastavro.parse_schema(json.loads(json.dumps(s))) for i, s in schemas.items()}
-    known = [s["schema"] for s in raw["schemas"] if not s.get("after")]
+    parsed = {i: fastavro.parse_schema(s) for i, s in schemas.items()}
+    at_declaration = [s["schema"] for s in raw["schemas"] if not s.get("after")]
     return Case(
         name=raw["name"],
         topic=raw["source_topic"],
         schemas=schemas,
-        latest=known[-1],
-        source=[Input(_key(r), _avro(r, parsed), _headers(r)) for r in raw["source"]],
-        predictions=[Input(_key(r), _text(r), _headers(r)) for r in raw["prediction"]],
-        expected={topic: [_expected(r) for r in rows] for topic, rows in raw["expected"].items()},
+        latest=at_declaration[-1],
+        source=[InputRecord(_key(r), _avro(r, parsed), _headers(r)) for r in raw["source"]],
+        predictions=[InputRecord(_key(r), _text(r), _headers(r)) for r in raw["prediction"]],
+        expected={topic: [_output_row(r) for r in rows] for topic, rows in raw["expected"].items()},
         error=raw.get("error"),
         foreign_sessions="sessions_raw" in raw,
     )
@@ -117,6 +119,6 @@ def _headers(record: dict[str, Any]) -> Headers:
     return [(name, str(value).encode()) for name, value in (record.get("headers") or {}).items()]
 
 
-def _expected(row: dict[str, Any]) -> Expected:
-    value = row["value"]
-    return Expected(_key(row), None if value is None else value.encode(), row["ts"], row.get("headers", 0), row["src"])
+def _output_row(row: dict[str, Any]) -> OutputRow:
+    value = None if row["value"] is None else row["value"].encode()
+    return OutputRow(_key(row), value, row["ts"], row.get("headers", 0), row["src"])

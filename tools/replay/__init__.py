@@ -1,1 +1,1 @@
-"""Real input: OULAD's students, or any table of log rows, written to the source topic as Debezium would."""
+"""Replay of a log into the source topic, as Debezium would write it: OULAD's students, or a CSV file."""

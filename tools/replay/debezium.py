@@ -1,8 +1,8 @@
-"""Log rows as Debezium writes them: Avro in Confluent's wire format, byte for byte.
+"""Encode log rows as Debezium does: Avro in Confluent's wire format, byte for byte.
 
 A message is a zero byte, the schema's id as int32 big-endian, and the Avro body. The schemas are those
-Debezium registers for the table (tests/debezium holds real records); a column in which nulls occur is
-written as Debezium writes a nullable one, a union with null first.
+Debezium registers for the table (tests/debezium has real records). A column that contains nulls is written
+like a nullable column: as a union with null first.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _TYPES = {"id": "long", "eventname": "string", "userid": "long", "timecreated": 
 
 @dataclass(frozen=True)
 class Schemas:
-    """Schema texts of one topic's keys and values, as the registry keeps them."""
+    """Schemas of one topic's keys and values, as JSON text in the registry's form."""
 
     key: str
     value: str
 
 
 def schemas(topic: str, nullable: frozenset[str] = frozenset()) -> Schemas:
-    """The schemas Debezium registers for the log table under `topic`, with these columns nullable."""
+    """Return the schemas Debezium registers for the log table as `topic`, with the given columns nullable."""
 
     def fields(names: tuple[str, ...]) -> list[dict[str, object]]:
         return [
@@ -42,7 +42,7 @@ def schemas(topic: str, nullable: frozenset[str] = frozenset()) -> Schemas:
             for name in names
         ]
 
-    # Debezium's adjustment "avro": what Avro does not allow in a name becomes _
+    # schema.name.adjustment.mode=avro: characters that Avro does not allow in a name become _
     namespace = re.sub(r"[^A-Za-z0-9_.]|(?<![^.])[0-9]", "_", topic)
 
     def text(name: str, names: tuple[str, ...]) -> str:
@@ -59,12 +59,12 @@ def schemas(topic: str, nullable: frozenset[str] = frozenset()) -> Schemas:
 
 
 def keys(rows: LogRows, schema_id: int) -> list[bytes]:
-    """The key of each row: {id}."""
+    """Return the key of each row: {id}."""
     return _keys(rows.id, schema_id)
 
 
 def values(rows: LogRows, schema_id: int, *, unit_ms: int = 1) -> list[bytes]:
-    """The value of each row: {id, eventname, userid, timecreated}; the last counts `unit_ms`, 1 or 1000."""
+    """Return the value of each row: {id, eventname, userid, timecreated}; unit_ms: unit of timecreated, 1 or 1000."""
     columns = {
         "id": varints(rows.id),
         "eventname": _strings(rows.names, rows.event),
@@ -76,7 +76,7 @@ def values(rows: LogRows, schema_id: int, *, unit_ms: int = 1) -> list[bytes]:
 
 
 def id_of(key: bytes | None, schema_id: int) -> int | None:
-    """The id in a key that `keys` wrote with this schema id; None for any other bytes."""
+    """Return the id in a key written by `keys` with this schema id; None for any other bytes."""
     try:
         number, _ = read_one(_KEY, key or b"")
     except Undecodable:
@@ -94,14 +94,14 @@ def _header(schema_id: int, n: int) -> PaddedBytes:
 
 
 def _strings(texts: Sequence[str], index: Int64s) -> PaddedBytes:
-    """Avro strings: their length in bytes as a long, then UTF-8. `index` [n] points into `texts`."""
+    """Return `texts` at `index` [n] as Avro strings: length in bytes as a long, then UTF-8."""
     utf8 = [text.encode() for text in texts]
     sizes = split([varints(np.array([len(octets) for octets in utf8], np.int64))])
     return take([size + octets for size, octets in zip(sizes, utf8, strict=True)], index)
 
 
-def _field(cells: PaddedBytes, null: Bools | None) -> list[PaddedBytes]:
-    """A column; where nulls occur a union with null: branch 0 is null and has no bytes, branch 1 the cell."""
-    if null is None:
+def _field(cells: PaddedBytes, nulls: Bools | None) -> list[PaddedBytes]:
+    """Return the parts of a column. A nullable one is a union: branch 0 is null, without bytes, branch 1 the cell."""
+    if nulls is None:
         return [cells]
-    return [varints(np.where(null, 0, 1)), cells.where(~null)]
+    return [varints(np.where(nulls, 0, 1)), cells.where(~nulls)]

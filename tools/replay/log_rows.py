@@ -1,4 +1,4 @@
-"""Rows of Moodle's log as columns: what a replay sends, whatever it was read or made from."""
+"""Rows of Moodle's log as columns, read from a file or generated."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ COLUMNS = ("id", "eventname", "userid", "timecreated")
 
 @dataclass(frozen=True)
 class LogRows:
-    """n rows of the log, by increasing id; ids are unique.
+    """n rows of the log, by increasing unique id.
 
-    A null is a True in `nulls`; the column holds 0 there. Columns without one are not in `nulls`.
+    Nulls are marked in `nulls`; the column holds 0 there. Columns without nulls are not in `nulls`.
     """
 
     #: the table's primary key [n]
     id: Int64s
     #: index into `names` of each row's eventname [n]
     event: Int64s
-    #: the event names that occur
+    #: distinct event names
     names: tuple[str, ...]
-    #: who did it [n]
+    #: the student [n]
     userid: Int64s
     #: timecreated [n] epoch ms
     at: Int64s
-    #: column of `COLUMNS` but id → which rows are null [n]
+    #: column name (not id) → whether each row is null [n]
     nulls: Mapping[str, Bools] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.id)
 
     def take(self, index: Int64s | slice) -> LogRows:
-        """The rows at `index`, in that order; the columns that may be null stay the same."""
+        """Return the rows at `index`, in that order. Nullable columns stay nullable."""
         return replace(
             self,
             id=self.id[index],
@@ -49,9 +49,9 @@ class LogRows:
 
     @property
     def written(self) -> Int64s:
-        """When each row was written, as far as the log tells [n] epoch ms: the running maximum of `at`.
+        """Estimated time at which each row was written [n] epoch ms: the running maximum of `at`.
 
-        Ids are given in the order of writing, so a row came no earlier than any before it.
+        Ids are assigned in the order of writing, so a row was not written before any row with a lower id.
         """
         known = ~self.nulls.get("timecreated", np.zeros(len(self), np.bool_))
         if not known.any():

@@ -1,4 +1,4 @@
-"""Replay a log into the source topic, with a bar on a terminal and plain lines elsewhere."""
+"""Replay a log into the source topic, with a progress bar on a terminal and plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rich.progress import (
 from app.settings import Settings
 from tools.replay.csv_file import looks_like_seconds
 from tools.replay.log_rows import LogRows
-from tools.replay.sender import Plan, prepare, produce
+from tools.replay.sender import ReplayPlan, prepare, produce
 
-#: how often a plain line tells how far it is [s]
-LINE_S = 5.0
+#: interval between plain progress lines [s]
+LINE_INTERVAL_S = 5.0
 
 
 async def replay(
@@ -32,16 +32,16 @@ async def replay(
     partitions: int = 4,
     speed: float | None = None,
     console: Console | None = None,
-) -> Plan:
-    """Send the rows that the source topic does not hold yet; what was sent and what was there.
+) -> ReplayPlan:
+    """Send the rows that the source topic does not contain yet, and return what was sent.
 
-    partitions: for a topic that is missing; speed: seconds of the log a second, None or 0 as fast as it
-    goes. timecreated is written in `settings.time_unit`. Raises ConfigError; started again after an
-    interruption it goes on where it was.
+    partitions: number of partitions if the topic is created; speed: log seconds per second, None or 0 for
+    no limit. timecreated is written in `settings.time_unit`. After an interruption, calling it again
+    continues the replay. Raises ConfigError.
     """
     console = console or Console(stderr=True)
     if looks_like_seconds(rows):
-        console.print("warning: timecreated looks like seconds, and was read as milliseconds", style="yellow")
+        console.print("warning: timecreated looks like seconds, but was read as milliseconds", style="yellow")
     plan = await prepare(settings, rows, partitions=partitions)
     _announce(console, plan, partitions)
     began = time.monotonic()
@@ -52,17 +52,17 @@ async def replay(
     return plan
 
 
-def _announce(console: Console, plan: Plan, partitions: int) -> None:
-    topic = f"topic {plan.settings.source_topic} {'made' if plan.created else 'found'}"
-    note = "" if plan.partitions == partitions else f" (not {partitions}: a topic keeps what it has)"
+def _announce(console: Console, plan: ReplayPlan, partitions: int) -> None:
+    topic = f"topic {plan.settings.source_topic} {'created' if plan.created else 'exists'}"
+    note = "" if plan.partitions == partitions else f" (--partitions {partitions} applies to new topics only)"
     console.print(f"{topic}, {plan.partitions} partitions{note}", highlight=False)
-    if plan.present:
-        console.print(f"{plan.present:,} rows are there already, {len(plan.rows):,} to go")
+    if plan.already_written:
+        console.print(f"{plan.already_written:,} rows already written, {len(plan.rows):,} to go")
 
 
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Callable[[int], object]]:
-    """Yields what to tell how many more rows have arrived."""
+    """Yield a function to call with the number of newly acknowledged rows."""
     if not console.is_terminal:
         yield _lines(console, total)
         return
@@ -79,14 +79,14 @@ def _progress(console: Console, total: int) -> Iterator[Callable[[int], object]]
 
 
 def _lines(console: Console, total: int) -> Callable[[int], object]:
-    """A line every `LINE_S` seconds."""
-    done, last = 0, time.monotonic()
+    """Print a line every `LINE_INTERVAL_S`."""
+    done, last_line = 0, time.monotonic()
 
     def advance(rows: int) -> None:
-        nonlocal done, last
+        nonlocal done, last_line
         done += rows
-        if time.monotonic() - last >= LINE_S:
-            last = time.monotonic()
+        if time.monotonic() - last_line >= LINE_INTERVAL_S:
+            last_line = time.monotonic()
             console.print(f"{done:,} of {total:,} rows")
 
     return advance

@@ -1,7 +1,7 @@
 """Write a log into the source topic as Debezium would: same bytes, same partitions, in order of id.
 
-Each partition gets its rows in the order of their ids, so the last record of a partition says how far
-an earlier replay came: what is there already is left out, exactly.
+Each partition gets its rows in the order of their ids. So the last record of each partition shows which rows
+an earlier replay has written, and exactly those are skipped.
 """
 
 from __future__ import annotations
@@ -31,124 +31,125 @@ from models.rules import Bools, Int64s
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
 
-#: rows encoded at once; while they are on their way the next are encoded
+#: number of rows encoded at once; the next ones are encoded while these are in flight
 SLICE = 20_000
-#: shortest wait between two slices when time is kept [s]
-TICK_S = 0.05
-#: how long the last record of a partition may take to arrive [s]
-READ_S = 30.0
-#: a topic made for a replay is kept whole, however long ago the replay was
-KEPT = {"cleanup.policy": "delete", "retention.ms": "-1"}
+#: minimum wait between two slices if `speed` is limited [s]
+MIN_WAIT_S = 0.05
+#: timeout for reading the last record of a partition [s]
+READ_TIMEOUT_S = 30.0
+#: unlimited retention, so that an old replay stays complete
+TOPIC_CONFIGS = {"cleanup.policy": "delete", "retention.ms": "-1"}
 
-#: batches under way, and how many rows each has
-Flying = list[tuple[Awaitable[Any], int]]
+#: record batches that are not acknowledged yet, and the number of rows in each
+InFlight = list[tuple[Awaitable[Any], int]]
 
 
 class ReplayError(ConfigError):
-    """The topic, the broker or the registry cannot take this log."""
+    """The topic, the broker or the registry does not accept this log."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is left to send, and how."""
+class ReplayPlan:
+    """The rows left to send, their partitions and their schemas."""
 
     settings: Settings
-    #: how many the topic has
+    #: number of partitions of the topic
     partitions: int
-    #: whether the topic was made for this replay
+    #: whether the topic was created for this replay
     created: bool
-    #: the registry's ids of the schemas of key and value
+    #: schema ids of key and value
     ids: tuple[int, int]
-    #: rows not in the topic yet [n]
+    #: rows that are not in the topic yet [n]
     rows: LogRows
-    #: the partition of each [n]
+    #: the partition of each row [n]
     partition: Int64s
-    #: rows that are there already
-    present: int
+    #: number of rows that are in the topic already
+    already_written: int
 
 
-async def prepare(settings: Settings, rows: LogRows, *, partitions: int) -> Plan:
-    """Register the schemas, make the source topic where it is missing, and find what it still lacks.
+async def prepare(settings: Settings, rows: LogRows, *, partitions: int) -> ReplayPlan:
+    """Register the schemas, create the source topic if needed, and find the rows it does not contain yet.
 
-    A topic that exists keeps its number of partitions. Raises ReplayError where it holds another log,
-    ConfigError where a server does not answer.
+    An existing topic keeps its number of partitions. Raises ReplayError if it contains another log,
+    ConfigError if a server does not answer.
     """
     topic = settings.source_topic
-    created, count = await _open(settings, partitions)
+    created, count = await _ensure_topic(settings, partitions)
     ids = await register(settings.schema_registry, topic, debezium.schemas(topic, frozenset(rows.nulls)))
-    where = assign(rows, ids[0], count)
+    partition = assign(rows, ids[0], count)
     last = {} if created else await last_records(settings.brokers, topic, count)
-    left = np.flatnonzero(missing(rows, where, last, ids, unit_ms=settings.unit_ms))
-    return Plan(settings, count, created, ids, rows.take(left), where[left], len(rows) - len(left))
+    left = np.flatnonzero(not_yet_written(rows, partition, last, ids, unit_ms=settings.unit_ms))
+    return ReplayPlan(settings, count, created, ids, rows.take(left), partition[left], len(rows) - len(left))
 
 
 async def produce(
-    plan: Plan, *, speed: float | None = None, advance: Callable[[int], object] = lambda rows: None
+    plan: ReplayPlan, *, speed: float | None = None, advance: Callable[[int], object] = lambda rows: None
 ) -> None:
-    """Send the plan's rows. `speed`: seconds of the log a second, None or 0 as fast as it goes.
+    """Send the plan's rows.
 
-    `advance` is told how many more rows the broker has acknowledged. Raises ReplayError.
+    speed: log seconds per second, None or 0 for no limit; advance: called with the number of rows newly
+    acknowledged by the broker. Raises ReplayError.
     """
 
-    async def arrived(batches: Flying) -> None:
+    async def acknowledged(batches: InFlight) -> None:
         for batch, rows in batches:
             await batch
             advance(rows)
 
     producer = new_producer(plan.settings.brokers)
     await producer.start()
-    before: Flying = []
-    ahead: Flying = []
+    previous: InFlight = []
+    latest: InFlight = []
     try:
         async for start, stop in slices(plan.rows.written, speed):
-            ahead = await _send(producer, plan, slice(start, stop))
-            await arrived(before)
-            before, ahead = ahead, []
-        await arrived(before)
+            latest = await _send(producer, plan, slice(start, stop))
+            await acknowledged(previous)
+            previous, latest = latest, []
+        await acknowledged(previous)
     except KafkaError as error:
-        raise ReplayError(f"{plan.settings.broker} failed: {error!r}; started again it goes on") from error
+        raise ReplayError(f"{plan.settings.broker} failed: {error!r}; run the replay again to continue it") from error
     finally:
         await producer.stop()
-        await asyncio.gather(*(batch for batch, _ in before + ahead), return_exceptions=True)
+        await asyncio.gather(*(batch for batch, _ in previous + latest), return_exceptions=True)
 
 
 async def register(schema_registry: str, topic: str, schemas: debezium.Schemas) -> tuple[int, int]:
-    """The registry's ids of the topic's schemas, which are registered where they are new."""
+    """Register the topic's schemas if needed and return their ids (key, value)."""
     client = AsyncSchemaRegistryClient(schema_registry)
     ids = []
     for subject, text in ((f"{topic}-key", schemas.key), (f"{topic}-value", schemas.value)):
-        # not client.register(): it would send the schema with other spaces than Debezium's
+        # client.register() would change the whitespace, and so the text Debezium registers
         url = f"{schema_registry.rstrip('/')}/subjects/{quote(subject, safe='')}/versions"
         try:
             answer = await client.request(url, "POST", {"schema": text, "schemaType": "AVRO"})
         except httpx.RequestError as error:
             raise ReplayError(f"no schema registry answers at {schema_registry}: {error!r}") from error
         if not answer.is_success:
-            raise ReplayError(f"the registry refuses the schema of {subject}: {answer.text}")
+            raise ReplayError(f"the schema registry refused the schema of {subject}: {answer.text}")
         ids.append(int(answer.json()["id"]))
     return ids[0], ids[1]
 
 
-async def _open(settings: Settings, partitions: int) -> tuple[bool, int]:
-    """Whether the source topic had to be made, and how many partitions it has."""
+async def _ensure_topic(settings: Settings, partitions: int) -> tuple[bool, int]:
+    """Create the source topic if needed; return whether it was created, and its number of partitions."""
     topic = settings.source_topic
     admin = await connect(settings)
     try:
-        found = await topics.partitions_of(admin, [topic])
-        if topic not in found:
-            await topics.declare(admin, [topics.Topic(topic, partitions, KEPT)], settings.replication)
-        return topic not in found, found.get(topic, partitions)
+        existing = await topics.partitions_of(admin, [topic])
+        if topic not in existing:
+            await topics.declare(admin, [topics.Topic(topic, partitions, TOPIC_CONFIGS)], settings.replication)
+        return topic not in existing, existing.get(topic, partitions)
     finally:
         await admin.close()
 
 
 async def last_records(brokers: list[str], topic: str, count: int) -> dict[int, ConsumerRecord]:
-    """The last record of each of the topic's `count` partitions, of those that have one."""
+    """Return the last record of each of the topic's `count` partitions that has one."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers,
         auto_offset_reset="none",
         isolation_level="read_committed",
-        # a fetch at the end of one partition holds up that of the next for so long
+        # a fetch at the end of one partition delays the next partition's fetch by this time
         fetch_max_wait_ms=20,
     )
     await consumer.start()
@@ -158,18 +159,18 @@ async def last_records(brokers: list[str], topic: str, count: int) -> dict[int, 
         last = {}
         for tp in partitions:
             consumer.assign([tp])
-            record = await asyncio.wait_for(_last(consumer, tp, begin[tp], end[tp]), READ_S)
+            record = await asyncio.wait_for(_last_record(consumer, tp, begin[tp], end[tp]), READ_TIMEOUT_S)
             if record is not None:
                 last[tp.partition] = record
         return last
-    except (asyncio.TimeoutError, KafkaError) as error:
+    except (TimeoutError, KafkaError) as error:
         raise ReplayError(f"the end of {topic} cannot be read: {error!r}") from error
     finally:
         await consumer.stop()
 
 
-async def _last(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> ConsumerRecord | None:
-    """The last record from `begin` up to `end`: steps back where aborted or markers end the log."""
+async def _last_record(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> ConsumerRecord | None:
+    """Return the last record from `begin` up to `end`, searching backwards over aborted records and markers."""
     back = 1
     while begin < end:
         start = max(begin, end - back)
@@ -185,15 +186,15 @@ async def _last(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end:
 
 
 def assign(rows: LogRows, key_id: int, partitions: int) -> Int64s:
-    """The partition of each row [n]: Kafka's default, over the key's bytes with their header."""
-    where = [
+    """Return the partition of each row [n]: Kafka's default, from the key's bytes including the schema id."""
+    parts = [
         partitions_of(debezium.keys(rows.take(slice(start, start + SLICE)), key_id), partitions)
         for start in range(0, len(rows), SLICE)
     ]
-    return np.concatenate(where) if where else np.empty(0, np.int64)
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def missing(
+def not_yet_written(
     rows: LogRows,
     partition: Int64s,
     last: Mapping[int, ConsumerRecord],
@@ -201,25 +202,25 @@ def missing(
     *,
     unit_ms: int = 1,
 ) -> Bools:
-    """Which rows [n] come after the `last` record of their partition.
+    """Return which rows [n] come after the last record of their partition; last: that record by partition.
 
-    Raises ReplayError where that record is no row of this log: sending on would mix two logs.
+    Raises ReplayError if that record is not a row of this log: continuing would mix two logs.
     """
-    lacking = np.ones(len(rows), np.bool_)
+    result = np.ones(len(rows), np.bool_)
     for p, record in last.items():
-        mine = np.flatnonzero(partition == p)
-        place = f"{record.topic}, partition {p}, offset {record.offset}"
+        in_partition = np.flatnonzero(partition == p)
+        where = f"{record.topic}, partition {p}, offset {record.offset}"
         last_id = debezium.id_of(record.key, ids[0])
         if last_id is None:
-            raise ReplayError(f"{place}: the key is not one that a replay with schema id {ids[0]} writes")
-        there = int(np.searchsorted(rows.id[mine], last_id, "right"))
-        if there and last_id <= rows.id[mine[-1]]:
-            same = debezium.values(rows.take(mine[there - 1 : there]), ids[1], unit_ms=unit_ms)[0]
-            # ids of value schemas may differ: a registry that was set up anew gives others
-            if record.value is None or same[HEADER:] != record.value[HEADER:]:
-                raise ReplayError(f"{place}: this is not row {last_id} of the log to be replayed")
-        lacking[mine[:there]] = False
-    return lacking
+            raise ReplayError(f"{where}: a replay with schema id {ids[0]} does not write this key")
+        written = int(np.searchsorted(rows.id[in_partition], last_id, "right"))
+        if written and last_id <= rows.id[in_partition[-1]]:
+            expected = debezium.values(rows.take(in_partition[written - 1 : written]), ids[1], unit_ms=unit_ms)[0]
+            # compare without the schema id: a new registry may have assigned another one
+            if record.value is None or expected[HEADER:] != record.value[HEADER:]:
+                raise ReplayError(f"{where}: this is not row {last_id} of the log to be replayed")
+        result[in_partition[:written]] = False
+    return result
 
 
 async def slices(
@@ -229,9 +230,10 @@ async def slices(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncIterator[tuple[int, int]]:
-    """Which rows to send next, as (start, stop), each when it is due.
+    """Yield slices of rows (start, stop), each when its rows are due.
 
-    written: when each row was written [n] ms, non-decreasing; speed: seconds of it a second.
+    written: time at which each row was written [n] ms, non-decreasing; speed: log seconds per second, None
+    or 0 for no limit.
     """
     began, start = clock(), 0
     while start < len(written):
@@ -243,16 +245,16 @@ async def slices(
             yield start, stop
             start = stop
         elif speed:
-            await sleep(max(TICK_S, (written[start] - due) / speed / 1000))
+            await sleep(max(MIN_WAIT_S, (written[start] - due) / speed / 1000))
 
 
-async def _send(producer: AIOKafkaProducer, plan: Plan, part: slice) -> Flying:
-    """Hand rows to the producer, partition by partition; their batches."""
+async def _send(producer: AIOKafkaProducer, plan: ReplayPlan, part: slice) -> InFlight:
+    """Pass rows to the producer, partition by partition; returns their batches."""
     rows, partition = plan.rows.take(part), plan.partition[part]
     keys = debezium.keys(rows, plan.ids[0])
     values = debezium.values(rows, plan.ids[1], unit_ms=plan.settings.unit_ms)
-    now = int(time.time() * 1000)  # as Connect does: the record's time is the producer's
-    sent: Flying = []
+    now = int(time.time() * 1000)  # as Kafka Connect does: the record's timestamp is the time of sending
+    sent: InFlight = []
     for p in np.unique(partition).tolist():
         records: list[Row] = [(now, keys[i], values[i], NO_HEADERS) for i in np.flatnonzero(partition == p).tolist()]
         sent += await send_rows(producer, plan.settings.source_topic, p, records)

@@ -43,7 +43,7 @@ class Feeder(threading.Thread):
         while not self.done:
             try:
                 plan = await prepare(self._settings, self._rows, partitions=self._partitions)
-                self.sent = plan.present
+                self.sent = plan.already_written
                 sending = asyncio.create_task(produce(plan, speed=self._speed or None, advance=self._advance))
                 while not sending.done():
                     await asyncio.wait([sending], timeout=_RETRY_S)

@@ -50,7 +50,7 @@ class OutputMonitor(threading.Thread):
                     await consumer.start()
                 ends = await asyncio.wait_for(consumer.end_offsets([self._tp]), _REQUEST_S)
                 end_offset = ends[self._tp]
-            except (KafkaError, asyncio.TimeoutError, OSError):
+            except (TimeoutError, KafkaError, OSError):
                 end_offset = self.end_offset
             now = time.monotonic()
             if end_offset != self.end_offset or not self.enabled.is_set():

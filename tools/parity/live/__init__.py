@@ -1,1 +1,1 @@
-"""Two sets of output topics on one cluster, held against each other: `faust -A app parity --live`."""
+"""Comparison of two sets of output topics on one cluster: `faust -A app parity --live`."""

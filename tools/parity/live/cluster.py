@@ -1,9 +1,9 @@
-"""One connection to the cluster: what topics there are, where they end, and what stands in them."""
+"""One connection to the cluster: its topics, their offsets and their contents."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -16,30 +16,51 @@ from app.errors import ConfigError
 from app.kafka import topics
 from app.ops.preflight import connect, silent
 from app.settings import Settings
-from tools.parity.live.content import Content
+from tools.parity.live.content import Content, Table
 
-#: how long the broker may say nothing while there is something to read [s]
-PATIENCE_S = 30.0
-#: bytes of a partition in one fetch
+#: how long a read may make no progress before it fails [s]
+READ_TIMEOUT_S = 30.0
+#: size of one partition's part of a fetch [bytes]
 _FETCH_BYTES = 1 << 22
 
 
 @dataclass(slots=True)
-class Reading:
-    """A topic that is read. Mutable: `Cluster.read` goes on where it was."""
+class TopicReader:
+    """One topic: its configuration and what has been read of it. Mutable: `Cluster.read` continues at `positions`."""
 
     topic: str
-    partitions: int
-    #: where each partition begins: above 0, records are gone
+    #: first available offset of each partition; above 0, records have been deleted
     begins: dict[int, int]
-    #: the next offset of each partition
+    #: next offset of each partition
     positions: dict[int, int]
+    configs: Mapping[str, str] = field(default_factory=dict)
     content: Content = field(default_factory=Content)
+
+    @property
+    def table(self) -> Table:
+        """The last row of each key."""
+        return self.content.table
+
+    @property
+    def lost_records(self) -> bool:
+        """Whether the topic's first records have been deleted."""
+        return any(self.begins.values())
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether older rows of a key may have been removed."""
+        return "compact" in self.configs.get("cleanup.policy", "").split(",")
+
+    def retention_horizon(self, now_ms: int) -> int:
+        """Return the time before which retention may have deleted rows [epoch ms]; -1 if it has deleted none."""
+        retention_ms = int(self.configs.get("retention.ms", "-1"))
+        deletes = "delete" in self.configs.get("cleanup.policy", "").split(",")
+        return now_ms - retention_ms if deletes and retention_ms >= 0 and self.lost_records else -1
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A consumer in no group, which reads what is committed, and an admin client."""
+    """A consumer without a group, which reads committed records only, and an admin client."""
 
     address: str
     consumer: AIOKafkaConsumer
@@ -47,8 +68,8 @@ class Cluster:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, settings: Settings) -> AsyncIterator[Cluster]:
-        """Connect. Raises ConfigError, with one line, if no broker answers, or one refuses later on."""
+    async def connect(cls, settings: Settings) -> AsyncIterator[Cluster]:
+        """Connect. Raises ConfigError if no broker answers, or if one refuses a request inside the context."""
         admin = await connect(settings)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=settings.brokers,
@@ -56,9 +77,9 @@ class Cluster:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             max_partition_fetch_bytes=_FETCH_BYTES,
-            # nothing new is waited for, and an answer under way would delay the next question
+            # never wait for new records: a pending fetch would delay the next request
             fetch_max_wait_ms=20,
-            # the first question about each topic waits this long for its leader to become known
+            # the first request for each topic waits this long until its leader is known
             retry_backoff_ms=20,
         )
         try:
@@ -71,62 +92,72 @@ class Cluster:
             await consumer.stop()
             await admin.close()
 
-    async def ends(self, wanted: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The end of what is committed."""
-        found: dict[TopicPartition, int] = await self.consumer.end_offsets(list(wanted))
-        return found
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the end of the committed records of each partition."""
+        ends: dict[TopicPartition, int] = await self.consumer.end_offsets(list(partitions))
+        return ends
 
-    async def begins(self, wanted: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The first offset that is still there."""
-        found: dict[TopicPartition, int] = await self.consumer.beginning_offsets(list(wanted))
-        return found
+    async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the first available offset of each partition."""
+        begins: dict[TopicPartition, int] = await self.consumer.beginning_offsets(list(partitions))
+        return begins
 
-    async def partitions(self, wanted: Collection[str]) -> dict[str, int]:
-        """Number of partitions of each topic that exists."""
-        return await topics.partitions_of(self.admin, sorted(wanted)) if wanted else {}
+    async def partition_counts(self, names: Collection[str]) -> dict[str, int]:
+        """Return the number of partitions of each topic that exists."""
+        return await topics.partitions_of(self.admin, sorted(names)) if names else {}
 
-    async def open(self, wanted: Mapping[str, int]) -> dict[str, Reading]:
-        """Begin to read topics (name → partitions) at their beginnings."""
-        begins = await self.begins(every(wanted))
-        found = {}
-        for topic, partitions in wanted.items():
-            mine = {p: begins[TopicPartition(topic, p)] for p in range(partitions)}
-            found[topic] = Reading(topic, partitions, mine, dict(mine))
-        return found
+    async def open(self, partition_counts: Mapping[str, int]) -> dict[str, TopicReader]:
+        """Return a reader at the beginning of each topic."""
+        begins = await self.beginning_offsets(all_partitions(partition_counts))
+        configs = await topics.configs_of(self.admin, sorted(partition_counts))
+        readers = {}
+        for topic, count in partition_counts.items():
+            first = {p: begins[TopicPartition(topic, p)] for p in range(count)}
+            readers[topic] = TopicReader(topic, first, dict(first), configs.get(topic, {}))
+        return readers
 
-    async def read(self, readings: Sequence[Reading], ends: Mapping[TopicPartition, int]) -> None:
-        """Go on with all topics at once up to `ends`, and not beyond: that is one moment for all of them.
+    async def read(self, readers: Mapping[str, TopicReader], ends: Mapping[TopicPartition, int]) -> None:
+        """Read all topics up to `ends` and not beyond, so that their contents belong to one point in time.
 
-        Raises ConfigError if nothing comes for PATIENCE_S.
+        Raises ConfigError if nothing arrives for READ_TIMEOUT_S.
         """
-        by_topic = {reading.topic: reading for reading in readings}
-        left = {tp for tp, end in ends.items() if tp.topic in by_topic and self._position(by_topic, tp) < end}
-        self.consumer.assign(list(left))
-        for tp in left:
-            self.consumer.seek(tp, self._position(by_topic, tp))
-        heard = time.monotonic()
-        while left:
-            fetched = await self.consumer.getmany(*left, timeout_ms=200)
+        remaining = {
+            tp for tp, end in ends.items() if tp.topic in readers and readers[tp.topic].positions[tp.partition] < end
+        }
+        self.consumer.assign(list(remaining))
+        for tp in remaining:
+            self.consumer.seek(tp, readers[tp.topic].positions[tp.partition])
+        last_progress = time.monotonic()
+        while remaining:
+            fetched = await self.consumer.getmany(*remaining, timeout_ms=200)
             for tp, records in fetched.items():
                 end = ends[tp]
-                mine = records if records[-1].offset < end else [r for r in records if r.offset < end]
-                by_topic[tp.topic].content.add(tp.partition, mine)
-            before = len(fetched)
-            for tp in list(left):
-                # control markers move the position too, without a record
-                at = await self.consumer.position(tp)
-                reading = by_topic[tp.topic]
-                before += at > reading.positions[tp.partition]
-                reading.positions[tp.partition] = min(at, ends[tp])
-                if at >= ends[tp]:
-                    left.discard(tp)
+                before_end = records if records[-1].offset < end else [r for r in records if r.offset < end]
+                readers[tp.topic].content.add(tp.partition, before_end)
+            progress = bool(fetched)
+            for tp in list(remaining):
+                # control markers advance the position too, without a record
+                position = await self.consumer.position(tp)
+                positions = readers[tp.topic].positions
+                progress |= position > positions[tp.partition]
+                positions[tp.partition] = min(position, ends[tp])
+                if position >= ends[tp]:
+                    remaining.discard(tp)
                     self.consumer.pause(tp)
-            heard = self._still_there(heard, progress=bool(before))
+            now = time.monotonic()
+            if progress:
+                last_progress = now
+            elif now - last_progress > READ_TIMEOUT_S:
+                raise ConfigError(
+                    f"{self.address} (RISK_BROKER) has stopped answering: no records for {READ_TIMEOUT_S:g} s"
+                )
 
-    async def rows(self, topic: str, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], ConsumerRecord]:
-        """Single records by (partition, offset); one that is gone by now is left out."""
+    async def records_at(
+        self, topic: str, locations: Iterable[tuple[int, int]]
+    ) -> dict[tuple[int, int], ConsumerRecord]:
+        """Return single records by (partition, offset), without those deleted in the meantime."""
         found = {}
-        for partition, offset in places:
+        for partition, offset in locations:
             tp = TopicPartition(topic, partition)
             self.consumer.assign([tp])
             self.consumer.seek(tp, offset)
@@ -135,19 +166,7 @@ class Cluster:
                     found[partition, offset] = records[0]
         return found
 
-    @staticmethod
-    def _position(by_topic: Mapping[str, Reading], tp: TopicPartition) -> int:
-        return by_topic[tp.topic].positions[tp.partition]
 
-    def _still_there(self, heard: float, *, progress: bool) -> float:
-        now = time.monotonic()
-        if progress:
-            return now
-        if now - heard > PATIENCE_S:
-            raise ConfigError(f"{self.address} (RISK_BROKER) has stopped answering: nothing for {PATIENCE_S:g} s")
-        return heard
-
-
-def every(wanted: Mapping[str, int]) -> list[TopicPartition]:
-    """All partitions of topics (name → partitions)."""
-    return [TopicPartition(topic, p) for topic, n in wanted.items() for p in range(n)]
+def all_partitions(partition_counts: Mapping[str, int]) -> list[TopicPartition]:
+    """Return every partition of topics given as name → number of partitions."""
+    return [TopicPartition(topic, p) for topic, n in partition_counts.items() for p in range(n)]

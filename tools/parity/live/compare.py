@@ -1,7 +1,8 @@
-"""The app's topics against another side's, KSQL's as a rule, on one cluster: connect, wait, read, compare.
+"""Compare the app's topics with those of another side, usually KSQL, on one cluster: connect, wait, read, compare.
 
-Every topic is read up to one moment's ends: the groups' commits are asked for first, then the ends of what is
-written, then those of what is read. Where no side lags at that moment, a difference is no matter of time.
+All topics are read up to one point in time: the groups' committed offsets are fetched first, then the end
+offsets of the output topics, then those of the inputs. If no side lags at that point, a difference is real
+and not in flight.
 """
 
 from __future__ import annotations
@@ -14,235 +15,201 @@ from dataclasses import dataclass, replace
 from aiokafka import TopicPartition
 
 from app.errors import ConfigError
-from app.kafka import topics
 from app.settings import Settings
 from models.topic_names import TopicNames
-from tools.parity.live import report, tables
-from tools.parity.live import verdict as judging
-from tools.parity.live.cluster import Cluster, Reading, every
-from tools.parity.live.lag import Lag, commits, ksql_commits, lag
-from tools.parity.live.report import Report, Step, Topic
-from tools.parity.live.sequences import Place
-from tools.parity.live.verdict import Pair, Side
+from tools.parity.live.cluster import Cluster, TopicReader, all_partitions
+from tools.parity.live.lag import Lag, fetch_committed, fetch_committed_by_ksql, measure_lag
+from tools.parity.live.report import Report, SequenceRow, TopicComparison, caught_up, count_larger_totals, hints
+from tools.parity.live.sequences import Location
+from tools.parity.live.tables import TableComparison, recheck
+from tools.parity.live.verdict import TopicPair, assess, countable_differences, with_examples
 
-#: told, in one line, what is waited for
-Say = Callable[[str], object]
-#: pause between two looks while waiting [s]
-_LOOK_S = 0.3
+#: called with one line that says what the command is waiting for
+Notify = Callable[[str], object]
+#: interval between two polls while waiting [s]
+_POLL_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the command was asked."""
+class Options:
+    """The command's options."""
 
     #: prefix of the other side's topics
     against: str
-    #: the other side's consumer groups; none: find KSQL's
+    #: the other side's consumer groups; if empty, those of KSQL's queries are looked up
     groups: Sequence[str] = ()
-    #: how long to wait for the sides [s]
+    #: how long to wait for the sides to catch up [s]
     wait_s: float = 0.0
-    #: how many examples of each kind are kept
+    #: maximum number of examples of each kind of difference
     show: int = 10
 
 
 @dataclass(frozen=True, slots=True)
-class _Moment:
-    """Where what is written ends, and how far each side is behind there."""
+class _PointInTime:
+    """End offsets of the output topics, and each side's lag at that point."""
 
     ends: Mapping[TopicPartition, int]
     lag_here: Lag
     lag_there: Lag
 
     @property
-    def waits(self) -> bool:
-        """Whether a side is known to have work to do."""
+    def lagging(self) -> bool:
+        """Whether a side is known to be behind."""
         return bool(self.lag_here.behind or self.lag_there.behind)
 
 
-class _Watch:
-    """Looks at both sides."""
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Reads and compares the topics of both sides."""
 
-    def __init__(
-        self, cluster: Cluster, settings: Settings, asked: Asked, outputs: Mapping[str, int], say: Say
-    ) -> None:
-        """outputs: partitions by topic, of all topics that are compared."""
-        self._say = say
-        self._cluster, self._asked, self._outputs, self._group = cluster, asked, outputs, settings.app_id
-        self._names = settings.topic_names
-        self._theirs = replace(settings, topic_prefix=asked.against).topic_names
+    cluster: Cluster
+    settings: Settings
+    options: Options
+    notify: Notify
+    #: topic names of the app, and of the other side
+    here: TopicNames
+    there: TopicNames
+    #: number of partitions of the source topic; 0 if it does not exist
+    source_partitions: int
+    #: number of partitions of each output topic that exists
+    outputs: Mapping[str, int]
 
-    async def look(self) -> _Moment:
-        """How things are now."""
-        cluster, names, asked = self._cluster, self._names, self._asked
-        mine = await commits(cluster, [self._group], {names.source, names.visits, names.prediction}, only=True)
-        if asked.groups:
-            others = await commits(cluster, asked.groups, {names.source})
+    async def run(self) -> Report:
+        """Wait if asked to, read and compare."""
+        point = await self._wait_for_lag()
+        readers = await self.cluster.open(self.outputs)
+        await self.cluster.read(readers, point.ends)
+        prefix = self.settings.topic_prefix
+        pairs = [
+            TopicPair(here.removeprefix(prefix), readers.get(here), readers.get(there))
+            for here, there in zip(self.here.outputs, self.there.outputs, strict=True)
+        ]
+        now_ms = int(time.time() * 1000)
+        tables = [pair.compare_tables(now_ms) for pair in pairs]
+        if self.options.wait_s and not caught_up(point.lag_here, point.lag_there):
+            point, tables = await self._wait_for_rows(readers, pairs, tables)
+        return await self._report(pairs, tables, point)
+
+    async def _poll(self) -> _PointInTime:
+        """Fetch committed offsets and end offsets, in the order that makes a lag of 0 a proof."""
+        cluster, source = self.cluster, self.here.source
+        inputs = {source, self.here.visits, self.here.prediction}
+        by_app = await fetch_committed(cluster, [self.settings.app_id], inputs, only_inputs=True)
+        if self.options.groups:
+            by_other = await fetch_committed(cluster, self.options.groups, {source})
         else:
-            others = await ksql_commits(cluster, names.source, self._theirs, plain=not asked.against)
-        ends = await cluster.ends(every(self._outputs))
-        return _Moment(ends, await lag(cluster, mine), await lag(cluster, others))
+            default_names = not self.options.against
+            by_other = await fetch_committed_by_ksql(cluster, source, self.there, default_names=default_names)
+        ends = await cluster.end_offsets(all_partitions(self.outputs))
+        return _PointInTime(ends, await measure_lag(cluster, by_app), await measure_lag(cluster, by_other))
 
-    async def at_rest(self) -> _Moment:
-        """A moment when no side lags, or, after the time asked for, any."""
+    async def _wait_for_lag(self) -> _PointInTime:
+        """Return a point in time at which no side lags, or the last one before the time limit."""
         began = time.monotonic()
-        moment = await self.look()
-        if moment.waits and self._asked.wait_s:
-            self.say_waiting(moment, "both sides have no lag")
-        while moment.waits and time.monotonic() - began < self._asked.wait_s:
-            await asyncio.sleep(_LOOK_S)
-            moment = await self.look()
-        return moment
+        point = await self._poll()
+        if point.lagging and self.options.wait_s:
+            self._notify_waiting(point, "both sides have caught up")
+        while point.lagging and time.monotonic() - began < self.options.wait_s:
+            await asyncio.sleep(_POLL_S)
+            point = await self._poll()
+        return point
 
-    def say_waiting(self, moment: _Moment, what: str) -> None:
-        """Tell what is waited for: a command that is silent for a minute looks dead."""
-        lags = ((name, lag.behind) for name, lag in (("here", moment.lag_here), ("there", moment.lag_there)))
-        behind = ", ".join(f"{name} {'an unknown number' if n is None else format(n, ',')}" for name, n in lags)
-        self._say(f"waiting up to {self._asked.wait_s:g} s until {what}; records behind: {behind}")
+    async def _wait_for_rows(
+        self, readers: Mapping[str, TopicReader], pairs: Sequence[TopicPair], tables: list[TableComparison]
+    ) -> tuple[_PointInTime, list[TableComparison]]:
+        """Read on until all differences are gone, no side lags, or the time limit is reached.
+
+        A topic that is written continuously always has some lag, but rows in flight do arrive.
+        """
+        began = time.monotonic()
+        if countable_differences(pairs, tables):
+            self._notify_waiting(await self._poll(), "all differences are gone")
+        while True:
+            await asyncio.sleep(_POLL_S)
+            point = await self._poll()
+            await self.cluster.read(readers, point.ends)
+            tables = [recheck(table, *pair.tables()) for table, pair in zip(tables, pairs, strict=True)]
+            done = caught_up(point.lag_here, point.lag_there) or not countable_differences(pairs, tables)
+            if done or time.monotonic() - began > self.options.wait_s:
+                return point, tables
+
+    def _notify_waiting(self, point: _PointInTime, condition: str) -> None:
+        """Report what the command waits for, so that it does not look hung."""
+        sides = (("here", point.lag_here.behind), ("there", point.lag_there.behind))
+        behind = ", ".join(f"{side} {'unknown' if n is None else format(n, ',')}" for side, n in sides)
+        self.notify(f"waiting up to {self.options.wait_s:g} s until {condition}; records behind: {behind}")
+
+    async def _report(
+        self, pairs: Sequence[TopicPair], tables: Sequence[TableComparison], point: _PointInTime
+    ) -> Report:
+        changes = self.settings.emit == "changes"
+        topics = assess(pairs, tables, source_partitions=self.source_partitions, changes=changes)
+        if not any(topic.records_here or topic.records_there for topic in topics):
+            raise ConfigError("nothing to compare yet: the topics of both sides are empty")
+        topics = [
+            await self._with_sequence_rows(pair, with_examples(pair, topic, self.options.show))
+            for pair, topic in zip(pairs, topics, strict=True)
+        ]
+        source = all_partitions({self.here.source: self.source_partitions})
+        stamped = {side for pair in pairs for side, reader in pair.readers if reader.content.stamped_by_broker}
+        return Report(
+            here=self.settings.topic_prefix,
+            there=self.options.against,
+            topics=topics,
+            lag_here=point.lag_here,
+            lag_there=point.lag_there,
+            no_sequences_because="" if changes else "RISK_EMIT=batch: the app does not write every change",
+            hints=hints(
+                topics,
+                point.lag_here,
+                point.lag_there,
+                waits=bool(self.options.wait_s),
+                larger_totals=count_larger_totals(*pairs[1].tables(), topics[1].table.differing),
+                source_partitions=self.source_partitions,
+                lost_records=sum((await self.cluster.beginning_offsets(source)).values()),
+                stamped_by_broker=sorted(stamped),
+            ),
+        )
+
+    async def _with_sequence_rows(self, pair: TopicPair, topic: TopicComparison) -> TopicComparison:
+        """Add the rows around the first difference of the sequences."""
+        first = topic.sequence.first if topic.sequence is not None else None
+        if first is None or pair.here is None or pair.there is None:
+            return topic
+        rows = [
+            *await self._sequence_rows("both", pair.here, first.before),
+            *await self._sequence_rows("here", pair.here, first.here),
+            *await self._sequence_rows("there", pair.there, first.there),
+        ]
+        return replace(topic, sequence_rows=rows)
+
+    async def _sequence_rows(self, side: str, reader: TopicReader, locations: Sequence[Location]) -> list[SequenceRow]:
+        records = await self.cluster.records_at(reader.topic, locations)
+        found = [records[location] for location in locations if location in records]
+        return [SequenceRow(side, r.key, (r.value, r.timestamp), r.headers) for r in found]
 
 
-async def compare(settings: Settings, asked: Asked, say: Say) -> Report:
-    """Compare the app's topics with those of the prefix asked. Raises ConfigError if that cannot be done.
+async def compare(settings: Settings, options: Options, notify: Notify) -> Report:
+    """Compare the app's topics with those of the prefix `options.against`.
 
-    say: told what is waited for.
+    Raises ConfigError if they cannot be compared.
     """
-    if asked.against == settings.topic_prefix:
+    if options.against == settings.topic_prefix:
         raise ConfigError(
-            f"both sides are the topics with prefix {asked.against!r}: set RISK_TOPIC_PREFIX to the app's prefix, "
+            f"both sides are the topics with prefix {options.against!r}: set RISK_TOPIC_PREFIX to the app's prefix, "
             "or --against to the other side's"
         )
-    names, theirs = settings.topic_names, replace(settings, topic_prefix=asked.against).topic_names
-    async with Cluster.of(settings) as cluster:
-        there = await cluster.partitions({names.source, *_four(names), *_four(theirs)})
-        _check_there(settings, asked, names, theirs, there)
-        outputs = {topic: n for topic, n in there.items() if topic != names.source}
-        watch = _Watch(cluster, settings, asked, outputs, say)
-        moment = await watch.at_rest()
-        readings = await cluster.open(outputs)
-        await cluster.read(list(readings.values()), moment.ends)
-        configs = await topics.configs_of(cluster.admin, sorted(outputs))
-        pairs = _pairs(settings, names, theirs, readings, configs)
-        now_ms = int(time.time() * 1000)
-        found = [pair.compare(now_ms) for pair in pairs]
-        if asked.wait_s and not report.is_quiet(moment.lag_here, moment.lag_there):
-            moment, found = await _follow(cluster, watch, asked, readings, pairs, found)
-        return await _report(cluster, settings, asked, pairs, found, moment, there.get(names.source, 0))
-
-
-async def _report(
-    cluster: Cluster,
-    settings: Settings,
-    asked: Asked,
-    pairs: Sequence[Pair],
-    found: Sequence[tables.Compared],
-    moment: _Moment,
-    sources: int,
-) -> Report:
-    """What was found, with the rows to show. sources: partitions of the source topic."""
-    changes = settings.emit == "changes"
-    judged = judging.judge(pairs, found, sources=sources, changes=changes)
-    if not any(topic.records_here or topic.records_there for topic in judged):
-        raise ConfigError("there is nothing to compare yet: the topics of both sides are empty")
-    judged = [
-        await _with_steps(cluster, pair, judging.examples(pair, topic, asked.show))
-        for pair, topic in zip(pairs, judged, strict=True)
-    ]
-    hints = report.hints(
-        judged,
-        moment.lag_here,
-        moment.lag_there,
-        waits=bool(asked.wait_s),
-        activities=report.activities(*pairs[1].last_rows(), judged[1].table.differing),
-        sources=sources,
-        lost=sum((await cluster.begins(every({settings.source_topic: sources}))).values()),
-        stamped=[name for name in ("here", "there") if _is_stamped(pairs, name)],
-    )
-    return Report(
-        here=settings.topic_prefix,
-        there=asked.against,
-        topics=judged,
-        lag_here=moment.lag_here,
-        lag_there=moment.lag_there,
-        no_sequences="" if changes else "RISK_EMIT=batch: the app does not write every change",
-        hints=hints,
-    )
-
-
-def _check_there(
-    settings: Settings, asked: Asked, names: TopicNames, theirs: TopicNames, there: Mapping[str, int]
-) -> None:
-    """Raises ConfigError if a side has neither of the topics that count."""
-    for side, prefix, variable in (
-        (names, settings.topic_prefix, "RISK_TOPIC_PREFIX"),
-        (theirs, asked.against, "--against"),
-    ):
-        if side.sessions not in there and side.agg not in there:
-            raise ConfigError(
-                f"neither {side.sessions} nor {side.agg} exists on {settings.broker}: is {variable} ({prefix!r}) right?"
-            )
-
-
-async def _follow(
-    cluster: Cluster,
-    watch: _Watch,
-    asked: Asked,
-    readings: Mapping[str, Reading],
-    pairs: Sequence[Pair],
-    found: list[tables.Compared],
-) -> tuple[_Moment, list[tables.Compared]]:
-    """Read on until every difference has vanished, no side lags, or the time asked for is over.
-
-    A log that is written all the time leaves no moment without lag; but what is only on its way arrives.
-    """
-    began = time.monotonic()
-    if judging.may_count(pairs, found):
-        watch.say_waiting(await watch.look(), "every difference has vanished")
-    while True:
-        await asyncio.sleep(_LOOK_S)
-        moment = await watch.look()
-        await cluster.read(list(readings.values()), moment.ends)
-        found = [tables.settle(one, *pair.last_rows()) for one, pair in zip(found, pairs, strict=True)]
-        quiet = report.is_quiet(moment.lag_here, moment.lag_there)
-        if quiet or not judging.may_count(pairs, found) or time.monotonic() - began > asked.wait_s:
-            return moment, found
-
-
-def _four(names: TopicNames) -> tuple[str, str, str, str]:
-    return names.sessions, names.agg, names.prediction, names.in_risk
-
-
-def _pairs(
-    settings: Settings,
-    names: TopicNames,
-    theirs: TopicNames,
-    readings: Mapping[str, Reading],
-    configs: Mapping[str, Mapping[str, str]],
-) -> list[Pair]:
-    def side(topic: str) -> Side | None:
-        return Side(readings[topic], configs.get(topic, {})) if topic in readings else None
-
-    return [
-        Pair(mine.removeprefix(settings.topic_prefix), side(mine), side(its))
-        for mine, its in zip(_four(names), _four(theirs), strict=True)
-    ]
-
-
-def _is_stamped(pairs: Sequence[Pair], name: str) -> bool:
-    return any(side.reading.content.stamped_by_broker for pair in pairs for which, side in pair.sides if which == name)
-
-
-async def _with_steps(cluster: Cluster, pair: Pair, topic: Topic) -> Topic:
-    """The topic with the rows where its sequences part."""
-    first = topic.sequence.first if topic.sequence is not None else None
-    if first is None or pair.here is None or pair.there is None:
-        return topic
-    steps = [
-        *await _steps(cluster, "both", pair.here, first.before),
-        *await _steps(cluster, "here", pair.here, first.here),
-        *await _steps(cluster, "there", pair.there, first.there),
-    ]
-    return replace(topic, steps=steps)
-
-
-async def _steps(cluster: Cluster, who: str, side: Side, places: Sequence[Place]) -> list[Step]:
-    rows = await cluster.rows(side.reading.topic, places)
-    return [Step(who, rows[p].key, (rows[p].value, rows[p].timestamp), rows[p].headers) for p in places if p in rows]
+    here, there = settings.topic_names, replace(settings, topic_prefix=options.against).topic_names
+    async with Cluster.connect(settings) as cluster:
+        counts = await cluster.partition_counts({here.source, *here.outputs, *there.outputs})
+        for names, prefix, variable in (
+            (here, settings.topic_prefix, "RISK_TOPIC_PREFIX"),
+            (there, options.against, "--against"),
+        ):
+            if names.sessions not in counts and names.agg not in counts:
+                raise ConfigError(
+                    f"neither {names.sessions} nor {names.agg} exists on {settings.broker}: "
+                    f"is {variable} ({prefix!r}) right?"
+                )
+        source_partitions = counts.pop(here.source, 0)
+        return await _Comparison(cluster, settings, options, notify, here, there, source_partitions, counts).run()

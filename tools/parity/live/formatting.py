@@ -1,39 +1,40 @@
-"""Keys, times and rows as a person reads them."""
+"""Keys, times and values as readable text."""
 
 from __future__ import annotations
 
 import struct
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from tools.parity.live.content import Key
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-#: a session's key ends in its end and its start, int64 each, big-endian
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: suffix of a session's key: end and start, int64 each, big-endian
 _WINDOW = struct.Struct(">qq")
 
 
-def time(ms: int) -> str:
-    """ISO 8601 in UTC; a time outside the calendar as the number it is [ms]."""
+def format_time(ms: int) -> str:
+    """Return ISO 8601 in UTC; a time outside the calendar's range as a number [ms]."""
     try:
         return (_EPOCH + timedelta(milliseconds=ms)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     except OverflowError:
         return f"{ms} ms"
 
 
-def session(key: Key) -> str:
-    """The key of a session: whose, from when to when, how long."""
+def format_session_key(key: Key) -> str:
+    """Return a session key's student, start, end and duration."""
     if key is None or len(key) < _WINDOW.size:
-        return plain(key)
+        return format_student_key(key)
     end, start = _WINDOW.unpack(key[-_WINDOW.size :])
-    return f"{plain(key[: -_WINDOW.size])}, {time(start)} to {time(end)} ({(end - start) // 1000:,} s)"
+    student = format_student_key(key[: -_WINDOW.size])
+    return f"{student}, {format_time(start)} to {format_time(end)} ({(end - start) // 1000:,} s)"
 
 
-def plain(key: Key) -> str:
-    """A key that is a user id."""
-    return "no key" if key is None else f"student {text(key)}"
+def format_student_key(key: Key) -> str:
+    """Return a key that is a user id as text."""
+    return "no key" if key is None else f"student {format_bytes(key)}"
 
 
-def text(value: bytes) -> str:
-    """Bytes as text; what does not print is escaped, so that a row stays one line."""
-    found = value.decode("utf-8", "backslashreplace")
-    return found if found.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in found)
+def format_bytes(value: bytes) -> str:
+    """Return UTF-8 text with unprintable characters escaped, so that a row stays on one line."""
+    text = value.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

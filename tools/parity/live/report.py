@@ -1,4 +1,4 @@
-"""What a comparison found, and what is to be made of it."""
+"""The result of a comparison, and hints on what may explain it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tools.parity.live import sequences, tables
 from tools.parity.live.content import Key, Table
 from tools.parity.live.lag import Lag
+from tools.parity.live.sequences import SequenceComparison
+from tools.parity.live.tables import TableComparison
 
 #: value and timestamp [ms] of one row; a tombstone has no value
 Row = tuple["bytes | None", int]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A key that is not equal, with both rows."""
+class KeyRows:
+    """A key and its row on each side, None where it has none."""
 
     key: Key
     here: Row | None
@@ -24,158 +25,164 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A row near the place where the sequences part."""
+class SequenceRow:
+    """A row at or near the first difference of two sequences."""
 
-    #: both: the same on both sides; here, there: on that one, and the first of them is the one that differs
-    who: str
+    #: both: equal on both sides, before the difference; here, there: the differing row of that side, and those after
+    side: str
     key: Key
     row: Row
     headers: Sequence[tuple[str, bytes]] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
-    """One pair of topics."""
+class TopicComparison:
+    """How a topic differs between the sides, and whether that counts."""
 
     #: without prefix
     name: str
-    #: the side that does not have it: here, there or both
-    missing: str = ""
-    #: why its differences do not count; empty if they do
-    pardon: str = ""
+    #: the side without this topic: here, there or both; empty if both have it
+    missing_on: str = ""
+    #: why no difference of this topic counts; empty if they do
+    ignored_because: str = ""
     records_here: int = 0
     records_there: int = 0
-    table: tables.Compared = field(default_factory=tables.Compared)
-    #: the first of each kind
-    differing: Sequence[Shown] = ()
-    only_here: Sequence[Shown] = ()
-    only_there: Sequence[Shown] = ()
+    table: TableComparison = field(default_factory=TableComparison)
+    #: examples of `table`'s keys, with their rows
+    differing: Sequence[KeyRows] = ()
+    only_here: Sequence[KeyRows] = ()
+    only_there: Sequence[KeyRows] = ()
     #: keys in several partitions of one side
-    strays: Sequence[Key] = ()
+    in_several_partitions: Sequence[Key] = ()
     #: None where sequences are not compared
-    sequence: sequences.Compared | None = None
+    sequence: SequenceComparison | None = None
     #: why a difference of the sequences does not count; empty if it does
-    sequence_pardon: str = ""
-    steps: Sequence[Step] = ()
+    sequence_ignored_because: str = ""
+    #: the rows around the first difference of the sequences
+    sequence_rows: Sequence[SequenceRow] = ()
 
     @property
-    def rows_wrong(self) -> int:
-        """Keys whose difference counts."""
-        return 0 if self.pardon else self.table.differences
+    def row_differences(self) -> int:
+        """Number of keys whose difference counts."""
+        return 0 if self.ignored_because else self.table.differences
 
     @property
-    def sequence_wrong(self) -> bool:
-        """Whether the sequences differ in a way that counts: one that has only got further does not."""
-        found = self.sequence
+    def sequence_differs(self) -> bool:
+        """Whether the sequences differ in a way that counts: being behind does not."""
         return (
-            found is not None
-            and not self.pardon
-            and not self.sequence_pardon
-            and found.relation in ("differs", "order", "thin")
+            self.sequence is not None
+            and not self.ignored_because
+            and not self.sequence_ignored_because
+            and self.sequence.relation in ("differs", "order", "subset")
         )
 
     @property
-    def wrong(self) -> bool:
-        """Whether anything counts."""
-        lacking = bool(self.missing) and not self.pardon
-        return lacking or bool(self.rows_wrong or self.sequence_wrong or (self.strays and not self.pardon))
+    def differs(self) -> bool:
+        """Whether any difference counts."""
+        return not self.ignored_because and bool(
+            self.missing_on or self.table.differences or self.sequence_differs or self.in_several_partitions
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it."""
+    """The whole result: `here` is the app, `there` the side it is compared with."""
 
-    #: the prefixes
+    #: topic prefixes
     here: str
     there: str
-    topics: Sequence[Topic]
+    topics: Sequence[TopicComparison]
     lag_here: Lag
     lag_there: Lag
-    #: why no sequences of tables' changes were compared; empty if they were
-    no_sequences: str
+    #: why the changes of tables were not compared as sequences; empty if they were
+    no_sequences_because: str
     hints: Sequence[str]
 
     @property
     def equal(self) -> bool:
-        """Whether nothing that counts differs."""
-        return not any(topic.wrong for topic in self.topics)
+        """Whether no difference counts."""
+        return not any(topic.differs for topic in self.topics)
 
 
-def counted(count: int, noun: str) -> str:
-    """'1 row', '1,200 rows'."""
+def count_noun(count: int, noun: str) -> str:
+    """Return '1 row', '1,200 rows'."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def is_quiet(*lags: Lag) -> bool:
-    """Whether it is known that all sides have processed everything."""
+def caught_up(*lags: Lag) -> bool:
+    """Return whether all sides are known to have processed everything."""
     return all(lag.behind == 0 for lag in lags)
 
 
 def hints(
-    topics: Sequence[Topic],
+    topics: Sequence[TopicComparison],
     lag_here: Lag,
     lag_there: Lag,
     *,
     waits: bool,
-    activities: tuple[int, int],
-    sources: int,
-    lost: int,
-    stamped: Sequence[str],
+    larger_totals: tuple[int, int],
+    source_partitions: int,
+    lost_records: int,
+    stamped_by_broker: Sequence[str],
 ) -> list[str]:
-    """What a person can do, or should know.
+    """Return what may explain the differences, and what the user can do.
 
-    waits: whether the command was told to wait; activities: totals of which here counts more, and there;
-    sources: partitions of the source topic; lost: records that are gone from its beginning; stamped: the
-    sides whose records the broker stamps.
+    waits: whether --wait was given; larger_totals: result of `count_larger_totals`; lost_records: number of
+    records deleted from the beginning of the source topic; stamped_by_broker: the sides with topics whose
+    timestamps the broker sets.
     """
     lines = []
-    wrong = any(topic.wrong for topic in topics)
-    for name, lag in (("here", lag_here), ("there", lag_there)):
-        if lag.behind and wrong:
-            cure = "wait until it has none" if waits else "run again with --wait 60"
-            lines.append(f"{name} lags {counted(lag.behind, 'record')} behind: what differs may be on its way; {cure}")
-        elif lag.behind is None and wrong:
-            lines.append(f"the lag {name} is unknown: what differs may be on its way; run again, with --wait 60")
-        lines += [f"nobody is in group {group}: {name} does not run" for group in lag.deserted]
-    more_here, more_there = activities
-    if more_here and sources > 1 and lag_there.behind == 0:
+    differs = any(topic.differs for topic in topics)
+    for side, lag in (("here", lag_here), ("there", lag_there)):
+        if lag.behind and differs:
+            advice = "wait until it has caught up" if waits else "run again with --wait 60"
+            lines.append(
+                f"{side} lags {count_noun(lag.behind, 'record')} behind: the differences may be in flight; {advice}"
+            )
+        elif lag.behind is None and differs:
+            lines.append(f"the lag {side} is unknown: the differences may be in flight; run again, with --wait 60")
+        lines += [f"group {group} has no members: {side} is not running" for group in lag.empty_groups]
+    larger_here, larger_there = larger_totals
+    if larger_here and source_partitions > 1 and lag_there.behind == 0:
         lines.append(
-            f"there fewer visits are counted in {counted(more_here, 'total')}. KSQL drops part of a backlog that lies "
-            f"in several partitions (the source has {sources}) as late; the app does not: README, Not like KSQL"
+            f"{count_noun(larger_here, 'total')} there {_is_are(larger_here)} smaller. KSQL drops part of a backlog "
+            f"in several partitions (the source topic has {source_partitions}) as late; the app does not: see "
+            "Not like KSQL in docs/guarantees.md"
         )
-    if more_there and lag_here.behind == 0:
+    if larger_there and lag_here.behind == 0:
         lines.append(
-            f"there more visits are counted in {counted(more_there, 'total')}. KSQL counts some twice when it is "
-            "killed; the app does not"
+            f"{count_noun(larger_there, 'total')} there {_is_are(larger_there)} larger. KSQL counts some visits twice "
+            "when it is killed; the app does not"
         )
-    if lost and wrong:
+    if lost_records and differs:
         lines.append(
-            f"the source topic has lost its first {counted(lost, 'record')}: a side that began to read later lacks them"
+            f"the first {count_noun(lost_records, 'record')} of the source topic have been deleted: a side that "
+            "started later has not read them"
         )
-    only_time = sum(topic.table.only_time for topic in topics if not topic.pardon)
+    only_time = sum(topic.table.only_time for topic in topics if not topic.ignored_because)
     if only_time:
-        why = f"; the broker stamps the records {' and '.join(stamped)} (message.timestamp.type)" if stamped else ""
+        where = " and ".join(stamped_by_broker)
+        why = f"; the broker sets the timestamps {where} (message.timestamp.type)" if where else ""
         verb = "differs" if only_time == 1 else "differ"
-        lines.append(f"{counted(only_time, 'row')} {verb} in nothing but the record's timestamp{why}")
-    if any(t.sequence and t.sequence.relation == "thin" and t.sequence.side == "there" for t in topics):
+        lines.append(f"{count_noun(only_time, 'row')} {verb} only in the record's timestamp{why}")
+    if any(t.sequence and t.sequence.relation == "subset" and t.sequence.side == "there" for t in topics):
         lines.append("to compare every change, run KSQL with ksql.streams.cache.max.bytes.buffering=0")
     return lines
 
 
-def activities(here: Table, there: Table, differing: Sequence[Key]) -> tuple[int, int]:
-    """In how many of the differing totals here counts more activities, and there."""
-    more = [0, 0]
-    for key in differing:
-        mine, its = (_activities(side[key][0]) for side in (here, there))
-        more[0] += mine > its
-        more[1] += its > mine
-    return more[0], more[1]
+def count_larger_totals(here: Table, there: Table, keys: Sequence[Key]) -> tuple[int, int]:
+    """Return for how many of the roll-up's `keys` ACTIVITIES is larger here, and for how many it is larger there."""
+    totals = [(_activities(here[key][0]), _activities(there[key][0])) for key in keys]
+    return sum(a > b for a, b in totals), sum(b > a for a, b in totals)
+
+
+def _is_are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _activities(value: bytes) -> int:
     try:
-        found = json.loads(value)["ACTIVITIES"]
+        activities = json.loads(value)["ACTIVITIES"]
     except (ValueError, KeyError, TypeError):
-        return 0  # no total: it differs in more than a number
-    return found if isinstance(found, int) else 0
+        return 0  # not a roll-up row: it differs in more than a number
+    return activities if isinstance(activities, int) else 0

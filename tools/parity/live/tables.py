@@ -1,4 +1,4 @@
-"""Two compacted tables against each other: which keys are equal, differ, or are on one side only."""
+"""Compare two compacted tables: which keys are equal, differ, or exist on one side only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tools.parity.live.content import Key, Table
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class TableComparison:
     """How two tables differ. Keys are sorted."""
 
     equal: int = 0
@@ -17,64 +17,65 @@ class Compared:
     differing: list[Key] = field(default_factory=list)
     only_here: list[Key] = field(default_factory=list)
     only_there: list[Key] = field(default_factory=list)
-    #: keys only on the other side that retention may have taken here, and the other way round
-    gone_here: int = 0
-    gone_there: int = 0
+    #: number of keys that exist only there, and that retention may have deleted here
+    expired_here: int = 0
+    #: number of keys that exist only here, and that retention may have deleted there
+    expired_there: int = 0
     #: how many of `differing` have the same value
     only_time: int = 0
 
     @property
     def differences(self) -> int:
-        """Keys that are not equal, without those retention explains."""
+        """Number of unequal keys, without those explained by retention."""
         return len(self.differing) + len(self.only_here) + len(self.only_there)
 
 
-def compare(here: Table, there: Table, horizon_here: int = -1, horizon_there: int = -1) -> Compared:
-    """Compare by value and timestamp, byte for byte: both are KSQL's contract.
+def compare_tables(here: Table, there: Table, horizon_here: int = -1, horizon_there: int = -1) -> TableComparison:
+    """Compare by value and timestamp, byte for byte: both are part of KSQL's contract.
 
-    horizon: rows with a timestamp before it may have been deleted on that side [ms], -1: none is.
+    horizon: retention may have deleted that side's rows with an earlier timestamp [ms], -1: none.
     """
     common = here.keys() & there.keys()
     differing = [key for key in common if here[key] != there[key]]
-    only_here, gone_there = _split(here, here.keys() - common, horizon_there)
-    only_there, gone_here = _split(there, there.keys() - common, horizon_here)
-    return Compared(
+    only_here, expired_there = _split(here, here.keys() - common, horizon_there)
+    only_there, expired_here = _split(there, there.keys() - common, horizon_here)
+    return TableComparison(
         equal=len(common) - len(differing),
         differing=_sorted(differing),
         only_here=only_here,
         only_there=only_there,
-        gone_here=gone_here,
-        gone_there=gone_there,
+        expired_here=expired_here,
+        expired_there=expired_there,
         only_time=sum(here[key][0] == there[key][0] for key in differing),
     )
 
 
-def settle(found: Compared, here: Table, there: Table) -> Compared:
-    """`found` without the keys that are equal now that more has been read: they were on their way.
+def recheck(earlier: TableComparison, here: Table, there: Table) -> TableComparison:
+    """Compare the keys that differed in `earlier` again, after more has been read.
 
-    A key that came to differ since is none of its business: it was equal before.
+    Keys that were equal are not compared again: a key in flight may differ at any later time.
     """
-    keys = [*found.differing, *found.only_here, *found.only_there]
-    now = compare({key: here[key] for key in keys if key in here}, {key: there[key] for key in keys if key in there})
-    return Compared(
-        equal=found.equal + len(keys) - now.differences,
+    keys = [*earlier.differing, *earlier.only_here, *earlier.only_there]
+    now = compare_tables(
+        {key: here[key] for key in keys if key in here}, {key: there[key] for key in keys if key in there}
+    )
+    return TableComparison(
+        equal=earlier.equal + len(keys) - now.differences,
         differing=now.differing,
         only_here=now.only_here,
         only_there=now.only_there,
-        gone_here=found.gone_here,
-        gone_there=found.gone_there,
+        expired_here=earlier.expired_here,
+        expired_there=earlier.expired_there,
         only_time=now.only_time,
     )
 
 
 def _split(table: Table, keys: Collection[Key], horizon: int) -> tuple[list[Key], int]:
-    """The keys that must be on the other side too, and how many may have gone there."""
-    must = [key for key in keys if table[key][1] >= horizon]
-    return _sorted(must), len(keys) - len(must)
+    """Return the keys the other side must have, and the number of those retention may have deleted there."""
+    required = [key for key in keys if table[key][1] >= horizon]
+    return _sorted(required), len(keys) - len(required)
 
 
 def _sorted(keys: list[Key]) -> list[Key]:
-    """By bytes, a key that is none first: a report must not change from run to run."""
-    found: list[Key] = [key for key in keys if key is None]
-    found += sorted(key for key in keys if key is not None)
-    return found
+    """Sort by bytes, a null key first, so that reports are reproducible."""
+    return sorted(keys, key=lambda key: (key is not None, key or b""))

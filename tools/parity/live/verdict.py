@@ -1,175 +1,153 @@
-"""Two readings of a topic: how they differ, and whether that counts.
+"""Compare the topics of both sides, and decide which differences count.
 
-What is compared, by KSQL's contract:
+What is compared follows from KSQL's contract:
 
 - SESSIONS and AGG as tables: the last value and record timestamp of every key, byte for byte. Headers are
-  not compared there: they are those of whatever caused the row that is left.
+  not compared there: they are copied from the record that caused the row.
 - With RISK_EMIT=changes, SESSIONS and AGG also as sequences: key, value, timestamp and headers of every
-  record. Where the source has one partition there is one order; with more, a student's rows come in an
-  order that follows from how the partitions happen to be read: it is told, and does not count.
-- PREDICTION is told, and does not count: KSQL does not write it, a scorer does.
-- IN_RISK follows from the side's own predictions: it counts where those are the same on both sides.
+  record. If the source topic has one partition, the order is determined. With more, the order of a student's
+  rows depends on how the partitions happen to be read: differences are reported and do not count.
+- PREDICTION: differences are reported and do not count, because KSQL does not write it, a scorer does.
+- IN_RISK is derived from the side's own predictions: it counts only if those are the same on both sides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tools.parity.live import sequences, tables
-from tools.parity.live.cluster import Reading
+from tools.parity.live.cluster import TopicReader
 from tools.parity.live.content import Key, Table
-from tools.parity.live.report import Shown, Topic
+from tools.parity.live.report import KeyRows, TopicComparison
+from tools.parity.live.sequences import SequenceComparison, compare_sequences
+from tools.parity.live.tables import TableComparison, compare_tables
 
-#: why a pair of topics is told and does not count
-_BY_A_SCORER = "not KSQL's: a scorer writes it"
-_OTHER_PREDICTIONS = "its predictions are not the same"
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One side's topic as it was read, and its configuration."""
-
-    reading: Reading
-    configs: Mapping[str, str]
-
-    @property
-    def table(self) -> Table:
-        """The last row of each key."""
-        return self.reading.content.table
-
-    @property
-    def has_lost(self) -> bool:
-        """Whether its first records are gone."""
-        return any(self.reading.begins.values())
-
-    @property
-    def is_compacted(self) -> bool:
-        """Whether older rows of a key may be gone."""
-        return "compact" in self.configs.get("cleanup.policy", "").split(",")
-
-    def horizon(self, now_ms: int) -> int:
-        """Rows with a timestamp before this may have been deleted by retention [ms]; -1: none has."""
-        kept = int(self.configs.get("retention.ms", "-1"))
-        deletes = "delete" in self.configs.get("cleanup.policy", "").split(",")
-        return now_ms - kept if deletes and kept >= 0 and self.has_lost else -1
+_WRITTEN_BY_SCORER = "KSQL does not write it, a scorer does"
+_PREDICTIONS_DIFFER = "the predictions differ"
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """The same topic of both sides; None: it does not exist."""
+class TopicPair:
+    """The same topic on both sides; None if it does not exist."""
 
     #: without prefix
     name: str
-    here: Side | None
-    there: Side | None
+    here: TopicReader | None
+    there: TopicReader | None
 
     @property
-    def sides(self) -> list[tuple[str, Side]]:
-        """Those that exist, by name."""
-        return [(name, side) for name, side in (("here", self.here), ("there", self.there)) if side is not None]
+    def readers(self) -> list[tuple[str, TopicReader]]:
+        """The topics that exist, with the name of their side."""
+        sides = (("here", self.here), ("there", self.there))
+        return [(side, reader) for side, reader in sides if reader is not None]
 
     @property
-    def missing(self) -> str:
-        """The side without this topic."""
-        return {0: "both", 1: "there" if self.here else "here", 2: ""}[len(self.sides)]
+    def missing_on(self) -> str:
+        """The side without this topic: here, there, both, or empty if neither."""
+        return {0: "both", 1: "there" if self.here else "here", 2: ""}[len(self.readers)]
 
-    def last_rows(self) -> tuple[Table, Table]:
-        """Those of both sides."""
+    def tables(self) -> tuple[Table, Table]:
+        """Return the last row of each key here and there."""
         return (self.here.table if self.here else {}), (self.there.table if self.there else {})
 
-    def compare(self, now_ms: int) -> tables.Compared:
-        """Compare the tables. Nothing is found where a side does not exist: that says all."""
+    def compare_tables(self, now_ms: int) -> TableComparison:
+        """Compare the tables. If a side is missing, only that is reported, not its rows."""
         if self.here is None or self.there is None:
-            return tables.Compared()
-        return tables.compare(*self.last_rows(), self.here.horizon(now_ms), self.there.horizon(now_ms))
+            return TableComparison()
+        horizons = self.here.retention_horizon(now_ms), self.there.retention_horizon(now_ms)
+        return compare_tables(*self.tables(), *horizons)
 
-    def sequence(self, *, one_order: bool) -> sequences.Compared | None:
-        """Compare the sequences; one_order: whether there can be only one order across keys."""
+    def compare_sequences(self, *, one_order: bool) -> SequenceComparison | None:
+        """Compare the sequences; one_order: whether the input determines the order across keys."""
         if self.here is None or self.there is None:
             return None
-        single = all(side.reading.partitions == 1 for _, side in self.sides)
-        here, there = self.here.reading.content, self.there.reading.content
-        return sequences.compare(here.trails, there.trails, whole=one_order and single)
+        one_partition = all(len(reader.positions) == 1 for _, reader in self.readers)
+        here, there = self.here.content, self.there.content
+        return compare_sequences(here.partitions, there.partitions, total_order=one_order and one_partition)
 
 
-def judge(pairs: Sequence[Pair], found: Sequence[tables.Compared], *, sources: int, changes: bool) -> list[Topic]:
-    """What is to say of sessions, totals, predictions and in-risk events, in this order.
+def assess(
+    pairs: Sequence[TopicPair], tables: Sequence[TableComparison], *, source_partitions: int, changes: bool
+) -> list[TopicComparison]:
+    """Decide which differences of sessions, totals, predictions and in-risk events (in this order) count.
 
-    found: how their tables differ; sources: partitions of the source topic, 0: it does not exist;
+    tables: how their tables differ; source_partitions: 0 if the source topic does not exist;
     changes: whether the app emits every change.
     """
-    sessions, agg, prediction, in_risk = (_topic(*one) for one in zip(pairs, found, strict=True))
+    sessions, agg, prediction, in_risk = (_topic(pair, table) for pair, table in zip(pairs, tables, strict=True))
     result = []
     for topic, pair in ((sessions, pairs[0]), (agg, pairs[1])):
-        sequence = pair.sequence(one_order=sources == 1) if changes else None
-        result.append(replace(topic, sequence=sequence, sequence_pardon=_pardon(pair, sequence, sources)))
-    predictions = pairs[2].sequence(one_order=True)
-    same = predictions is not None and predictions.relation in ("same", "behind")
-    result.append(replace(prediction, pardon=_BY_A_SCORER))
-    sequence = pairs[3].sequence(one_order=True) if same else None
-    # a stream without aggregation has no cache: rows that are left out are missing
-    why = "" if sequence is None or sequence.relation in ("same", "behind") else _incomplete(pairs[3])
-    pardon = "" if same else _OTHER_PREDICTIONS
-    result.append(replace(in_risk, pardon=pardon, sequence=sequence, sequence_pardon=why))
+        sequence = pair.compare_sequences(one_order=source_partitions == 1) if changes else None
+        ignored_because = _sequence_ignored_because(pair, sequence, source_partitions)
+        result.append(replace(topic, sequence=sequence, sequence_ignored_because=ignored_because))
+    predictions = pairs[2].compare_sequences(one_order=True)
+    same_predictions = predictions is not None and predictions.relation in ("same", "behind")
+    result.append(replace(prediction, ignored_because=_WRITTEN_BY_SCORER))
+    sequence = pairs[3].compare_sequences(one_order=True) if same_predictions else None
+    # a KSQL stream without aggregation has no cache: here a subset means missing rows
+    equal_so_far = sequence is None or sequence.relation in ("same", "behind")
+    result.append(
+        replace(
+            in_risk,
+            ignored_because="" if same_predictions else _PREDICTIONS_DIFFER,
+            sequence=sequence,
+            sequence_ignored_because="" if equal_so_far else _incomplete_because(pairs[3]),
+        )
+    )
     return result
 
 
-def may_count(pairs: Sequence[Pair], found: Sequence[tables.Compared]) -> int:
-    """Keys that differ and may count, without a look at the sequences: what is worth waiting for."""
-    same_predictions = not pairs[2].missing and not found[2].differences
-    return sum(one.differences for one in (*found[:2], *(found[3:] if same_predictions else ())))
+def countable_differences(pairs: Sequence[TopicPair], tables: Sequence[TableComparison]) -> int:
+    """Return the number of keys whose difference can count, sequences aside: those worth waiting for."""
+    same_predictions = not pairs[2].missing_on and not tables[2].differences
+    return sum(table.differences for table in (*tables[:2], *(tables[3:] if same_predictions else ())))
 
 
-def _topic(pair: Pair, found: tables.Compared) -> Topic:
-    strays = [key for _, side in pair.sides for key in side.reading.content.strays()]
-    return Topic(
-        name=pair.name,
-        missing=pair.missing,
-        records_here=pair.here.reading.content.records if pair.here else 0,
-        records_there=pair.there.reading.content.records if pair.there else 0,
-        table=found,
-        strays=strays,
-    )
+def with_examples(pair: TopicPair, topic: TopicComparison, limit: int) -> TopicComparison:
+    """Add the first `limit` keys of each kind of difference, with their rows."""
+    here, there = pair.tables()
 
+    def examples(keys: Sequence[Key]) -> list[KeyRows]:
+        return [KeyRows(key, here.get(key), there.get(key)) for key in keys[:limit]]
 
-def _pardon(pair: Pair, found: sequences.Compared | None, sources: int) -> str:
-    """Why a difference of a table's changes does not count."""
-    if found is None or found.relation in ("same", "behind"):
-        return ""
-    gone = _incomplete(pair)
-    if gone:
-        return gone
-    if found.relation == "thin":
-        short = pair.here if found.side == "here" else pair.there
-        if found.side == "there" or (short is not None and short.is_compacted):
-            return "a part of the rows, in order: a cache or compaction"
-    if sources != 1:
-        return f"the source has {sources or 'no'} partitions: there is no one order"
-    return ""
-
-
-def _incomplete(pair: Pair) -> str:
-    """Why the sequences cannot be complete; empty if they may be."""
-    for name, side in pair.sides:
-        if side.has_lost:
-            return f"the first records {name} are gone"
-        if side.is_compacted and not all(t.is_whole() for t in side.reading.content.trails.values()):
-            return f"the topic {name} has been compacted"
-    return ""
-
-
-def examples(pair: Pair, topic: Topic, show: int) -> Topic:
-    """The topic with the first `show` keys of each kind, and their rows."""
-    here, there = pair.last_rows()
-
-    def shown(keys: Sequence[Key]) -> list[Shown]:
-        return [Shown(key, here.get(key), there.get(key)) for key in keys[:show]]
-
-    found = topic.table
+    table = topic.table
     return replace(
         topic,
-        differing=shown(found.differing),
-        only_here=shown(found.only_here),
-        only_there=shown(found.only_there),
+        differing=examples(table.differing),
+        only_here=examples(table.only_here),
+        only_there=examples(table.only_there),
     )
+
+
+def _topic(pair: TopicPair, table: TableComparison) -> TopicComparison:
+    return TopicComparison(
+        name=pair.name,
+        missing_on=pair.missing_on,
+        records_here=pair.here.content.records if pair.here else 0,
+        records_there=pair.there.content.records if pair.there else 0,
+        table=table,
+        in_several_partitions=[k for _, reader in pair.readers for k in reader.content.keys_in_several_partitions()],
+    )
+
+
+def _sequence_ignored_because(pair: TopicPair, sequence: SequenceComparison | None, source_partitions: int) -> str:
+    """Return why a difference in a table's sequence of changes does not count; empty if it does."""
+    if sequence is None or sequence.relation in ("same", "behind"):
+        return ""
+    if incomplete := _incomplete_because(pair):
+        return incomplete
+    if sequence.relation == "subset" and (sequence.side == "there" or (pair.here and pair.here.is_compacted)):
+        return "rows are left out, in order: by a cache or by compaction"
+    if source_partitions != 1:
+        return f"the source topic has {source_partitions or 'no'} partitions: the order is not determined"
+    return ""
+
+
+def _incomplete_because(pair: TopicPair) -> str:
+    """Return why the sequences cannot be complete; empty if they may be."""
+    for side, reader in pair.readers:
+        if reader.lost_records:
+            return f"the first records {side} have been deleted"
+        if reader.is_compacted and not all(f.is_complete() for f in reader.content.partitions.values()):
+            return f"the topic {side} has been compacted"
+    return ""
