@@ -316,7 +316,7 @@ REMEDIES = (
             "OLD if parsed.is_control_batch else "
             "[record.offset for record in RawMemoryRecords(bytes(batch.raw)).next_batch()][-1] + 1",
         ),
-        ("tests/test_reader.py::test_offsets_keep_the_holes_left_by_compaction",),
+        ("tests/test_record_columns.py::test_the_position_moves_behind_the_batch_and_not_behind_its_last_record",),
     ),
     Remedy(
         "what-is-guessed-of-records-is-proven",
