@@ -44,8 +44,8 @@ class LazyCommand(click.Command):
             importlib.import_module(self._module)  # defining the class registers it with Faust's `cli`
         except ModuleNotFoundError as error:
             print(
-                f"moodle-risk: `{self.name}` needs {error.name}, which is not installed: "
-                "pip install 'moodle-risk[tools,stack]' (a worker needs neither)",
+                f"moodle-risk: `{self.name}` needs the extras tools and stack, which a worker does not: "
+                f"pip install 'moodle-risk[tools,stack]' (there is no module {error.name})",
                 file=sys.stderr,
             )
             raise SystemExit(1) from None
