@@ -9,8 +9,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # options of demo, smoke, chaos, remedies, bench (OPTS="--presentation BBB-2013J"), and of pytest (OPTS="-k avro")
 OPTS   ?=
-# scales property tests and fuzzing in `make check`; `make test` runs them in full (tests/support/effort.py)
+# effort of property tests and fuzzing (tests/support/effort.py) in `make check`, and in `make test`; 1: as written
 EFFORT ?= 0.1
+TEST_EFFORT ?= 0.4
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +37,8 @@ check: lint ## lint, types, import contracts, and all tests that need no server:
 	  -m "not broker and not cdc and not search and not alone" $(OPTS)
 
 test: lint ## lint, types, import contracts, and all tests, with real servers
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(OPTS)
+	TEST_EFFORT=$(TEST_EFFORT) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12 \
+	  -m "not alone" $(OPTS)
 	$(BIN)/python -m pytest -m alone
 
 parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker

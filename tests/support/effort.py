@@ -1,6 +1,6 @@
 """How much work property tests and fuzzing do: one factor for all of them, from the environment.
 
-TEST_EFFORT=1, the default, is what `make test` runs; `make check` runs with less.
+1, the default, is what a test states; `make test` and `make check` run with less (Makefile).
 """
 
 from __future__ import annotations
