@@ -51,12 +51,12 @@ class StatePartition(Protocol):
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         position: Position | None = None,
-        hot: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
     ) -> bool:
         """Write output `rows`, state `records` and the `position` in one transaction.
 
-        hot: the students among the records, to keep in memory. Returns False if another worker owns the
-        partition by now; then nothing is written.
+        cached: the students among the records, to keep in memory. Returns False, and writes nothing, if another
+        worker owns the partition by now.
         """
 
 

@@ -14,7 +14,7 @@ from app.settings import Settings
 from bench.environment import create_topics
 from bench.figures import Run
 from bench.job import Stats, check_outputs, measure_worker
-from stack.supervisor import dying_with
+from stack.supervisor import die_with_parent
 from tools.e2e.oracle import ExpectedTables
 from tools.e2e.workers import ROOT, Worker
 
@@ -31,7 +31,7 @@ class PlainFaustWorker(Worker):
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                preexec_fn=dying_with(os.getpid()),
+                preexec_fn=die_with_parent(os.getpid()),
             )
         return self
 

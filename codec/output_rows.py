@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from codec.record import NO_HEADERS, Row
-from codec.record_batch import FEW, OutputColumns, Rows, make_rows
+from codec.record_batch import ROW_WISE_MAX, OutputColumns, Rows, make_rows
 from models.chunk import Chunk, Headers
 from models.java.doubles import java_double
 from models.murmur2 import NULL_KEY, keys_of
@@ -53,7 +53,7 @@ def sessions(
     changes = changes.take(np.flatnonzero(changes.written))
     s, added, headers = changes.sessions, changes.delta > 0, _headers(visit_headers, changes.cause)
     columns = (s.count, s.start, s.end, s.seconds)
-    if len(changes) <= FEW:
+    if len(changes) <= ROW_WISE_MAX:
         rows: list[Row] = []
         row_headers = headers or [NO_HEADERS] * len(changes)
         for owner, row, is_added, header in zip(
@@ -79,7 +79,7 @@ def totals(
     """Make the rows of MOODLE_LOGS_PREDICTION_AGG; for `keys` and `visit_headers` see `sessions`."""
     r, headers = rollup.rows, _headers(visit_headers, rollup.cause)
     empty = r.sessions == 0
-    if len(r) <= FEW:
+    if len(r) <= ROW_WISE_MAX:
         key = [keys[owner] for owner in rollup.owner.tolist()]
         means = [b"null" if none else b"%d" % d for none, d in zip(empty.tolist(), r.duration.tolist(), strict=True)]
         values = [_AGG % row for row in zip(key, r.activities.tolist(), means, r.sessions.tolist(), strict=True)]
@@ -99,7 +99,7 @@ def predictions(
     owner [k]: the student's index; at [k] ms: the time of the totals that are scored; risk [k], 0…1;
     keys [u]: of the `students`; headers: the model's, the same on every row.
     """
-    if len(owner) <= FEW:
+    if len(owner) <= ROW_WISE_MAX:
         rows = zip(owner.tolist(), risk.tolist(), at.tolist(), strict=True)
         return [(ms, keys[i], _PREDICTION % (keys[i], _double(x), ms), headers) for i, x, ms in rows]
     student = _student_keys(students, owner)

@@ -14,7 +14,7 @@ from models.padded_bytes import PaddedBytes, compress, literal, pad, row_lengths
 from models.rules import Bools, Int64s
 
 #: up to this many rows are written one by one, which costs less than building columns
-FEW = 512
+ROW_WISE_MAX = 512
 #: maximum size of padded columns, as a multiple of the bytes used in them
 MAX_PADDING = 4
 
@@ -80,7 +80,7 @@ def make_rows(
 ) -> Rows:
     """Rows of timestamps [n] ms, keys [n], values [n] and headers ([n], None: no row has any); many rows in columns."""
     n = len(values)
-    if n > FEW and None not in keys:
+    if n > ROW_WISE_MAX and None not in keys:
         bytes_keys, shared = cast("Sequence[bytes]", keys), headers[0] if headers else NO_HEADERS
         same_headers = headers is None or headers.count(shared) == n
         if same_headers and _is_dense(bytes_keys) and _is_dense(values):

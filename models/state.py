@@ -81,7 +81,7 @@ def pack(totals: Totals, sessions: Sessions) -> list[bytes]:
     return [raw[a:b] for a, b in pairwise([0, *(stop * _WORD).tolist()])]
 
 
-def pack_one_empty() -> bytes:
+def empty_record() -> bytes:
     """The record of a student without visits."""
     return pack_words(VERSION, np.array([0, 0, 0, 0, -1], np.int64))
 
@@ -143,4 +143,4 @@ def _too_new(what: str, version: int, expected: int) -> str:
 
 
 #: the record of a student without visits
-_EMPTY = pack_one_empty()
+_EMPTY = empty_record()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from app.ops.failpoints import POINTS
-from stack.supervisor import dying_with
+from stack.supervisor import die_with_parent
 from tools.e2e.chaos.actions import ACTIONS
 from tools.e2e.chaos.run import Result, schedule
 from tools.e2e.chaos.verdict import lost_and_duplicated, output_differences, state_differences
@@ -49,7 +49,7 @@ def test_three_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
         text=True,
         timeout=TIMEOUT_S,
         check=False,
-        preexec_fn=dying_with(os.getpid()),
+        preexec_fn=die_with_parent(os.getpid()),
     )
     assert done.returncode == 0, done.stderr[-4_000:]
     result = json.loads(done.stdout.splitlines()[-1])

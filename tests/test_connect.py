@@ -16,7 +16,7 @@ from app.settings import Settings
 from connect import register
 from tests.support import golden_cases
 from tests.support.sink_documents import Document, Record, documents, index_of
-from tests.support.stub_server import Answering, served
+from tests.support.stub_server import StubServer, running
 from tools.parity import cases
 from tools.parity import recorded as parity
 
@@ -198,7 +198,7 @@ def test_predictions_are_kept_as_the_latest_per_student_and_as_a_history() -> No
 # --- the command ---
 
 
-class Stub(Answering):
+class Stub(StubServer):
     """The part of Connect's REST API that the command uses; `script` lists the states of a connector."""
 
     def __init__(self) -> None:
@@ -245,7 +245,7 @@ class Stub(Answering):
 def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     monkeypatch.setattr(register, "POLL_S", 0.005)
     monkeypatch.setattr(register, "SETTLED_S", 0.02)
-    with served(Stub()) as stub:
+    with running(Stub()) as stub:
         yield stub
 
 

@@ -115,7 +115,7 @@ def both(make: Callable[[], Rows]) -> list[Row]:
     written: list[list[Row]] = []
     with pytest.MonkeyPatch.context() as patch:
         for few in (10**9, -1):
-            patch.setattr(output_rows, "FEW", few)
+            patch.setattr(output_rows, "ROW_WISE_MAX", few)
             some = make()
             assert isinstance(some, OutputColumns) == (few < 0)
             assert len(some) == len(list(some))

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from stack.supervisor import dying_with
+from stack.supervisor import die_with_parent
 
 #: repository root, where `-A app` is importable
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ class Worker:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                preexec_fn=dying_with(os.getpid()),
+                preexec_fn=die_with_parent(os.getpid()),
             )
         return self
 
