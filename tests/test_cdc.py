@@ -205,7 +205,7 @@ def test_schemas_are_the_recorded_texts(deleted: dict[str, Log], mode: str) -> N
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_updates_and_deletes_are_more_rows_or_none(deleted: dict[str, Log], mode: str) -> None:
+def test_updates_and_deletes_count_as_rows_or_have_no_effect(deleted: dict[str, Log], mode: str) -> None:
     """It is an append stream: an update counts once more, a tombstone has no effect, a row rewritten for a delete
     counts once more."""
     log = deleted[mode]
@@ -215,7 +215,7 @@ def test_updates_and_deletes_are_more_rows_or_none(deleted: dict[str, Log], mode
 
 
 @pytest.mark.parametrize("log", ["cdc_column"], indirect=True)
-def test_a_nullable_column_added_in_mid_stream(log: Log) -> None:
+def test_a_nullable_column_may_be_added_while_a_worker_runs(log: Log) -> None:
     """Rows of both versions of the schema count, in a worker that runs all the while."""
     log.insert(*SEED)
     log.follow()
@@ -240,7 +240,7 @@ TRANSACTIONS, ROWS = 150, 3
 
 
 @pytest.mark.parametrize(("log", "end"), [("cdc_killed", "kill"), ("cdc_stopped", "stop")], indirect=["log"])
-def test_connect_that_ends_while_rows_arrive_loses_none(log: Log, end: str) -> None:
+def test_no_row_is_lost_when_connect_is_killed_or_stopped(log: Log, end: str) -> None:
     """kill -9 or SIGTERM in the middle; started again, it goes on where it was: every log id is in the topic."""
     log.insert(*SEED)
     log.follow()

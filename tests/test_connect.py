@@ -149,7 +149,7 @@ async def emitted(name: str, emit: str) -> dict[str, list[Record]]:
 
 @pytest.mark.parametrize("emit", ["changes", "batch"])
 @pytest.mark.parametrize("case", ["p07_bridge_two", "p08_bridge_chain", "p32_multi_user"])
-async def test_documents_are_the_final_sessions_however_often_records_are_delivered(case: str, emit: str) -> None:
+async def test_documents_are_the_final_sessions_despite_redelivery(case: str, emit: str) -> None:
     """Sessions that grow and merge leave one document each, in both modes, after a replay and in reverse order."""
     written = await emitted(case, emit)
     for sink, topic in (("sink-sessions", NAMES.sessions), ("sink-agg", NAMES.agg)):

@@ -285,7 +285,7 @@ def test_batch_mode_compares_tables_only():
     assert differing(assess((rows("a2"), rows("a1 a3")), changes=False)) == [SESSIONS]
 
 
-def test_rows_left_out_by_a_cache_there_do_not_count():
+def test_rows_that_ksqls_cache_left_out_do_not_count():
     """Rows left out here do: the app is set to emit every change."""
     topics = assess((rows("a1 a2 a3 b1"), rows("a2 a3 b1")))
     assert differing(topics) == []

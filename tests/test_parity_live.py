@@ -305,7 +305,7 @@ def test_key_in_two_partitions_is_a_difference(changes):
 
 
 @pytest.mark.broker
-def test_missing_topic_there_is_reported(changes):
+def test_topic_missing_on_ksqls_side_is_reported(changes):
     """One missing topic is a difference; if all are missing, the prefix is wrong and nothing can be compared."""
     result = compared(changes, changes.write_ksql_topics(lambda rows: rows.pop(AGG)))
     assert result.code == 1

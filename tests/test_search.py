@@ -49,7 +49,7 @@ def written(case: str, topic: str) -> list[tuple[int, Record]]:
 
 @pytest.mark.parametrize("case", ["p08_bridge_chain", "p32_multi_user"])
 @pytest.mark.parametrize(("sink", "topic"), [("sink-sessions", NAMES.sessions), ("sink-agg", NAMES.agg)])
-def test_documents_are_the_same_however_often_and_in_whatever_order_records_come(
+def test_documents_do_not_depend_on_redelivery_or_order(
     node: Node, scratch: Callable[[Sequence[Action]], list[Action]], case: str, sink: str, topic: str
 ) -> None:
     """A record's offset is its version: a late one, also a delete or what it deleted, is a conflict and no harm."""
@@ -69,9 +69,7 @@ def test_documents_are_the_same_however_often_and_in_whatever_order_records_come
         assert node.documents(asked[0].index) == expected
 
 
-def test_tombstones_delete_and_what_they_deleted_does_not_come_back(
-    node: Node, scratch: Callable[[Sequence[Action]], list[Action]]
-) -> None:
+def test_a_deleted_document_does_not_come_back(node: Node, scratch: Callable[[Sequence[Action]], list[Action]]) -> None:
     """Sessions that grew or merged are gone: without the deletes there would be more of them."""
     records = written("p08_bridge_chain", NAMES.sessions)
     asked = scratch(actions(SINKS["sink-sessions"], records))

@@ -130,7 +130,7 @@ def test_hours_and_weekdays_are_those_of_the_zone_that_is_set(node: Node, facts:
 
 
 @pytest.mark.broker
-def test_the_replay_has_what_the_panels_are_about(facts: Facts) -> None:
+def test_the_replay_covers_what_the_panels_show(facts: Facts) -> None:
     """Some in risk and some not, some new in the last week, some last seen before the time range: all are counted."""
     early, m, later = (moment(facts, when) for when in MOMENTS)
     now = RECOUNTS["in-risk-now", "data"]
@@ -147,7 +147,7 @@ def test_the_replay_has_what_the_panels_are_about(facts: Facts) -> None:
 
 
 @pytest.mark.broker
-def test_the_student_filter_offers_everybody(node: Node, facts: Facts) -> None:
+def test_the_student_filter_offers_every_student(node: Node, facts: Facts) -> None:
     """Its data view has no time: nobody is missing for having been seen too long ago."""
     (control,) = DASHBOARD.controls.values()
     references = {one["name"]: one["id"] for one in DASHBOARD.saved["references"]}

@@ -62,7 +62,7 @@ def overwrite_record(deployment: Deployment, key: bytes, value: bytes) -> None:
     store.close()
 
 
-def test_a_frame_of_a_newer_version_ends_the_worker(deployment):
+def test_a_visit_batch_of_a_newer_version_ends_the_worker(deployment):
     """During an upgrade an old worker must not skip what a new one wrote."""
     make_source(deployment)
     visits = deployment.names.visits
@@ -111,8 +111,8 @@ def test_a_running_worker_reports_a_damaged_visit_batch(deployment):
             deployment.send(names.source, [visit(schema, 7, START + i * MINUTE)])
             until(lambda: last_activities(deployment), lambda n, i=i: n == i + 1)
             if i == 1:
-                deployment.send(names.visits, [row(b"MRV no frame", None)])
+                deployment.send(names.visits, [row(b"MRV no visit batch", None)])
         assert worker.stop() == 0
     (dead_letter,) = deployment.read(names.dead_letters)
-    assert (dead_letter.value, dict(dead_letter.headers)["dead-letter.reason"]) == (b"MRV no frame", b"bad-frame")
+    assert (dead_letter.value, dict(dead_letter.headers)["dead-letter.reason"]) == (b"MRV no visit batch", b"bad-frame")
     assert "bad-frame" in worker.log.read_text()
