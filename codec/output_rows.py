@@ -22,7 +22,7 @@ from models.session_changes import SessionChanges
 from models.totals import Rollup
 from models.visits import StudentDictionary
 
-# KSQL groups a null userid under the text "null", which is also how JSON writes null: key and value agree
+# KSQL groups a null userid under the key "null", which is also JSON's null: one text serves key and value
 assert NULL_KEY == b"null"
 
 
@@ -112,7 +112,7 @@ def predictions(
 def in_risk(alerts: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
     """Make the rows of MOODLE_LOGS_PREDICTION_IN_RISK, with the headers of the predictions they come from.
 
-    alerts: of each chunk of predictions those in risk, and the index of the first record that is new.
+    alerts: each chunk of predictions with those in risk and the index of its first new record.
     """
     at: list[int] = []
     keys: list[bytes | None] = []
@@ -138,7 +138,7 @@ def _student_keys(students: StudentDictionary, owner: Int64s) -> PaddedBytes:
 
 
 def _fill(template: bytes, columns: Sequence[PaddedBytes | list[PaddedBytes]]) -> list[PaddedBytes]:
-    """Put a column, or several in a row, into each placeholder of a template."""
+    """Put a column, or several adjacent ones, into each placeholder of a template."""
     first, *texts = _PLACEHOLDER.split(template)
     lists = [column if isinstance(column, list) else [column] for column in columns]
     n = len(lists[0][0])
