@@ -1,4 +1,4 @@
-"""The process agent applies deliveries that have arrived together in one flush, without changing the outcome."""
+"""The process agent applies deliveries that have arrived together in one flush, without changing the result."""
 
 from __future__ import annotations
 

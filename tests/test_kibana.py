@@ -41,9 +41,9 @@ def test_the_file_follows_kibanas_rules() -> None:
 
 
 def test_there_is_a_data_view_for_every_index() -> None:
-    views = {one["id"]: one["attributes"] for one in OBJECTS if one["type"] == "index-pattern"}
-    assert {one["title"] for one in views.values()} == FIELDS.keys()
-    assert {id: one.get("timeFieldName") for id, one in views.items()} == {
+    views = {view["id"]: view["attributes"] for view in OBJECTS if view["type"] == "index-pattern"}
+    assert {view["title"] for view in views.values()} == FIELDS.keys()
+    assert {id: view.get("timeFieldName") for id, view in views.items()} == {
         "moodle-risk-sessions": "START_DATE",
         "moodle-risk-totals": None,
         "moodle-risk-predictions-latest": "CREATED_DATE",
@@ -54,9 +54,9 @@ def test_there_is_a_data_view_for_every_index() -> None:
 
 def test_every_object_comes_after_what_it_refers_to() -> None:
     seen: set[str] = set()
-    for one in OBJECTS:
-        assert {reference["id"] for reference in one["references"]} <= seen
-        seen.add(one["id"])
+    for saved in OBJECTS:
+        assert {reference["id"] for reference in saved["references"]} <= seen
+        seen.add(saved["id"])
 
 
 # --- the threshold ---
@@ -101,7 +101,7 @@ def test_the_first_panel_says_that_these_are_predictions() -> None:
 def test_panels_about_the_current_state_ignore_the_time_picker() -> None:
     """They have their own time range or no time field, so inactive students are not hidden."""
     dashboard = Dashboard.read()
-    always = {id for id, one in dashboard.panels.items() if "timeRange" in one["embeddableConfig"]}
+    always = {id for id, panel in dashboard.panels.items() if "timeRange" in panel["embeddableConfig"]}
     assert always == {"in-risk-now", "newly-in-risk", "contact-first", "first-warnings"}
     timeless = {layer.panel for layer in dashboard.layers() if not layer.view.time}
     assert timeless == {"students", "students-by-sessions", "fewest-sessions"}
@@ -144,12 +144,12 @@ class Copy:
         self.objects = copy.deepcopy(OBJECTS)
         self.dashboard = self.objects[-1]
         attributes = self.dashboard["attributes"]
-        self.panels: dict[str, Json] = {one["panelIndex"]: one for one in json.loads(attributes["panelsJSON"])}
+        self.panels: dict[str, Json] = {panel["panelIndex"]: panel for panel in json.loads(attributes["panelsJSON"])}
         self.controls: Json = json.loads(attributes["controlGroupInput"]["panelsJSON"])
 
     def view(self, name: str) -> Json:
-        (one,) = (one for one in self.objects if one["id"] == f"moodle-risk-{name}")
-        return one
+        (saved,) = (saved for saved in self.objects if saved["id"] == f"moodle-risk-{name}")
+        return saved
 
     def state(self, panel: str) -> Json:
         state: Json = self.panels[panel]["embeddableConfig"]["attributes"]["state"]
@@ -288,8 +288,8 @@ def test_a_violation_is_found(name: str) -> None:
     assert problems(spoilt.encoded(), FIELDS) == []
     spoil, expected = SPOILT[name]
     spoil(spoilt)
-    found = problems(spoilt.encoded(), FIELDS)
-    assert any(expected in line for line in found), found
+    violations = problems(spoilt.encoded(), FIELDS)
+    assert any(expected in line for line in violations), violations
 
 
 def test_a_wrong_type_in_an_index_is_found() -> None:
