@@ -24,8 +24,8 @@ from models.risk import RiskModel
 
 log = logging.getLogger(__name__)
 
-#: how long a worker may take nothing from its fetcher before it leaves the group [s]: the longest possible. While the
-#: registry is down everything waits, and a worker that leaves the group with full queues never joins it again
+#: time without a poll after which a worker leaves the group [s]: the longest possible. While the registry is down
+#: everything waits, and a worker that leaves the group with full queues never joins it again
 _NEVER_IDLE_S = float((2**31 - 1) // 1000)
 
 

@@ -33,10 +33,11 @@ Seen = tuple[int, bytes]
 
 
 def match(userid: Int64s, at: Int64s, seen_userid: Int64s, seen_at: Int64s) -> tuple[Int64s, Bools]:
-    """Match each event (userid [n], at [n] ms) with the first prediction that includes it; return index [n], matched [n].
+    """Match each event (userid [n], at [n] ms) with the first prediction that includes it.
 
-    The predictions (seen_userid [m], seen_at [m] ms: CREATED_DATE) are in order of arrival. The match is the student's
-    first one whose CREATED_DATE is not before the event: a flush with two events of a student writes one prediction.
+    Returns the index of the prediction [n], and whether there is one [n]. The predictions (seen_userid [m], seen_at [m]
+    ms: CREATED_DATE) are in order of arrival. The match is the student's first one whose CREATED_DATE is not before the
+    event: a flush with two events of a student writes one prediction.
     """
     if not len(seen_userid):
         return np.zeros(len(userid), np.int64), np.zeros(len(userid), np.bool_)

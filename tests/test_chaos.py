@@ -67,8 +67,8 @@ def test_a_slow_take_over_is_a_failure() -> None:
 
 
 def test_a_workload_depends_on_the_seed_only_and_has_late_rows_but_none_by_a_day() -> None:
-    first, same, other = (generate_workload(seed, 5_000, 60) for seed in (1, 1, 2))
-    assert first.at.tolist() == same.at.tolist() != other.at.tolist()
+    first, repeated, other = (generate_workload(seed, 5_000, 60) for seed in (1, 1, 2))
+    assert first.at.tolist() == repeated.at.tolist() != other.at.tolist()
     assert count_late(first) > 100
     assert int((first.written - first.at).max()) < 24 * 3_600_000
     times = sorted(zip(first.userid.tolist(), first.at.tolist(), strict=True))

@@ -113,13 +113,13 @@ def _dashboard(saved: Json, views: Mapping[str, Mapping[str, str]]) -> Iterator[
         yield "without timeRestore its time range is ignored"
     yield from _range(attributes["timeFrom"], attributes["timeTo"])
     panels = json.loads(attributes["panelsJSON"])
-    yield from _places(panels)
+    yield from _positions(panels)
     references = {reference["name"]: reference["id"] for reference in saved["references"]}
     used: set[str] = set()
     for panel in panels:
         yield from (f"panel {panel['panelIndex']}: {problem}" for problem in _panel(panel, references, views, used))
     yield from _controls(attributes["controlGroupInput"], references, views, used)
-    yield from (f"reference {name} is nobody's" for name in sorted(references.keys() - used))
+    yield from (f"reference {name} is not used" for name in sorted(references.keys() - used))
 
 
 def _range(low: str, high: str) -> Iterator[str]:
@@ -128,7 +128,7 @@ def _range(low: str, high: str) -> Iterator[str]:
         yield f"time range from {low} to {high}"
 
 
-def _places(panels: list[Json]) -> Iterator[str]:
+def _positions(panels: list[Json]) -> Iterator[str]:
     """Panels are inside the grid, have unique ids, and do not overlap."""
     yield from (f"panel {id}: twice" for id, n in Counter(panel["panelIndex"] for panel in panels).items() if n > 1)
     for panel in panels:
@@ -136,7 +136,7 @@ def _places(panels: list[Json]) -> Iterator[str]:
         if at["i"] != id:
             yield f"panel {id}: is {at['i']} in the grid"
         if ":" in id:
-            yield f"panel {id}: a colon parts names of references"
+            yield f"panel {id}: a colon separates parts of reference names"
         if not (at["x"] >= 0 <= at["y"] and at["w"] > 0 < at["h"] and at["x"] + at["w"] <= WIDTH):
             yield f"panel {id}: outside of the grid"
     for first, second in combinations(panels, 2):
@@ -246,7 +246,7 @@ def _drawn(kind: str, visualization: Json, layers: Mapping[str, Json]) -> Iterat
         if len(set(series_types)) < len(series_types):
             yield "two series that differ in nothing but colour"
     if kind == "lnsHeatmap" and not visualization["gridConfig"]["isCellLabelVisible"]:
-        yield "cells that say nothing but by their colour"
+        yield "cells with nothing but a colour"
 
 
 def _named(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

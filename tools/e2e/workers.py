@@ -34,6 +34,9 @@ class E2EError(Exception):
 class Worker:
     """`faust -A app worker` with its own settings, logging to a file."""
 
+    #: argument of `faust -A`
+    module = "app"
+
     def __init__(self, settings: Mapping[str, str], log: Path, *, level: str = "info") -> None:
         """settings: RISK_ variables, which override this process's environment."""
         self.port = int(settings.get("RISK_WEB_PORT", 0)) or free_port()
@@ -53,7 +56,7 @@ class Worker:
         """Start the process; it is ready once `stats` returns an answer without a problem."""
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", self._level],
+                [sys.executable, "-m", "faust", "-A", self.module, "worker", "-l", self._level],
                 env=self._environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
