@@ -98,7 +98,7 @@ def check(records: Sequence[bytes], expected: int, what: str) -> None:
 
     expected: the version this program reads and writes; what: the name of such a record in messages.
     Raises StateError for the first damaged record, NewerState for the first of a newer version. Every later
-    layout keeps the first word as it is, so that a newer record is told from a damaged one.
+    layout keeps the first word as it is, so that a newer record is distinguished from a damaged one.
     """
     length = np.fromiter(map(len, records), np.int64, len(records))
     if (bad := (length == 0) | (length % _WORD != 0)).any():

@@ -283,7 +283,7 @@ def test_it_is_idempotent_and_restarts_only_failed_tasks(rest: Stub, run: Callab
 def test_a_failed_task_is_reported_on_one_line_with_its_root_cause_and_exit_code_1(
     rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Even if the task runs at first: a sink fails at its first batch."""
+    """It is reported even if the task runs at first, since a sink fails only at its first batch."""
     rest.script = [("RUNNING", ["RUNNING"]), ("RUNNING", ["FAILED"])]
     assert run("sink-agg") == 1
     assert capsys.readouterr().err == "register: sink-agg: task 0 failed: java.net.X: gone\n"
@@ -320,7 +320,7 @@ def test_it_times_out_if_no_server_listens(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_set_overrides_a_key_in_every_file_that_has_it(rest: Stub, run: Callable[..., int]) -> None:
-    """So tests can use the shipped files with their own hosts and ports."""
+    """Tests use it to register the shipped files with their own hosts and ports."""
     changes = ("--set=database.hostname=127.0.0.1", "--set=connection.url=http://127.0.0.1:1/?a=b")
     assert run(*changes, "source-mariadb", "sink-agg") == 0
     assert rest.configs["source-mariadb"] == CONFIGS["source-mariadb"] | {"database.hostname": "127.0.0.1"}

@@ -55,7 +55,7 @@ class Students:
 
 @dataclass(frozen=True)
 class Flushed:
-    """What the process agent writes for a batch of visits."""
+    """The results that the process agent writes for a batch of visits."""
 
     batch: Sessionized
     rollup: Rollup

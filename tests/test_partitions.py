@@ -168,7 +168,7 @@ async def test_a_released_partition_is_not_owned(monkeypatch):
 
 
 async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypatch):
-    """So the next owner's producer fences a worker that was suspended."""
+    """The next owner's producer thus fences a worker that was suspended."""
     ids: list[str] = []
 
     def producer(_: Sequence[str], *, transactional_id: str) -> FakeProducer:
@@ -192,7 +192,7 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
     ],
 )
 def test_the_error_of_an_unreadable_record_has_its_key_and_a_remedy(key, read):
-    """And table and partition. A damaged record is not skipped; a newer one needs the newer program."""
+    """The error names table, partition and key. A damaged record is not skipped; a newer one needs an upgrade."""
     for raw, message in (
         (b"123456789", "damaged.*; delete RISK_DATADIR and start again.*another RISK_APP_ID"),
         (state.empty_record()[:-1] + b"\0", "damaged.*; delete RISK_DATADIR"),

@@ -52,7 +52,7 @@ async def test_the_queue_is_bounded_by_the_size_of_its_chunks(queue: ChunkQueue,
 
 
 async def test_faust_pauses_a_partition_for_large_chunks_until_they_are_taken(queue: ChunkQueue) -> None:
-    """Faust looks at the queue's size: pressure is high from three of four on, and drops at one."""
+    """Faust polls the queue's size: pressure is high from three of four on, and drops at one."""
     calls: list[str] = []
     callbacks = {"on_pressure_high": lambda: calls.append("high"), "on_pressure_drop": lambda: calls.append("drop")}
     for _ in range(FULL_WEIGHT):

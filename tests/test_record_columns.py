@@ -229,7 +229,7 @@ def test_an_unknown_codec_is_left_to_aiokafka():
 @given(logs(alike), st.integers(0, 300))
 @settings(max_examples=examples(50))
 def test_since_drops_the_records_before_the_fetched_offset(raw, ahead):
-    """And their headers."""
+    """Their headers are dropped too."""
     wanted = as_aiokafka(raw)
     start = (wanted[0][0] if wanted else 0) + ahead
     found = columns(batches(raw))

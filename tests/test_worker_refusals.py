@@ -93,7 +93,7 @@ def test_an_unreadable_state_record_ends_the_worker_and_is_restored_from_the_cha
 
 
 def test_a_damaged_changelog_ends_the_worker(deployment):
-    """Where deleting RISK_DATADIR does not help, the message says what does."""
+    """If deleting RISK_DATADIR does not help, the message says what does."""
     schema = make_source(deployment)
     run_until(deployment, 1)
     deployment.send(deployment.names.students_changelog, [row(b"\2" + bytes(39), positions.KEY)])
