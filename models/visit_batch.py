@@ -26,7 +26,7 @@ from models.visits import Visits, concatenate
 
 #: layout that this code reads and writes
 VERSION = 2
-#: `begin` of the first range of a sender that has just taken its partition over: earlier offsets are not known
+#: `begin` of the first range of a sender that has just taken over its partition: it does not cover earlier offsets
 UNKNOWN_BEGIN = -1
 
 _HEADER = struct.Struct("<3sBIII")

@@ -31,7 +31,7 @@ _NO_LIMIT = int(np.iinfo(np.int64).max)
 
 @dataclass(frozen=True, slots=True)
 class Watermarks:
-    """The state of all source partitions as one visits partition knows it."""
+    """The state of all source partitions as announced to one visits partition."""
 
     #: largest event time of each source partition [s] ms
     at: Int64s

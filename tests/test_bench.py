@@ -270,10 +270,10 @@ def test_plain_fausts_sessions_equal_the_expected_ones():
     kept: dict[int, list[list[int]]] = {}
     ever: dict[int, dict[tuple[int, int], int]] = {}
     for student, at in zip(rows.userid.tolist(), rows.at.tolist(), strict=True):
-        merged, gone, stay = plain_faust.merge(kept.get(student, []), at)
-        kept[student] = [*stay, merged]
+        merged, absorbed, others = plain_faust.merge(kept.get(student, []), at)
+        kept[student] = [*others, merged]
         mine = ever.setdefault(student, {})
-        for start, end, _ in gone:
+        for start, end, _ in absorbed:
             del mine[start, end]
         mine[merged[0], merged[1]] = merged[2]
     truth = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))

@@ -27,7 +27,7 @@ class Step:
     lagging: bool
 
 
-#: mostly short, as in a quiet log, sometimes so long that what a receiver knows becomes stale
+#: mostly short, as in a quiet log, sometimes so long that a receiver's watermark becomes stale
 BETWEEN = st.one_of(
     st.integers(-2_000, 9_000), st.sampled_from([MAX_STALENESS_MS - 1, MAX_STALENESS_MS, 3 * MAX_STALENESS_MS])
 )

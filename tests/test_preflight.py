@@ -169,14 +169,14 @@ def test_models_that_cannot_be_read_are_named(tmp_path):
         b"\xff\xfe{}": "utf-8",
         json.dumps({**shipped, "intercept": 9.0}).encode(): "altered",
         signed(version=2): "version 2 of the layout; this program reads 1: run the version",
-        signed(version=0): "train anew",
-        signed(version="x"): "train anew",
+        signed(version=0): "train it again",
+        signed(version="x"): "train it again",
         signed(intercept=10**400): "too large",
         signed(features=5): "not a risk model",
         signed(center=[[1]] * len(shipped["center"])): "not a risk model",
         signed(scale=[0.0] * len(shipped["scale"])): "scale",
         signed(more=1): "not a risk model",
-        signed(session_gap_ms="x"): "train anew",
+        signed(session_gap_ms="x"): "train it again",
     }.items():
         path.write_bytes(raw)
         with pytest.raises(ConfigError, match=message) as caught:

@@ -63,7 +63,7 @@ def check_columns(raw: bytes) -> bool:
 # lengths around those from which a varint in the record takes one more byte
 lengths = st.one_of(st.integers(0, 12), st.integers(45, 70), st.integers(8_165, 8_195))
 plain = st.builds(lambda n, c: bytes([c]) * n, lengths, st.integers(0, 255))
-alike = st.builds(
+with_schema = st.builds(
     lambda rest: SCHEMA + rest, st.one_of(plain, st.binary(max_size=12), st.just(SCHEMA), st.just(SCHEMA * 3))
 )
 keys = st.one_of(st.none(), st.just(b""), st.binary(max_size=6), plain, st.just(SCHEMA))
@@ -93,7 +93,7 @@ def logs(draw: st.DrawFn, values: st.SearchStrategy[bytes | None], times: st.Sea
     return raw
 
 
-@given(st.one_of(logs(st.one_of(st.none(), plain)), logs(alike), logs(st.one_of(alike, st.none()))))
+@given(st.one_of(logs(st.one_of(st.none(), plain)), logs(with_schema), logs(st.one_of(with_schema, st.none()))))
 @settings(max_examples=examples(150))
 def test_columns_equal_aiokafkas_records(raw):
     """Nulls, empty strings, headers, holes, distant timestamps, compression and many batches can be read."""
@@ -108,7 +108,7 @@ def test_varints_of_more_than_eight_bytes_are_left_to_aiokafka(raw):
     check_columns(raw)
 
 
-@given(logs(alike), st.data())
+@given(logs(with_schema), st.data())
 @settings(max_examples=examples(150))
 def test_damaged_bytes_are_never_read_as_other_records(raw, data):
     """Truncated, a bit flipped, bytes inserted or removed: aiokafka's records or none, and the same checksum result."""
@@ -226,7 +226,7 @@ def test_an_unknown_codec_is_left_to_aiokafka():
     assert columns(batches(raw)) is None
 
 
-@given(logs(alike), st.integers(0, 300))
+@given(logs(with_schema), st.integers(0, 300))
 @settings(max_examples=examples(50))
 def test_since_drops_the_records_before_the_fetched_offset(raw, ahead):
     """Their headers are dropped too."""
@@ -237,7 +237,7 @@ def test_since_drops_the_records_before_the_fetched_offset(raw, ahead):
     assert rows(found.since(start)) == [r for r in wanted if r[0] >= start]
 
 
-@given(logs(st.one_of(alike, st.none())), st.integers(0, 300))
+@given(logs(st.one_of(with_schema, st.none())), st.integers(0, 300))
 @settings(max_examples=examples(50))
 def test_few_records_give_the_same_chunk_as_many(raw, ahead):
     """Read one by one or in columns."""

@@ -30,7 +30,7 @@ from tools.replay.log_rows import LogRows
 pytestmark = pytest.mark.search
 
 DASHBOARD = lens.Dashboard.read()
-LAYERS = {(layer.panel, layer.name): layer for layer in DASHBOARD.layers() if layer.asks}
+LAYERS = {(layer.panel, layer.name): layer for layer in DASHBOARD.layers() if layer.has_query}
 #: number of students replayed: enough for every panel, few enough to take seconds
 STUDENTS = 30
 

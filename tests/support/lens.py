@@ -70,7 +70,7 @@ class Layer:
         return [id for id, column in self.columns.items() if not column["isBucketed"]]
 
     @property
-    def asks(self) -> bool:
+    def has_query(self) -> bool:
         """Whether the layer needs a search: a static line in a chart does not."""
         return any(column["operationType"] != "static_value" for column in self.columns.values())
 
