@@ -2,8 +2,8 @@
 
 KSQL 5.3 reads the subject's latest value schema once, at CREATE STREAM; the columns it declares then apply to every
 record, whatever its schema. Sources: ConnectSchemaTranslator (the column type of each Avro type),
-ConnectDataTranslator (which writer's types a column accepts, names in any case, missing columns null), AvroData (what
-Connect reads Avro as), and the golden cases p26 to p28 and errors/.
+ConnectDataTranslator (which writer's types a column accepts, names in any case, missing columns null), AvroData
+(Connect's reading of Avro), and the golden cases p26 to p28 and errors/.
 """
 
 from __future__ import annotations

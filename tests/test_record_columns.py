@@ -49,15 +49,15 @@ def check_columns(raw: bytes) -> bool:
         wanted = as_aiokafka(raw)
     except Exception:
         try:
-            found = columns(batches(raw))
+            actual = columns(batches(raw))
         except Exception:
             return False
-        assert found is None, "aiokafka refuses what was read here"
+        assert actual is None, "aiokafka refuses what was read here"
         return False
-    found = columns(batches(raw))
-    if found is not None:
-        assert rows(found) == wanted
-    return found is not None
+    actual = columns(batches(raw))
+    if actual is not None:
+        assert rows(actual) == wanted
+    return actual is not None
 
 
 # lengths around those from which a varint in the record takes one more byte
@@ -83,12 +83,12 @@ def logs(draw: st.DrawFn, values: st.SearchStrategy[bytes | None], times: st.Sea
     raw, base = b"", draw(st.sampled_from([0, 5, 1 << 40]))
     for count in draw(st.lists(st.sampled_from([0, 1, 3, 40, 130]), min_size=1, max_size=3)):
         random = draw(st.randoms(use_true_random=False))
-        width, offset, some = draw(step), 0, []
+        width, offset, records = draw(step), 0, []
         for _ in range(count):
             key, value, record_headers, time = random.choice(kinds)
-            some.append(Record(offset, key, value, record_headers, time))
+            records.append(Record(offset, key, value, record_headers, time))
             offset += random.randint(1, width)
-        raw += packed(some, base=base, compression=draw(st.sampled_from(sorted(CODECS))))
+        raw += packed(records, base=base, compression=draw(st.sampled_from(sorted(CODECS))))
         base += offset + 1
     return raw
 
@@ -143,9 +143,9 @@ def check_crcs(raw: bytes) -> None:
 @pytest.mark.parametrize("value", [SCHEMA + b"ab", b"xyz", None], ids=["alike", "plain", "tombstone"])
 def test_any_bit_of_a_small_log_may_flip(value, compression):
     """Each in turn, with the old checksum and with a valid one."""
-    some = [Record(i, b"k%d" % i, value, [("h", b"v")] if i == 1 else [], i) for i in range(3)]
-    raw = packed(some, compression=compression)
-    log = bytearray(raw + packed(some, base=3, compression=compression))
+    records = [Record(i, b"k%d" % i, value, [("h", b"v")] if i == 1 else [], i) for i in range(3)]
+    raw = packed(records, compression=compression)
+    log = bytearray(raw + packed(records, base=3, compression=compression))
     for bit in range(8 * len(log)):
         log[bit // 8] ^= 1 << bit % 8
         check_columns(bytes(log))
@@ -232,9 +232,9 @@ def test_since_drops_the_records_before_the_fetched_offset(raw, ahead):
     """Their headers are dropped too."""
     wanted = as_aiokafka(raw)
     start = (wanted[0][0] if wanted else 0) + ahead
-    found = columns(batches(raw))
-    assert found is not None
-    assert rows(found.since(start)) == [r for r in wanted if r[0] >= start]
+    actual = columns(batches(raw))
+    assert actual is not None
+    assert rows(actual.since(start)) == [r for r in wanted if r[0] >= start]
 
 
 @given(logs(st.one_of(with_schema, st.none())), st.integers(0, 300))
@@ -245,11 +245,11 @@ def test_few_records_give_the_same_chunk_as_many(raw, ahead):
     start = (wanted[0][0] if wanted else 0) + ahead
     read = []
     for few in (10**9, -1):
-        some = batches(raw)
+        raw_batches = batches(raw)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reader, "FEW_RECORDS", few)
             chunk = reader.make_chunk(
-                TopicPartition("t", 0), FetchedBatches(some, sum(b.count for b in some), start, 9, 9)
+                TopicPartition("t", 0), FetchedBatches(raw_batches, sum(b.count for b in raw_batches), start, 9, 9)
             )
         n = len(chunk)
         headers = [()] * n if chunk.headers is None else [tuple(h) for h in chunk.headers]

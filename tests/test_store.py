@@ -169,9 +169,9 @@ def test_records_of_damaged_files_are_right_or_refused(tmp_path: Path, seed: int
     """A store returns no wrong record: all it returns was written, and is complete up to the offset."""
     draw = random.Random(seed)
     path = filled(tmp_path)
-    files = sorted(one for one in path.iterdir() if one.is_file())
-    for one in draw.sample(files, 2):
-        damage_file(one, draw)
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    for file in draw.sample(files, 2):
+        damage_file(file, draw)
     table = opened(tmp_path)
     try:
         reached = offset(table)
