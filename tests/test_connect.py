@@ -347,6 +347,6 @@ def test_wrong_usage_is_reported_on_one_line(
 
 @pytest.mark.parametrize("script", ["connect/register.py", "kibana/load.py"])
 def test_a_script_needs_only_python(script: str) -> None:
-    """Isolated and without site-packages."""
+    """The script runs isolated and without site-packages."""
     command = [sys.executable, "-I", "-S", str(CONNECT.parent / script), "--help"]
     assert subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0

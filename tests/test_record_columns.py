@@ -104,7 +104,7 @@ def test_columns_equal_aiokafkas_records(raw):
 @given(logs(plain, st.sampled_from([0, LONGEST, -LONGEST - 1, 1 << 62])))
 @settings(max_examples=examples(50))
 def test_varints_of_more_than_eight_bytes_are_left_to_aiokafka(raw):
-    """Instead of returning a number without its upper bits."""
+    """The columnar reader does not return a number without its upper bits."""
     check_columns(raw)
 
 
@@ -142,7 +142,7 @@ def check_crcs(raw: bytes) -> None:
 @pytest.mark.parametrize("compression", sorted(CODECS))
 @pytest.mark.parametrize("value", [SCHEMA + b"ab", b"xyz", None], ids=["alike", "plain", "tombstone"])
 def test_any_bit_of_a_small_log_may_flip(value, compression):
-    """Each in turn, with the old checksum and with a valid one."""
+    """Every bit is flipped in turn, with the old checksum and with a valid one."""
     records = [Record(i, b"k%d" % i, value, [("h", b"v")] if i == 1 else [], i) for i in range(3)]
     raw = packed(records, compression=compression)
     log = bytearray(raw + packed(records, base=3, compression=compression))
@@ -240,7 +240,7 @@ def test_since_drops_the_records_before_the_fetched_offset(raw, ahead):
 @given(logs(st.one_of(with_schema, st.none())), st.integers(0, 300))
 @settings(max_examples=examples(50))
 def test_few_records_give_the_same_chunk_as_many(raw, ahead):
-    """Read one by one or in columns."""
+    """A chunk is the same whether its records are read one by one or in columns."""
     wanted = as_aiokafka(raw)
     start = (wanted[0][0] if wanted else 0) + ahead
     read = []

@@ -202,7 +202,7 @@ def test_position_round_trip(sources, stream_time):
 
 
 def test_a_newer_or_damaged_position_is_refused():
-    """A damaged one at every byte."""
+    """A position is refused with any byte damaged."""
     with pytest.raises(state.StateError, match="damaged"):
         positions.unpack(b"12345", 1)
     with pytest.raises(state.NewerState, match="a position record has layout version 9"):
