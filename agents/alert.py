@@ -1,4 +1,4 @@
-"""alert: predictions, whoever wrote them -> those that say a student is in risk."""
+"""alert: predictions, also those of other scorers -> predictions above the threshold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from models.position import NEXT_OFFSET_KEY, pack_next_offset
 from models.predictions import in_risk
 from models.topic_names import TopicNames
 
-#: predictions that go into one transaction, about
+#: approximate number of predictions in one transaction
 MAX_ROWS = 20_000
 
 
@@ -26,11 +26,11 @@ class Alert:
     """The agent of MOODLE_LOGS_PREDICTION: KSQL's `SELECT * … WHERE prediction > 0.7`, with its coercions."""
 
     def __init__(self, log: Log, names: TopicNames, metrics: Metrics, *, pause_s: float) -> None:
-        """pause_s: how long to wait for more where predictions come singly [s]: each group is a transaction."""
+        """pause_s: pause after a group at the end of the topic, so that later predictions share a transaction [s]."""
         self._log, self._names, self._metrics, self._pause_s = log, names, metrics, pause_s
 
     async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
-        """Forward the predictions that have arrived, a transaction a group, until the deliveries end."""
+        """Forward the predictions that have arrived, one transaction per group, until the deliveries end."""
         async for chunks in gather(_arrivals(deliveries), MAX_ROWS, may_exceed=True):
             await self._forward(chunks)
             last = chunks[-1]
@@ -40,13 +40,13 @@ class Alert:
     async def _forward(self, chunks: Sequence[Chunk]) -> None:
         state = self._log.alerts()
         if state is None:
-            return  # revoked meanwhile: the new owner reads these predictions again
+            return  # revoked in the meantime: the new owner reads these predictions again
         dead_letters: list[DeadLetter] = []
         alerts = []
         read = 0
         for chunk in chunks:
             result = in_risk(chunk.keys, chunk.values)
-            # what was forwarded before the last commit is delivered again after a restart
+            # predictions forwarded before the last commit may be delivered again after a restart
             new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), state.next_offset))
             alerts.append((chunk, result, new))
             dead_letters += [DeadLetter.of(chunk, s.index, s.reason, "") for s in result.skips if s.index >= new]
@@ -56,7 +56,7 @@ class Alert:
         if dead_letters:
             rows[self._names.dead_letters, 0] = [dead_letter.row for dead_letter in dead_letters]
         records = {NEXT_OFFSET_KEY: pack_next_offset(chunks[-1].next_offset)}
-        # without rows there is nothing to remember: predictions that are read again forward nothing again
+        # without rows the offset need not be stored: predictions that are read again forward nothing again
         if not any(rows.values()) or await state.flush(rows, records):
             report(dead_letters, self._metrics, self._names.dead_letters)
             self._metrics.add("predictions_read", read)

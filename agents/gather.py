@@ -1,6 +1,6 @@
-"""Group what has already arrived, so that it costs one flush or one round instead of many.
+"""Group deliveries that have already arrived, so that they cost one flush or one round instead of many.
 
-Nothing is waited for that has not been fetched: a group ends with the first arrival behind which nothing waits.
+It never waits for a fetch: a group ends with the first arrival that has no other behind it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Arrival(Generic[T]):
-    """Something to be grouped."""
+    """A value to be grouped."""
 
     value: T
-    #: what it adds to the size of a group
+    #: number of rows it adds to a group
     rows: int
-    #: the consumer group's generation it was fetched in
+    #: the consumer group's generation in which it was fetched
     generation: int
-    #: whether another arrival surely follows at once
+    #: whether another arrival is certain to follow at once
     has_next: bool
 
 
@@ -29,8 +29,8 @@ async def gather(arrivals: AsyncIterable[Arrival[T]], limit: int, *, may_exceed:
     """Yield groups of arrivals of one generation.
 
     A group is complete when nothing more has arrived, or when it has `limit` rows; may_exceed: whether the
-    arrival that takes it past the limit still belongs to it. What an earlier generation left incomplete is
-    dropped: whoever owns those partitions now reads it again.
+    arrival that takes it past the limit still belongs to it. An incomplete group of an earlier generation is
+    dropped: the current owners of those partitions read it again.
     """
     group: list[T] = []
     rows, generation = 0, -1

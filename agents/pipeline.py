@@ -1,4 +1,4 @@
-"""The three agents of the pipeline, built over whatever log they are given.
+"""The three agents of the pipeline, built over any log.
 
 The worker builds them over Kafka, the test driver over a log in memory: the same code runs in the worker, in
 the parity cases and in the tests.
@@ -19,15 +19,15 @@ from models.topic_names import TopicNames
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the agents work."""
+    """Options of the agents."""
 
-    #: most visits in one flush or visit batch
+    #: maximum number of visits in one flush or visit batch
     batch_rows: int
-    #: write every revision, as KSQL does with its cache off, or one row a key and flush
+    #: whether to write every revision, as KSQL does with its cache off, or one row per key and flush
     emit_every_change: bool
     #: unit of timecreated, ms or s
     unit: str
-    #: pause of `alert` where predictions come singly [s]
+    #: pause of `alert` at the end of its topic [s]
     alert_pause_s: float = 0.0
 
 

@@ -1,4 +1,4 @@
-"""What the agents need from outside: deliveries in, a log, state partitions and counters.
+"""Interfaces that the agents need: deliveries, a log, state partitions and counters.
 
 `app/` implements these on Kafka and RocksDB, `tools/test_driver.py` in memory.
 """
@@ -15,13 +15,13 @@ from models.chunk import Chunk
 from models.position import Position
 from models.visits import StudentDictionary
 
-#: where rows go: topic, partition
+#: destination of rows: topic, partition
 Target: TypeAlias = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A chunk, with the assignment it was fetched under."""
+    """A chunk, with the assignment in which it was fetched."""
 
     chunk: Chunk
     #: the consumer group's generation
@@ -37,26 +37,26 @@ class StatePartition(Protocol):
 
     @property
     def position(self) -> Position:
-        """The source offsets up to which visits have been applied, and the watermarks there."""
+        """The source offsets up to which visits have been applied, and the watermarks at those offsets."""
 
     @property
     def next_offset(self) -> int:
         """`alert`: the offset of the first prediction that has not been read."""
 
     def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
-        """Return the state record of each student [u]; None for a student never seen."""
+        """Return the state record of each student [u]; None for a student without one."""
 
     async def flush(
         self,
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         position: Position | None = None,
-        hot: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
     ) -> bool:
         """Write output `rows`, state `records` and the `position` in one transaction.
 
-        hot: the students among the records, to keep in memory. Returns False if another worker owns the
-        partition by now; then nothing is written.
+        cached: the students among the records, to keep in memory. Returns False, and writes nothing, if another
+        worker owns the partition by now.
         """
 
 
@@ -70,7 +70,7 @@ class Log(Protocol):
         """Write records that could not be used to the dead-letter topic; return when acknowledged."""
 
     async def processed(self, chunk: Chunk) -> None:
-        """Mark a chunk as processed: everything that follows from it is written, its offsets may be committed."""
+        """Mark a chunk as processed: all its results are written, so its offsets may be committed."""
 
     def pause(self, topic: str, partition: int) -> None:
         """Stop fetching a partition."""
@@ -79,7 +79,7 @@ class Log(Protocol):
         """Fetch a partition again."""
 
     def students(self, partition: int) -> StatePartition | None:
-        """Return the students of a visits partition, None if another worker owns it now."""
+        """Return the state of the students of a visits partition, None if another worker owns it now."""
 
     def alerts(self) -> StatePartition | None:
         """Return the state of `alert`, None if another worker owns it now."""

@@ -1,4 +1,4 @@
-"""process: visit batches -> sessions, totals and predictions, in one transaction a flush."""
+"""process: visit batches -> sessions, totals and predictions, in one transaction per flush."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Process:
         batch_rows: int,
         emit_every_change: bool,
     ) -> None:
-        """model: None switches scoring off; batch_rows: most visits in one flush."""
+        """model: None switches scoring off; batch_rows: maximum number of visits in one flush."""
         self._log, self._names, self._model, self._metrics = log, names, model, metrics
         self._batch_rows, self._emit_every_change = batch_rows, emit_every_change
         #: every prediction names the model that made it
         self._headers = [] if model is None else [("model", model.sha256.encode())]
 
     async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
-        """Apply the visit batches that have arrived, a flush a group, until the deliveries end."""
+        """Apply the visit batches that have arrived, one flush per group, until the deliveries end."""
         async for group in gather(self._arrivals(deliveries), self._batch_rows, may_exceed=False):
             for partition, parts in groupby(group, key=lambda part: part.chunk.partition):
                 await self._apply(partition, list(parts))
@@ -72,7 +72,7 @@ class Process:
                 yield Arrival(part, len(visit_batch), delivery.generation, i < last or delivery.has_next)
 
     async def _decode(self, chunk: Chunk) -> list[VisitBatch]:
-        """Decode the chunk's visit batches; a corrupt one becomes a dead letter and a mark in its place."""
+        """Decode the chunk's visit batches; a corrupt one becomes a dead letter, and a placeholder in the result."""
         visit_batches, dead_letters = [], []
         for i, value in enumerate(chunk.values):
             try:
@@ -91,7 +91,7 @@ class Process:
     async def _apply(self, partition: int, parts: Sequence[Part]) -> None:
         students = self._log.students(partition)
         if students is None:
-            return  # revoked meanwhile: the new owner reads these visit batches again
+            return  # revoked in the meantime: the new owner reads these visit batches again
         visit_batches = [part.visit_batch for part in parts if part.visit_batch is not None]
         batch = sessionize(students, visit_batches, emit_every_change=self._emit_every_change)
         if await self._flush(students, batch):

@@ -1,4 +1,4 @@
-"""Records that could not be used: counted, logged, and kept by the agent that rejects them."""
+"""Counting and logging of records that could not be used; the agent that rejects them writes the dead letters."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from codec.dead_letters import DeadLetter
 
 log = logging.getLogger(__name__)
 
-#: rejected records of one fetch that are logged one by one
+#: maximum number of rejected records of one fetch that are logged individually
 MAX_LOGGED = 20
 
 
 def report(dead_letters: Sequence[DeadLetter], metrics: Metrics, topic: str) -> None:
-    """Count and log rejected records; `topic` is where they are kept."""
+    """Count and log rejected records; `topic` is the dead-letter topic."""
     for dead_letter in dead_letters:
         metrics.add("rejected", 1, dead_letter.reason)
     for dead_letter in dead_letters[:MAX_LOGGED]:

@@ -22,9 +22,9 @@ from models.visits import Visits
 
 log = logging.getLogger(__name__)
 
-#: most visits in one visit batch: 24 B each, so that a batch stays below the broker's limit of 1 MiB
+#: maximum number of visits in a visit batch: at 24 B each, a batch stays below the broker's limit of 1 MiB
 MAX_BATCH_ROWS = 20_000
-#: buffered visits of a source partition at which its fetching pauses; at half of them it resumes
+#: number of buffered visits of a source partition above which its fetching is paused; at half of it, it resumes
 MAX_BUFFERED_ROWS = 200_000
 
 
@@ -42,20 +42,20 @@ class Assignment:
     """The source partitions this worker reads in one generation: aligned in time, routed by student. Mutable."""
 
     def __init__(self, assigned: frozenset[int], router: Router, max_rows: int) -> None:
-        """max_rows: most visits in one visit batch, and about the most in one round."""
+        """max_rows: maximum number of visits in a visit batch, and approximate maximum in a round."""
         self._router, self._max_rows = router, max_rows
         self._aligner = Aligner(set(assigned))
         self._coalescer = HeartbeatCoalescer(router.partitions)
-        #: chunks of each source partition that are not wholly released, in order
+        #: chunks of each source partition whose visits are not all released, in order
         self._open: dict[int, deque[Chunk]] = {partition: deque() for partition in assigned}
 
     def add(self, chunk: Chunk, visits: Visits) -> None:
-        """Take a chunk of a source partition with the visits decoded from it; possibly none."""
+        """Add a chunk of a source partition with the visits decoded from it, possibly none."""
         self._aligner.add(chunk.partition, visits, chunk.next_offset, chunk.lagging)
         self._open[chunk.partition].append(chunk)
 
     def rounds(self) -> Iterator[Round]:
-        """Release what no slower partition may still precede; the last round only tells which chunks are done."""
+        """Release the visits that no slower partition can precede; the last round only has the chunks that are done."""
         while ranges := self._aligner.release(self._max_rows):
             batches = visit_batches(ranges, self._router, self._max_rows)
             yield Round(self._coalescer.coalesce(batches), self._done())
@@ -101,7 +101,7 @@ class Repartition:
         async for group in gather(self._arrivals(deliveries), self._max_rows, may_exceed=True):
             first = group[0][0]
             if first.generation != generation:
-                # what the former assignment has buffered is fetched again by whoever owns it now
+                # visits buffered under the former assignment are fetched again by their current owners
                 generation = first.generation
                 assignment = Assignment(first.assigned, self._router, self._max_rows)
             for delivery, visits in group:

@@ -12,13 +12,13 @@ from models.rules import Float64s, Int64s
 from models.totals import Rollup
 from models.visits import StudentDictionary
 
-#: decimals a risk is written with: more would be noise, and few distinct values format fast
+#: number of decimals of a risk: more would be noise, and few distinct values are formatted fast
 RISK_DECIMALS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of some students, in the order in which they are written."""
+    """Scores of students, in the order in which they are written."""
 
     #: index of the student [k]
     owner: Int64s
@@ -29,10 +29,10 @@ class Scores:
 
 
 def score(rollup: Rollup, students: StudentDictionary, model: RiskModel | None) -> Scores:
-    """Score the totals as each visit leaves them; without a model nothing is scored.
+    """Score the totals after each visit; without a model nothing is scored.
 
-    A student without sessions gets no score, nor does the null student. The revisions between a subtraction
-    and the addition that follows it are no state of a student, and get none either.
+    A student without sessions gets no score, nor does the null student. Neither do the intermediate totals between
+    a subtraction and the addition that follows it.
     """
     if model is None or not len(rollup.owner):
         return Scores(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))

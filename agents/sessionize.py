@@ -1,4 +1,4 @@
-"""sessionize: visit batches -> changes of the sessions of their students."""
+"""sessionize: visit batches -> changes of their students' sessions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.visits import StudentDictionary, Visits, dictionary_encode
 
 @dataclass(frozen=True, slots=True)
 class Sessionized:
-    """What visit batches do to the sessions of their students."""
+    """The effect of visit batches on the sessions of their students."""
 
     #: the visits that had not been applied before [n]
     visits: Visits
@@ -28,11 +28,13 @@ class Sessionized:
     sessions: Sessions
     #: their totals before
     totals: Totals
-    #: how far the log is applied afterwards
+    #: position after these visits
     position: Position
-    #: visits refused as late, visits that had been applied before, source ranges that did not join
+    #: number of visits dropped as late
     late: int
+    #: number of visits dropped because they had been applied before
     repeated: int
+    #: number of source ranges refused because offsets before them are missing
     detached: int
     #: source offsets that are missing because a visit batch was corrupt
     gaps: Sequence[Gap]
@@ -41,9 +43,9 @@ class Sessionized:
 def sessionize(
     partition: StatePartition, visit_batches: Sequence[VisitBatch], *, emit_every_change: bool
 ) -> Sessionized:
-    """Apply visit batches, in order, to the state as the last flush of the partition left it.
+    """Apply visit batches, in order, to the partition's state after its last flush.
 
-    emit_every_change: report every revision (KSQL with its cache off), or one change a session.
+    emit_every_change: report every revision (as KSQL with its cache off), or one change per session.
     Raises StateError if a stored record is damaged or too new.
     """
     new = drop_applied(partition.position, visit_batches)

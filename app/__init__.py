@@ -1,4 +1,4 @@
-"""moodle-risk: `faust -A app worker` runs it, app/topology.py declares it."""
+"""moodle-risk: `faust -A app worker` runs the app that app/topology.py declares."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.topology import declare
 commands.register()
 
 try:
-    #: the app that `faust -A app` looks up: the only object of this code base that is made at import
+    #: the app that `faust -A app` looks up; the only such object that is created at import
     app = declare(Settings.from_env(os.environ))
 except ConfigError as error:
     print(f"moodle-risk: {error}", file=sys.stderr)

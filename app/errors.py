@@ -1,4 +1,4 @@
-"""Errors that a person must act on; each is one line that says what is wrong and what to set."""
+"""Errors that an operator must act on; each is one line that says what is wrong and what to set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Faust app: agents whose messages are chunks, tables of bytes, and the life cycle of what they run on."""
+"""The Faust app: agents whose messages are chunks, tables of bytes, and the life cycle of their runtime."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from models.risk import RiskModel
 
 log = logging.getLogger(__name__)
 
-#: how long a worker may take nothing from its fetcher before it leaves the group [s]: the longest possible. While the
-#: registry is down everything waits, and a worker that leaves the group with full queues never joins it again
+#: time without a poll after which a worker leaves the group [s]: the longest possible. While the registry is down
+#: everything waits, and a worker that leaves the group with full queues never joins it again
 _NEVER_IDLE_S = float((2**31 - 1) // 1000)
 
 
 class Agent(Protocol):
-    """What an agent runs; see agents/."""
+    """The implementation of an agent; see agents/."""
 
     async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
         """Process deliveries until they end."""
@@ -38,11 +38,11 @@ class Agent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What a worker runs, built by app/topology.py from what preflight returned."""
+    """The runtime of a worker, built by app/topology.py from the result of preflight."""
 
     kafka: KafkaLog
     model: RiskModel | None
-    #: by the names under which they are declared
+    #: agents by declared name
     agents: Mapping[str, Agent]
 
 
@@ -50,7 +50,7 @@ class ChunkSchema(faust.Schema[Any, Any]):
     """Passes a chunk on as the event's value: agents decode whole batches."""
 
     def compile(self, app: Any, **kwargs: Any) -> Any:
-        """Return the function that makes an event of a message."""
+        """Return the function that turns a message into an event."""
 
         async def decode(message: Any, *, propagate: bool = False) -> Any:
             return app.create_event(None, message.value, None, message)
@@ -125,9 +125,9 @@ class RiskApp(faust.App):
         return table
 
     def declare_agent(self, name: str, topic: str, description: str, *, actor_per_partition: bool = False) -> None:
-        """Declare the agent `name` of a topic; the runtime has what it runs.
+        """Declare the agent `name` of a topic; the runtime has its implementation.
 
-        An agent that raises ends the worker: Faust would restart it behind the chunk it failed on.
+        An agent that raises ends the worker: Faust would restart the agent after the chunk on which it failed.
         """
 
         async def agent(stream: Any) -> None:
@@ -139,7 +139,7 @@ class RiskApp(faust.App):
         self.agent(channel, name=name, isolated_partitions=actor_per_partition)(agent)
 
     async def _deliveries(self, stream: Any, topic: str, *, alone: bool) -> AsyncIterator[Delivery]:
-        # acknowledged by Consumer.processed after the commit: Faust would also acknowledge what failed
+        # Consumer.processed acknowledges after the commit; Faust would also acknowledge chunks that failed
         async for event in stream.noack().events():
             message = event.message
             assigned = frozenset(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
@@ -157,7 +157,7 @@ class RiskApp(faust.App):
     # -- life cycle
 
     async def on_start(self) -> None:
-        """Start the watchdog, and connect what the agents write to."""
+        """Start the watchdog, and connect the log to which the agents write."""
         self.watchdog = Watchdog(self.settings.stall_timeout_s, lambda: self.crash_reason)
         self.watchdog.start()
         self.add_future(self._report_to_watchdog())
@@ -179,7 +179,7 @@ class RiskApp(faust.App):
         await super().on_stop()
 
     async def on_shutdown(self) -> None:
-        """Disconnect, after the agents have ended: they send until then."""
+        """Disconnect after the agents have ended, since they send until then."""
         await super().on_shutdown()
         if self.runtime is not None:
             await self.runtime.kafka.stop()

@@ -1,4 +1,4 @@
-"""Every setting with its unit and default: the one place that reads the environment."""
+"""All settings with units and defaults: the only module that reads RISK_ variables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SERVERS, _INPUT, _OUTPUT, _WORKER = "Servers", "Input", "Output and scoring", "
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment says. `Settings.from_env` checks it; `Settings.describe` lists it."""
+    """The settings. `Settings.from_env` reads and checks them; `Settings.describe` lists them."""
 
     broker: str = _setting(
         _SERVERS, "127.0.0.1:9092", "RISK_BROKER", "Kafka's bootstrap servers, host:port[,host:port…]"
@@ -133,14 +133,18 @@ class Settings:
             ("RISK_STORE", self.store, ("rocksdb://", "memory://")),
         ):
             if value not in allowed:
-                raise ConfigError(f"RISK_{variable[5:]}: {value!r} is none of {', '.join(allowed)}")
+                raise ConfigError(f"{variable}: {value!r} is none of {', '.join(allowed)}")
         for variable, name in (("RISK_SOURCE_TOPIC", self.source_topic), ("RISK_APP_ID", self.app_id)):
             if not is_topic_name(name):
-                raise ConfigError(f"{variable}: {name!r} is no topic name (1 to 200 letters, digits, '.', '_' or '-')")
+                raise ConfigError(
+                    f"{variable}: {name!r} is not a topic name (1 to 200 letters, digits, '.', '_' or '-')"
+                )
         if self.topic_prefix and not is_topic_name(self.topic_prefix):
-            raise ConfigError(f"RISK_TOPIC_PREFIX: {self.topic_prefix!r} may hold letters, digits, '.', '_' and '-'")
+            raise ConfigError(
+                f"RISK_TOPIC_PREFIX: {self.topic_prefix!r} may contain only letters, digits, '.', '_' and '-'"
+            )
         if not 0 < self.web_port < 65536:
-            raise ConfigError(f"RISK_WEB_PORT: {self.web_port} is no port (1 to 65535)")
+            raise ConfigError(f"RISK_WEB_PORT: {self.web_port} is not a port (1 to 65535)")
         if not 1 <= self.session_timeout_s <= 300:
             raise ConfigError(f"RISK_SESSION_TIMEOUT: {self.session_timeout_s:g} s is not within 1 to 300")
         if not 5 <= self.stall_timeout_s <= 3600:

@@ -1,10 +1,10 @@
-"""The topology: the only file that names topics, tables and agents. Names here are durable state.
+"""The topology: declares topics, tables and agents. Their names are durable state.
 
 RISK_SOURCE_TOPIC                        N partitions, keyed by log id
    | agent repartition                   decode, read in time order, route by student
    v
 <app>-visits                             N partitions, keyed by student; a record is a visit batch
-   | agent process                       sessionize, roll up, score: one transaction a flush
+   | agent process                       sessionize, roll up, score: one transaction per flush
    |                                     table students: N partitions
    |--> MOODLE_LOGS_SESSIONS_PER_15MINS  1 partition
    |--> MOODLE_LOGS_PREDICTION_AGG       1 partition, compacted
@@ -28,10 +28,10 @@ from app.settings import Settings
 from app.state.partition import OwnedPartitions
 from app.state.table import StateTable
 
-#: agents and tables
+#: names of agents and tables
 REPARTITION, PROCESS, ALERT = "repartition", "process", "alert"
 STUDENTS, ALERTS = "students", "alerts"
-#: an alert may be a tenth of a second late and so share a transaction with others; predictions have no such pause [s]
+#: delay of in-risk events, so that several share a transaction; predictions are never delayed [s]
 ALERT_PAUSE_S = 0.1
 
 
@@ -54,7 +54,7 @@ def declare(settings: Settings) -> RiskApp:
 
 
 def assemble(app: RiskApp, checked: Checked) -> None:
-    """Build what the app's agents and tables run on. Touches neither network nor disk."""
+    """Build the runtime of the app's agents and tables. Touches neither network nor disk."""
     settings, names = app.settings, app.settings.topic_names
     students = _owned(app, STUDENTS, settings.app_id, checked.partitions)
     alerts = _owned(app, ALERTS, f"{settings.app_id}-alerts", 1)

@@ -1,4 +1,4 @@
-"""`faust -A app worker`: check before the start, and end with one line instead of a traceback."""
+"""`faust -A app worker`: run the preflight checks first; failures are one line instead of a traceback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Worker(faust.worker.Worker):
     """Faust's worker, preceded by the preflight checks."""
 
     def execute_from_commandline(self) -> NoReturn:
-        """Run until stopped; exit code 1 if it cannot start or had to give up."""
+        """Run until stopped. Exits with code 1 if the worker cannot start or gives up."""
         app: Any = self.app
         # from `-l warn` on, Faust's spinner has every library format its debug lines: a fourteenth of the CPU time
         self.spinner = None
@@ -44,10 +44,10 @@ class Worker(faust.worker.Worker):
 
 
 def relax_garbage_collection() -> None:
-    """Run Python's cycle collector rarely: with its default thresholds it took two thirds of the reader's time.
+    """Run Python's cycle collector rarely: with its default thresholds it takes two thirds of the reader's time.
 
-    A fetch makes a hundred thousand short-lived objects without a cycle among them, which triggers the
-    collector a hundred times. Reference counting frees them all the same.
+    A fetch creates a hundred thousand short-lived objects, which trigger the collector a hundred times. They have no
+    cycles, so reference counting frees them.
     """
     gc.collect()
     gc.freeze()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from stack.supervisor import dying_with
+from stack.supervisor import die_with_parent
 from tools.e2e.workers import ROOT, E2EError
 
 #: time between SIGTERM and SIGKILL [s]
@@ -40,7 +40,7 @@ class ChildProcess:
                 stderr=log,
                 text=True,
                 cwd=ROOT,
-                preexec_fn=dying_with(os.getpid()),
+                preexec_fn=die_with_parent(os.getpid()),
             )
         return self
 

@@ -33,10 +33,11 @@ Seen = tuple[int, bytes]
 
 
 def match(userid: Int64s, at: Int64s, seen_userid: Int64s, seen_at: Int64s) -> tuple[Int64s, Bools]:
-    """Match each event (userid [n], at [n] ms) with the first prediction that includes it; return index [n], found [n].
+    """Match each event (userid [n], at [n] ms) with the first prediction that includes it.
 
-    The predictions (seen_userid [m], seen_at [m] ms: CREATED_DATE) are in order of arrival. The match is the student's
-    first one whose CREATED_DATE is not before the event: a flush with two events of a student writes one prediction.
+    Returns the index of the prediction [n], and whether there is one [n]. The predictions (seen_userid [m], seen_at [m]
+    ms: CREATED_DATE) are in order of arrival. The match is the student's first one whose CREATED_DATE is not before the
+    event: a flush with two events of a student writes one prediction.
     """
     if not len(seen_userid):
         return np.zeros(len(userid), np.int64), np.zeros(len(userid), np.bool_)
@@ -46,9 +47,9 @@ def match(userid: Int64s, at: Int64s, seen_userid: Int64s, seen_at: Int64s) -> t
     # a student's CREATED_DATE never decreases in the app's output, but may in that of other programs
     marks = np.maximum.accumulate(seen_userid[order] * width + (seen_at[order] - base))
     slot = np.searchsorted(marks, userid * width + (at - base))
-    found = slot < len(order)
+    matched = slot < len(order)
     index = order[np.minimum(slot, len(order) - 1)]
-    return index, found & (seen_userid[index] == userid)
+    return index, matched & (seen_userid[index] == userid)
 
 
 def columns(seen: Sequence[Seen]) -> tuple[Int64s, Int64s, Int64s]:
@@ -63,8 +64,8 @@ def latencies(file: Path, seen: Sequence[Seen], skip: int) -> tuple[npt.NDArray[
     with np.load(file) as load:
         userid, at, sent = (load[name][skip:] for name in ("userid", "at", "sent"))
     ns, seen_userid, seen_at = columns(seen)
-    index, found = match(userid, at, seen_userid, seen_at)
-    return (ns[index[found]] - sent[found]) / 1e6, int((~found).sum())
+    index, matched = match(userid, at, seen_userid, seen_at)
+    return (ns[index[matched]] - sent[matched]) / 1e6, int((~matched).sum())
 
 
 async def read_predictions(settings: Settings, topic: str, file: Path) -> list[Seen]:

@@ -22,7 +22,7 @@ from bench.child_process import emit
 from models.rules import Int64s
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
-from tools.replay.sender import assign, prepare
+from tools.replay.sender import assign_partitions, prepare
 
 #: time from planning the load to its first row [s]
 _LEAD_S = 0.5
@@ -63,7 +63,7 @@ async def run(settings: Settings, rate: float, seconds: float, students: int, pa
     plan = await prepare(settings, rows.take(slice(0, 1)), partitions=partitions)
     keys = debezium.keys(rows, plan.ids[0])
     values = debezium.values(rows, plan.ids[1], unit_ms=settings.unit_ms)
-    partition = assign(rows, plan.ids[0], partitions).tolist()
+    partition = assign_partitions(rows, plan.ids[0], partitions).tolist()
     producer = new_producer(settings.brokers)
     await producer.start()
     try:

@@ -123,26 +123,26 @@ async def sessionize(rows: faust.StreamT[LogRow]) -> None:
     """Update sessions, totals and the prediction for every event."""
     async for row in rows.group_by(student_of, name="userid"):
         student = str(row.userid)
-        merged, gone, kept = merge(open_sessions[student], row.timecreated)
+        merged, absorbed, kept = merge(open_sessions[student], row.timecreated)
         open_sessions[student] = [*kept, merged]
-        for session in gone:
+        for session in absorbed:
             # a session that starts and ends with this event has the same key as the merged one
             if merged[0] != merged[1]:
                 await sessions_out.send(key=session_key(student, session), value=None, timestamp=session[1] / 1000)
         await sessions_out.send(
             key=session_key(student, merged), value=session_row(row.userid, merged), timestamp=merged[1] / 1000
         )
-        await roll_up(row.userid, merged, gone)
+        await roll_up(row.userid, merged, absorbed)
         counts["visits"] += 1
 
 
-async def roll_up(userid: int, merged: list[int], gone: list[list[int]]) -> None:
-    """Replace the sessions `gone` by `merged` in the student's totals, and score them."""
+async def roll_up(userid: int, merged: list[int], absorbed: list[list[int]]) -> None:
+    """Replace the sessions `absorbed` by `merged` in the student's totals, and score them."""
     student = str(userid)
     activities, seconds, number, latest = totals[student]
-    activities += merged[2] - sum(s[2] for s in gone)
-    seconds += duration(merged) - sum(map(duration, gone))
-    number += 1 - len(gone)
+    activities += merged[2] - sum(s[2] for s in absorbed)
+    seconds += duration(merged) - sum(map(duration, absorbed))
+    number += 1 - len(absorbed)
     latest = max(latest, merged[1])
     totals[student] = [activities, seconds, number, latest]
     mean = seconds // number
@@ -165,10 +165,14 @@ async def alert(predictions: faust.StreamT[Prediction]) -> None:
 
 def merge(sessions: list[list[int]], at: int) -> tuple[list[int], list[list[int]], list[list[int]]]:
     """Add an event; return the resulting session, those merged into it, and the others that are not too old."""
-    gone = [s for s in sessions if s[0] - GAP_MS <= at <= s[1] + GAP_MS]
-    merged = [min([at, *(s[0] for s in gone)]), max([at, *(s[1] for s in gone)]), 1 + sum(s[2] for s in gone)]
+    absorbed = [s for s in sessions if s[0] - GAP_MS <= at <= s[1] + GAP_MS]
+    merged = [
+        min([at, *(s[0] for s in absorbed)]),
+        max([at, *(s[1] for s in absorbed)]),
+        1 + sum(s[2] for s in absorbed),
+    ]
     latest = max([merged[1], *(s[1] for s in sessions)])
-    return merged, gone, [s for s in sessions if s not in gone and s[1] >= latest - KEPT_MS]
+    return merged, absorbed, [s for s in sessions if s not in absorbed and s[1] >= latest - KEPT_MS]
 
 
 def duration(session: list[int]) -> int:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,26 +11,14 @@ from app.settings import Settings
 from bench.environment import create_topics
 from bench.figures import Run
 from bench.job import Stats, check_outputs, measure_worker
-from stack.supervisor import dying_with
 from tools.e2e.oracle import ExpectedTables
-from tools.e2e.workers import ROOT, Worker
+from tools.e2e.workers import Worker
 
 
 class PlainFaustWorker(Worker):
     """`faust -A bench.plain_faust worker`."""
 
-    def start(self) -> PlainFaustWorker:
-        """Start the process."""
-        with self.log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", "bench.plain_faust", "worker", "-l", "warn"],
-                env=self._environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                preexec_fn=dying_with(os.getpid()),
-            )
-        return self
+    module = "bench.plain_faust"
 
 
 def plain_faust_job(variables: Mapping[str, str], log: Path, truth: ExpectedTables, partitions: int) -> Run:
@@ -42,7 +27,7 @@ def plain_faust_job(variables: Mapping[str, str], log: Path, truth: ExpectedTabl
     names = settings.topic_names
     outputs = set(names.outputs)
     asyncio.run(create_topics(settings, 1, only=outputs))  # Faust creates its internal topics itself
-    with PlainFaustWorker({**variables, "BENCH_PARTITIONS": str(partitions)}, log) as worker:
+    with PlainFaustWorker({**variables, "BENCH_PARTITIONS": str(partitions)}, log, level="warn") as worker:
         run = measure_worker(worker, truth.events, _progress)
     # stopped by the with block, it has flushed its producer
     return replace(run, wrong=check_outputs({**variables, "RISK_EMIT": "changes"}, truth))

@@ -44,9 +44,9 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
 
 
 def _cpu(axes: Axes, document: Mapping[str, Any]) -> None:
-    measured = {one["key"]: one for one in reversed(document["measured"])}  # of several logs the first wins
-    spans = {key: (one["cpu_us_per_event"]["best"],) for key, one in measured.items()}
-    spans |= {one["key"]: tuple(one["cpu_us_per_event"]) for one in document["cited"]}
+    measured = {entry["key"]: entry for entry in reversed(document["measured"])}  # of several logs the first wins
+    spans = {key: (entry["cpu_us_per_event"]["best"],) for key, entry in measured.items()}
+    spans |= {entry["key"]: tuple(entry["cpu_us_per_event"]) for entry in document["cited"]}
     bars = [bar for bar in _BARS if bar[0] in spans]
     for y, (key, _, colour) in enumerate(bars):
         low, high = spans[key][0], spans[key][-1]
@@ -76,15 +76,15 @@ def _short(number: float) -> str:
 
 def _latency(axes: Axes, latencies: list[Mapping[str, Any]]) -> None:
     height = 0.8 / len(latencies)
-    for i, one in enumerate(latencies):
-        colour = _APP if one["key"] == "app" else _READ
+    for i, latency in enumerate(latencies):
+        colour = _APP if latency["key"] == "app" else _READ
         positions = [y + (i - (len(latencies) - 1) / 2) * height for y in range(len(_TIMES))]
-        values = [one[name] for name, _ in _TIMES]
-        axes.barh(positions, values, height=height * 0.92, color=colour, zorder=2, label=_NAMES[one["key"]])
+        values = [latency[name] for name, _ in _TIMES]
+        axes.barh(positions, values, height=height * 0.92, color=colour, zorder=2, label=_NAMES[latency["key"]])
         for y, value in zip(positions, values, strict=True):
             axes.text(value * 1.08, y, f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms", va="center")
     axes.set_xscale("log")
-    values = [one[name] for one in latencies for name, _ in _TIMES]
+    values = [latency[name] for latency in latencies for name, _ in _TIMES]
     axes.set_xlim(min(values) / 4, max(values) * 8)
     axes.set_yticks(range(len(_TIMES)), [label for _, label in _TIMES])
     axes.set_ylim(len(_TIMES) - 0.5, -1.15)  # top to bottom, with room for the legend

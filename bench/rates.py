@@ -35,7 +35,7 @@ def main() -> int:
             session.run_latency(Load(rate, arguments.seconds, arguments.warm_up, 5_000, arguments.partitions))
             results.latencies += session.report.latencies
     console.print(latency(results))
-    print(json.dumps({"latency": [one.as_dict() for one in results.latencies]}))
+    print(json.dumps({"latency": [latency.as_dict() for latency in results.latencies]}))
     return 0 if results.exact else 1
 
 

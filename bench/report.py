@@ -45,22 +45,22 @@ def versions() -> dict[str, str]:
 def document(report: Report, partitions: int) -> dict[str, Any]:
     """Return all results, for docs/bench.json."""
     ratios = {
-        str(one.students): {
-            "to_getmany": report.ratio(one.students).as_dict(),
-            "to_batches": report.ratio(one.students, "read-batches").as_dict(),
+        str(series.students): {
+            "to_getmany": report.ratio(series.students).as_dict(),
+            "to_batches": report.ratio(series.students, "read-batches").as_dict(),
         }
-        for one in report.series
-        if one.key == "job"
+        for series in report.series
+        if series.key == "job"
     }
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         "versions": versions(),
         "partitions": partitions,
-        "measured": [one.as_dict() for one in report.series],
+        "measured": [series.as_dict() for series in report.series],
         "ratios": ratios,
-        "latency": [one.as_dict() for one in report.latencies],
-        "cited": [one.as_dict() for one in CITED],
+        "latency": [latency.as_dict() for latency in report.latencies],
+        "cited": [latency.as_dict() for latency in CITED],
         "line": line(report),
     }
 
@@ -68,7 +68,7 @@ def document(report: Report, partitions: int) -> dict[str, Any]:
 def line(report: Report) -> dict[str, Any]:
     """Return the main figures of the first log, and the latencies if they were measured."""
     job, read, ratio = report.of("job"), report.of("read"), report.ratio()
-    live = {one.key: one for one in report.latencies}
+    live = {latency.key: latency for latency in report.latencies}
     fields: dict[str, Any] = {
         "events": job.events,
         "cpu_us_per_event": round(job.cpu_best, 2),
@@ -103,11 +103,11 @@ def throughput(report: Report, document: dict[str, Any]) -> Table:
     for column in ("students", "events", "runs", "CPU µs/event", "events/s", "peak MB", "exact"):
         table.add_column(column, justify="right")
     students = None
-    for one in report.series:
-        if students not in (None, one.students):
+    for series in report.series:
+        if students not in (None, series.students):
             table.add_section()
-        students = one.students
-        table.add_row(*_measured(one))
+        students = series.students
+        table.add_row(*_measured(series))
     table.add_section()
     for cited in CITED:
         cpu, rate = (_span(span) for span in (cited.cpu_us_per_event, cited.events_per_s))
@@ -115,12 +115,12 @@ def throughput(report: Report, document: dict[str, Any]) -> Table:
     return table
 
 
-def _measured(one: Series) -> list[str]:
-    exact = {None: "", True: "yes", False: "NO"}[one.exact]
-    cpu = f"{one.cpu_best:,.2f} ({one.cpu_median:,.2f})"
-    rate = f"{one.rate_best:,.0f} ({one.rate_median:,.0f})"
-    peak = f"{max(r.rss_mb for r in one.runs):,.0f}"
-    return [one.label, f"{one.students:,}", f"{one.events:,}", str(len(one.runs)), cpu, rate, peak, exact]
+def _measured(series: Series) -> list[str]:
+    exact = {None: "", True: "yes", False: "NO"}[series.exact]
+    cpu = f"{series.cpu_best:,.2f} ({series.cpu_median:,.2f})"
+    rate = f"{series.rate_best:,.0f} ({series.rate_median:,.0f})"
+    peak = f"{max(r.rss_mb for r in series.runs):,.0f}"
+    return [series.label, f"{series.students:,}", f"{series.events:,}", str(len(series.runs)), cpu, rate, peak, exact]
 
 
 def _span(span: tuple[float, float]) -> str:
@@ -133,7 +133,7 @@ def ratios(report: Report) -> Table:
     table = Table(title="CPU of the whole job (batch), as a multiple of reading and decoding")
     for column in ("students", "to getmany: best/best", "median", "to the batch reader: best/best", "median"):
         table.add_column(column, justify="right")
-    for job in (one for one in report.series if one.key == "job"):
+    for job in (series for series in report.series if series.key == "job"):
         both = (report.ratio(job.students), report.ratio(job.students, "read-batches"))
         table.add_row(f"{job.students:,}", *(f"{x:.2f}" for ratio in both for x in (ratio.best, ratio.median)))
     return table
@@ -155,12 +155,17 @@ def latency(report: Report) -> Table:
         "load delay, p99 ms",
     ):
         table.add_column(column, justify="right")
-    for one in report.latencies:
-        table.add_row(*_latency(one))
+    for latency in report.latencies:
+        table.add_row(*_latency(latency))
     return table
 
 
-def _latency(one: Latency) -> list[str]:
-    times = [f"{x:.1f}" for x in (one.p50_ms, one.p99_ms, one.max_ms)]
-    tail = [f"{one.cpu_share:.0%}", f"{one.machine_share:.0%}", str(one.unseen), f"{one.load_late_ms:.1f}"]
-    return [one.label, f"{one.rate:,.0f}", f"{one.events:,}", *times, *tail]
+def _latency(latency: Latency) -> list[str]:
+    times = [f"{x:.1f}" for x in (latency.p50_ms, latency.p99_ms, latency.max_ms)]
+    tail = [
+        f"{latency.cpu_share:.0%}",
+        f"{latency.machine_share:.0%}",
+        str(latency.unseen),
+        f"{latency.load_late_ms:.1f}",
+    ]
+    return [latency.label, f"{latency.rate:,.0f}", f"{latency.events:,}", *times, *tail]

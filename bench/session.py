@@ -60,9 +60,9 @@ class Report:
 
     def of(self, key: str, students: int | None = None) -> Series:
         """Return the series of `key` on the first log, or on the one with `students`. Raises KeyError."""
-        for one in self.series:
-            if one.key == key and students in (None, one.students):
-                return one
+        for series in self.series:
+            if series.key == key and students in (None, series.students):
+                return series
         raise KeyError(key)
 
     def ratio(self, students: int | None = None, read: str = "read") -> Ratio:
@@ -72,8 +72,8 @@ class Report:
     @property
     def exact(self) -> bool:
         """Whether every end state of the app was exact and every event of the live load had a prediction."""
-        exact = [one.exact for one in self.series if one.key.startswith("job")]
-        return all(exact) and not any(one.unseen for one in self.latencies)
+        exact = [series.exact for series in self.series if series.key.startswith("job")]
+        return all(exact) and not any(latency.unseen for latency in self.latencies)
 
 
 class Session:

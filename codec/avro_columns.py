@@ -128,7 +128,7 @@ class _Field:
 
     #: its length in each record [n], or the same in all [bytes]
     width: Int64s | int
-    #: where it could not be decoded [n]; None: nowhere
+    #: whether it could not be decoded [n]; None: all could
     undecoded: Bools | None = None
     #: its number, if wanted [n]
     number: Int64s | None = None

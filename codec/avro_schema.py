@@ -1,9 +1,9 @@
-"""What KSQL makes of the Avro schemas of the Moodle log: columns, their types, and which writers' schemas fit them.
+"""How KSQL maps Avro schemas of the Moodle log: columns, their types, and which schemas of writers fit them.
 
 KSQL 5.3 reads the subject's latest value schema once, at CREATE STREAM; the columns it declares then apply to every
 record, whatever its schema. Sources: ConnectSchemaTranslator (the column type of each Avro type),
-ConnectDataTranslator (which writer's types a column accepts, names in any case, missing columns null), AvroData (what
-Connect makes of Avro), and the golden cases p26 to p28 and errors/.
+ConnectDataTranslator (which writer's types a column accepts, names in any case, missing columns null), AvroData
+(Connect's reading of Avro), and the golden cases p26 to p28 and errors/.
 """
 
 from __future__ import annotations

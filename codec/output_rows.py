@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from codec.record import NO_HEADERS, Row
-from codec.record_batch import FEW, OutputColumns, Rows, make_rows
+from codec.record_batch import ROW_WISE_MAX, OutputColumns, Rows, make_rows
 from models.chunk import Chunk, Headers
 from models.java.doubles import java_double
 from models.murmur2 import NULL_KEY, keys_of
@@ -22,7 +22,7 @@ from models.session_changes import SessionChanges
 from models.totals import Rollup
 from models.visits import StudentDictionary
 
-# KSQL groups a null userid under the text "null", which is also how JSON writes null: key and value agree
+# KSQL groups a null userid under the key "null", which is also JSON's null: one text serves key and value
 assert NULL_KEY == b"null"
 
 
@@ -53,7 +53,7 @@ def sessions(
     changes = changes.take(np.flatnonzero(changes.written))
     s, added, headers = changes.sessions, changes.delta > 0, _headers(visit_headers, changes.cause)
     columns = (s.count, s.start, s.end, s.seconds)
-    if len(changes) <= FEW:
+    if len(changes) <= ROW_WISE_MAX:
         rows: list[Row] = []
         row_headers = headers or [NO_HEADERS] * len(changes)
         for owner, row, is_added, header in zip(
@@ -79,7 +79,7 @@ def totals(
     """Make the rows of MOODLE_LOGS_PREDICTION_AGG; for `keys` and `visit_headers` see `sessions`."""
     r, headers = rollup.rows, _headers(visit_headers, rollup.cause)
     empty = r.sessions == 0
-    if len(r) <= FEW:
+    if len(r) <= ROW_WISE_MAX:
         key = [keys[owner] for owner in rollup.owner.tolist()]
         means = [b"null" if none else b"%d" % d for none, d in zip(empty.tolist(), r.duration.tolist(), strict=True)]
         values = [_AGG % row for row in zip(key, r.activities.tolist(), means, r.sessions.tolist(), strict=True)]
@@ -99,7 +99,7 @@ def predictions(
     owner [k]: the student's index; at [k] ms: the time of the totals that are scored; risk [k], 0…1;
     keys [u]: of the `students`; headers: the model's, the same on every row.
     """
-    if len(owner) <= FEW:
+    if len(owner) <= ROW_WISE_MAX:
         rows = zip(owner.tolist(), risk.tolist(), at.tolist(), strict=True)
         return [(ms, keys[i], _PREDICTION % (keys[i], _double(x), ms), headers) for i, x, ms in rows]
     student = _student_keys(students, owner)
@@ -112,7 +112,7 @@ def predictions(
 def in_risk(alerts: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
     """Make the rows of MOODLE_LOGS_PREDICTION_IN_RISK, with the headers of the predictions they come from.
 
-    alerts: of each chunk of predictions those in risk, and the index of the first record that is new.
+    alerts: each chunk of predictions with those in risk and the index of its first new record.
     """
     at: list[int] = []
     keys: list[bytes | None] = []
@@ -138,7 +138,7 @@ def _student_keys(students: StudentDictionary, owner: Int64s) -> PaddedBytes:
 
 
 def _fill(template: bytes, columns: Sequence[PaddedBytes | list[PaddedBytes]]) -> list[PaddedBytes]:
-    """Put a column, or several in a row, into each placeholder of a template."""
+    """Put a column, or several adjacent ones, into each placeholder of a template."""
     first, *texts = _PLACEHOLDER.split(template)
     lists = [column if isinstance(column, list) else [column] for column in columns]
     n = len(lists[0][0])

@@ -13,8 +13,8 @@ from models.chunk import Headers
 from models.padded_bytes import PaddedBytes, compress, literal, pad, row_lengths, split, varints
 from models.rules import Bools, Int64s
 
-#: up to this many rows are written one by one, which costs less than building columns
-FEW = 512
+#: number of rows up to which writing them one by one costs less than building columns
+ROW_WISE_MAX = 512
 #: maximum size of padded columns, as a multiple of the bytes used in them
 MAX_PADDING = 4
 
@@ -40,7 +40,7 @@ class OutputColumns:
         return len(self.at)
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows one by one."""
+        """Iterate over the rows."""
         values: Sequence[bytes | None] = split(self.value)
         if self.has_value is not None:
             values = [
@@ -68,7 +68,7 @@ Rows: TypeAlias = "Sequence[Row] | OutputColumns"
 
 
 def changelog_rows(records: Mapping[bytes, bytes], at: int) -> Rows:
-    """State records by their keys as rows of one timestamp, `at` [ms]."""
+    """Make rows of state records by key, all with the timestamp `at` [ms]."""
     return make_rows([at] * len(records), list(records), list(records.values()))
 
 
@@ -78,9 +78,12 @@ def make_rows(
     values: Sequence[bytes],
     headers: Sequence[Headers] | None = None,
 ) -> Rows:
-    """Rows of timestamps [n] ms, keys [n], values [n] and headers ([n], None: no row has any); many rows in columns."""
+    """Make rows of timestamps [n] ms, keys [n], values [n] and headers [n] (None: no row has any).
+
+    Many rows are returned as columns.
+    """
     n = len(values)
-    if n > FEW and None not in keys:
+    if n > ROW_WISE_MAX and None not in keys:
         bytes_keys, shared = cast("Sequence[bytes]", keys), headers[0] if headers else NO_HEADERS
         same_headers = headers is None or headers.count(shared) == n
         if same_headers and _is_dense(bytes_keys) and _is_dense(values):
@@ -89,7 +92,7 @@ def make_rows(
 
 
 def _is_dense(texts: Sequence[bytes]) -> bool:
-    """Whether these fill most of a padded column: one long text makes every row as long."""
+    """Whether the texts fill most of a padded column, whose width is that of the longest text."""
     size = list(map(len, texts))
     return max(size) * len(size) <= MAX_PADDING * sum(size)
 
@@ -131,7 +134,7 @@ def _batch(columns: OutputColumns, rows: slice, shared: bytes) -> EncodedBatch:
 
 
 def _headers(headers: Headers) -> bytes:
-    """Headers as encoded at the end of a record."""
+    """Encode headers as at the end of a record."""
     out = [_varint(len(headers))]
     for name, value in headers:
         text = name.encode()

@@ -49,7 +49,7 @@ class _Source:
     #: the source offset up to which everything is released; UNKNOWN_BEGIN: nothing yet
     end: int = UNKNOWN_BEGIN
     buffered: deque[_Buffered] = field(default_factory=deque)
-    #: what the last source range said of this partition: (end, watermark, lagging)
+    #: the last announcement of this partition in a source range: (end, watermark, lagging)
     announced: tuple[int, int, bool] | None = None
 
     @property

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from models.rules import NEVER
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
 
-#: how far the watermark that a visits partition knows of a source partition without backlog may fall behind [ms]
+#: maximum staleness of the watermark of a source partition without backlog in a visits partition [ms]
 MAX_STALENESS_MS = 60_000
 
 
 @dataclass(slots=True)
 class _Receiver:
-    """What one visits partition knows, and the ranges deferred for it. Mutable."""
+    """The watermarks announced to one visits partition, and the ranges deferred for it. Mutable."""
 
     #: source partition → its watermark [ms] and whether it lags, as last sent
     known: dict[int, tuple[int, bool]] = field(default_factory=dict)

@@ -89,7 +89,7 @@ class RiskModel:
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise ModelError(f"not a risk model: {error!r}") from error
         if version != VERSION:
-            remedy = "run the version that wrote the model" if _is_newer(version) else "train anew"
+            remedy = "run the version that wrote the model" if _is_newer(version) else "train it again"
             raise ModelError(f"version {version!r} of the layout; this program reads {VERSION}: {remedy}")
         if claimed != _sha256({**fields, "version": version}):
             raise ModelError("the sha256 does not match the content: the file has been altered")
@@ -99,7 +99,7 @@ class RiskModel:
             raise ModelError(f"not a risk model: {error}") from error
         if model.session_gap_ms != gap_ms:
             raise ModelError(
-                f"trained on sessions with a gap of {model.session_gap_ms} ms, not {gap_ms} ms: train anew"
+                f"trained on sessions with a gap of {model.session_gap_ms} ms, not {gap_ms} ms: train it again"
             )
         return model
 

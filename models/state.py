@@ -81,7 +81,7 @@ def pack(totals: Totals, sessions: Sessions) -> list[bytes]:
     return [raw[a:b] for a, b in pairwise([0, *(stop * _WORD).tolist()])]
 
 
-def pack_one_empty() -> bytes:
+def empty_record() -> bytes:
     """The record of a student without visits."""
     return pack_words(VERSION, np.array([0, 0, 0, 0, -1], np.int64))
 
@@ -98,7 +98,7 @@ def check(records: Sequence[bytes], expected: int, what: str) -> None:
 
     expected: the version this program reads and writes; what: the name of such a record in messages.
     Raises StateError for the first damaged record, NewerState for the first of a newer version. Every later
-    layout keeps the first word as it is, so that a newer record is told from a damaged one.
+    layout keeps the first word as it is, so that a newer record is distinguished from a damaged one.
     """
     length = np.fromiter(map(len, records), np.int64, len(records))
     if (bad := (length == 0) | (length % _WORD != 0)).any():
@@ -143,4 +143,4 @@ def _too_new(what: str, version: int, expected: int) -> str:
 
 
 #: the record of a student without visits
-_EMPTY = pack_one_empty()
+_EMPTY = empty_record()

@@ -9,7 +9,7 @@ Little-endian. One record of the visits topic is one visit batch:
     checksum  u4 CRC-32 of everything before it
 
 A batch with ranges but no visits announces offsets and watermarks only. Every later layout begins with magic and
-version too and ends with its checksum, so that a newer batch is told from a damaged one.
+version too and ends with its checksum, so that a newer batch is distinguished from a damaged one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from models.visits import Visits, concatenate
 
 #: layout that this code reads and writes
 VERSION = 2
-#: `begin` of the first range of a sender that has just taken its partition over: nothing is said about earlier offsets
+#: `begin` of the first range of a sender that has just taken over its partition: it does not cover earlier offsets
 UNKNOWN_BEGIN = -1
 
 _HEADER = struct.Struct("<3sBIII")

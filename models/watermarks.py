@@ -17,7 +17,7 @@ With one partition this is Kafka Streams' running maximum.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -31,7 +31,7 @@ _NO_LIMIT = int(np.iinfo(np.int64).max)
 
 @dataclass(frozen=True, slots=True)
 class Watermarks:
-    """The state of all source partitions as one visits partition knows it."""
+    """The state of all source partitions as announced to one visits partition."""
 
     #: largest event time of each source partition [s] ms
     at: Int64s
@@ -44,10 +44,6 @@ class Watermarks:
     def unknown(cls, sources: int) -> Watermarks:
         """The state before any source partition has been announced."""
         return cls(np.full(sources, NEVER, np.int64), np.ones(sources, np.bool_))
-
-    def forget_lags(self) -> Watermarks:
-        """The same watermarks, with all backlogs unknown again: after a restart or a rebalance."""
-        return replace(self, lagging=np.ones(len(self.at), np.bool_))
 
 
 def stream_times(watermarks: Watermarks, source: Int64s, at: Int64s) -> tuple[Int64s, Watermarks]:

@@ -53,7 +53,9 @@ def resolve(roots: Sequence[str], cache: Path) -> list[str]:
     for jar in jars:
         jar.scope = "compile"
     inputs, transitive = repository.resolver.resolve(jars)
-    needed = [one.artifact for one in (*inputs, *transitive) if one.scope in ("compile", "runtime")]
+    needed = [
+        dependency.artifact for dependency in (*inputs, *transitive) if dependency.scope in ("compile", "runtime")
+    ]
     return sorted({join(artifact) for artifact in needed} | set(archives))
 
 
@@ -86,7 +88,10 @@ def download(coordinates: Sequence[str], target: Path, advance: Callable[[int], 
     with httpx.Client(base_url=CENTRAL, timeout=TIMEOUT_S, follow_redirects=True) as client:
         pool = ThreadPoolExecutor(CONCURRENCY)
         try:
-            running = {pool.submit(_download, client, one, target, count, cancelled): one for one in coordinates}
+            running = {
+                pool.submit(_download, client, coordinate, target, count, cancelled): coordinate
+                for coordinate in coordinates
+            }
             while running:
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:

@@ -31,7 +31,7 @@ ENVIRONMENT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH"
 PR_SET_PDEATHSIG = 1
 
 
-def dying_with(parent: int) -> Callable[[], None] | None:
+def die_with_parent(parent: int) -> Callable[[], None] | None:
     """Return a preexec_fn that makes the kernel kill the child when `parent` dies; None if not on Linux."""
     if sys.platform != "linux":
         return None
@@ -77,7 +77,7 @@ def start(argv: tuple[str, ...], lock: Path) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         pass_fds=[fd],
-        preexec_fn=dying_with(os.getpid()),
+        preexec_fn=die_with_parent(os.getpid()),
     )
     write_pid(fd, child.pid)
     os.close(fd)  # the server keeps its copy, and with it the lock

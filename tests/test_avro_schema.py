@@ -151,7 +151,7 @@ def test_undeclared_columns_may_have_any_type() -> None:
     plan(moodle(x={"type": "map", "values": "bytes"}, **{"__deleted": "string"}), MOODLE)
 
 
-def test_of_names_that_differ_in_case_the_last_counts() -> None:
+def test_the_last_of_names_that_differ_only_in_case_wins() -> None:
     assert plan(moodle(USERID="long"), MOODLE).student == 4
 
 

@@ -60,11 +60,11 @@ def test_latency_is_measured_for_every_event(cluster, tmp_path):
     """In a second of live load each event gets a prediction, from the app and from the bare loop."""
     session = Session(cluster, tmp_path, Console(file=io.StringIO()), tag=f"bench{uuid.uuid4().hex[:8]}")
     session.run_latency(Load(rate=200, seconds=1, warm_up_s=1, students=100, partitions=2))
-    assert [(one.key, one.events, one.unseen) for one in session.report.latencies] == [
+    assert [(latency.key, latency.events, latency.unseen) for latency in session.report.latencies] == [
         ("floor", 200, 0),
         ("app", 200, 0),
     ]
-    assert all(0 < one.p50_ms <= one.p99_ms <= one.max_ms for one in session.report.latencies)
+    assert all(0 < latency.p50_ms <= latency.p99_ms <= latency.max_ms for latency in session.report.latencies)
 
 
 # -- CPU and memory of processes
@@ -105,9 +105,9 @@ def test_an_event_is_matched_with_the_first_prediction_that_includes_it():
     """A prediction may match several events of its student, but none of another student."""
     userid, at = np.array([1, 1, 2, 1, 3]), np.array([100, 200, 150, 300, 100])
     seen_userid, seen_at = np.array([2, 1, 1, 1]), np.array([150, 200, 200, 300])
-    index, found = latency_reader.match(userid, at, seen_userid, seen_at)
-    assert found.tolist() == [True, True, True, True, False]
-    assert index[found].tolist() == [1, 1, 0, 3]
+    index, matched = latency_reader.match(userid, at, seen_userid, seen_at)
+    assert matched.tolist() == [True, True, True, True, False]
+    assert index[matched].tolist() == [1, 1, 0, 3]
 
 
 def test_match_agrees_with_a_linear_search():
@@ -116,10 +116,10 @@ def test_match_agrees_with_a_linear_search():
         n, m = rng.integers(1, 30, 2)
         userid, at = rng.integers(1, 5, n), rng.integers(0, 20, n)
         seen_userid, seen_at = rng.integers(1, 5, m), rng.integers(0, 20, m)
-        index, found = latency_reader.match(userid, at, seen_userid, seen_at)
+        index, matched = latency_reader.match(userid, at, seen_userid, seen_at)
         for i in range(n):
             fits = [j for j in range(m) if seen_userid[j] == userid[i] and seen_at[j] >= at[i]]
-            assert bool(found[i]) == bool(fits)
+            assert bool(matched[i]) == bool(fits)
             assert not fits or index[i] == fits[0]
 
 
@@ -270,10 +270,10 @@ def test_plain_fausts_sessions_equal_the_expected_ones():
     kept: dict[int, list[list[int]]] = {}
     ever: dict[int, dict[tuple[int, int], int]] = {}
     for student, at in zip(rows.userid.tolist(), rows.at.tolist(), strict=True):
-        merged, gone, stay = plain_faust.merge(kept.get(student, []), at)
-        kept[student] = [*stay, merged]
+        merged, absorbed, others = plain_faust.merge(kept.get(student, []), at)
+        kept[student] = [*others, merged]
         mine = ever.setdefault(student, {})
-        for start, end, _ in gone:
+        for start, end, _ in absorbed:
             del mine[start, end]
         mine[merged[0], merged[1]] = merged[2]
     truth = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))

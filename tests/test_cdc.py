@@ -1,4 +1,4 @@
-"""From Moodle's database to the topics: MariaDB, Debezium in Kafka Connect, Avro, Kafka, a worker. All real."""
+"""From Moodle's database to the topics, all real: MariaDB, Debezium in Kafka Connect, Avro, Kafka, a worker."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ pytestmark = pytest.mark.cdc
 
 RECORDED = Path(__file__).with_name("debezium")
 TABLE = f"{mariadb.DATABASE}.{mariadb.TABLE}"
-#: the demo's rows (userid, timecreated [ms]); each came from this event
+#: the demo's rows (userid, timecreated [ms]); all have this event
 SEED = [(2, 1561975200000), (3, 1561975200000), (3, 1561975300000)]
 EVENT = r"\\core\\event\\course_viewed"
-#: a connector's number, which no other replica of a MariaDB may have
+#: server ids of connectors; no two replicas of a MariaDB may have the same
 numbers = itertools.count(5401)
 
 
@@ -50,7 +50,7 @@ class Log:
         return f"{self.prefix}.{TABLE}"
 
     def follow(self, mode: str = "tombstone") -> None:
-        """Register the connector as it ships: only hosts, names and the mode of deletes are other ones."""
+        """Register the connector as it ships, except for hosts, names and the mode of deletes."""
         changes = {
             **hosts(self.servers),
             "database.server.id": next(numbers),
@@ -69,17 +69,17 @@ class Log:
         return mariadb.execute(self.servers.directory, statements)
 
     def insert(self, *visits: tuple[int, int]) -> None:
-        """Rows of the log, in one transaction."""
+        """Insert rows into the log, in one transaction."""
         rows = ",".join(f"('{EVENT}',{student},{at})" for student, at in visits)
         self.sql(f"INSERT INTO {TABLE} (eventname, userid, timecreated) VALUES {rows}")
 
     def records(self, count: int) -> list[Record]:
-        """What is in the topic, as soon as there are so many records."""
+        """Wait for `count` records in the topic, and return all of them."""
         until(lambda: run_async(self._end()), lambda end: end >= count)
         return self.deployment().read(self.topic)
 
     async def _end(self) -> int:
-        """The end of the topic; 0 while Connect has not created it."""
+        """Return the end offset of the topic; 0 while Connect has not created it."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.servers.broker)
         await admin.start()
         try:
@@ -92,50 +92,50 @@ class Log:
             return int(end)
 
     def deployment(self, **variables: str) -> Deployment:
-        """A worker's deployment, reading this log."""
+        """Return a deployment whose workers read this log."""
         variables = {"RISK_SOURCE_TOPIC": self.topic, "RISK_EMIT": "changes", "RISK_MODEL": "none", **variables}
         return Deployment.new(self.servers, self.directory, **variables)
 
     def versions(self) -> list[int]:
-        """The versions of the value's schema."""
+        """Return the versions of the value schema."""
         url = f"{self.servers.registry}/subjects/{self.topic}-value/versions"
-        found: list[int] = httpx.get(url, timeout=TIMEOUT_S).json()
-        return found
+        versions: list[int] = httpx.get(url, timeout=TIMEOUT_S).json()
+        return versions
 
 
-def bare(message: bytes | None) -> bytes | None:
-    """A key or a value without the id of its schema, which is the registry's affair."""
+def without_id(message: bytes | None) -> bytes | None:
+    """Return a key or value without its schema id, which depends on the registry."""
     return None if message is None else message[:1] + message[HEADER:]
 
 
-#: how a delete is written -> the recording of it (`tombstone` is Debezium's default) and how many of its records
+#: mode of deletes -> its recording (`tombstone` is Debezium's default), and the number of records in that mode
 MODES = {
     "tombstone": ("default", 6),
     "rewrite": ("rewrite", 6),
     "rewrite-with-tombstone": ("rewrite-with-tombstone", 7),
-    # nothing is written, so it ends before the tombstone
+    # a delete writes nothing, so the records end before the tombstone
     "drop": ("default", 5),
     "delete-to-tombstone": ("default", 6),
 }
 
 
 def recorded(mode: str) -> list[tuple[bytes | None, bytes | None]]:
-    """Keys and values that another Debezium wrote, ids aside (tests/debezium/PROVENANCE.md)."""
+    """Return keys and values that another Debezium wrote, without schema ids (tests/debezium/PROVENANCE.md)."""
     name, count = MODES[mode]
-    found = json.loads((RECORDED / f"{name}.records.json").read_text())["records"][:count]
-    pairs = ((bytes.fromhex(one["key_hex"]), one["value_hex"]) for one in found)
-    return [(bare(key), bare(bytes.fromhex(value)) if value else None) for key, value in pairs]
+    records = json.loads((RECORDED / f"{name}.records.json").read_text())["records"][:count]
+    pairs = ((bytes.fromhex(record["key_hex"]), record["value_hex"]) for record in records)
+    return [(without_id(key), without_id(bytes.fromhex(value)) if value else None) for key, value in pairs]
 
 
-def wrong(deployment: Deployment, visits: list[tuple[int, int]], events: int) -> list[str]:
-    """What differs in the topics of a worker from a recount of the visits, after so many records."""
+def process(deployment: Deployment, visits: list[tuple[int, int]], events: int) -> list[str]:
+    """Let a worker process `events` records; return the differences of its topics from a recount of the visits."""
     with deployment.worker() as worker:
         worker.wait_idle(timeout=TIMEOUT_S, events=events)
     return differences(expected_tables(visits), deployment.outputs(), scored=False)
 
 
-def renewed(servers: stack.Environment, *logs: Log) -> Iterator[tuple[Log, ...]]:
-    """An empty table, and logs whose connectors are removed in the end."""
+def fresh(servers: stack.Environment, *logs: Log) -> Iterator[tuple[Log, ...]]:
+    """Empty the table, yield the logs, and remove their connectors."""
     mariadb.execute(servers.directory, f"DROP TABLE {TABLE}; {mariadb.CREATE}")
     yield logs
     for log in logs:
@@ -144,13 +144,13 @@ def renewed(servers: stack.Environment, *logs: Log) -> Iterator[tuple[Log, ...]]
 
 @pytest.fixture
 def log(chain: stack.Environment, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Log]:
-    """An empty log, followed by nobody; its prefix is `demo`, or what the test is parametrized with."""
-    for (one,) in renewed(chain, Log(chain, getattr(request, "param", "demo"), tmp_path)):
-        yield one
+    """An empty log without a connector; its prefix is `demo`, or the test's parameter."""
+    for (log,) in fresh(chain, Log(chain, getattr(request, "param", "demo"), tmp_path)):
+        yield log
 
 
 def test_the_demos_rows_give_ksqls_rows(log: Log) -> None:
-    """Three rows in the database become the very rows KSQL wrote for them (p01): keys, values, times, order."""
+    """Three rows in the database result in the rows that KSQL wrote for them (p01): keys, values, times, order."""
     log.insert(*SEED)
     log.follow()
     log.records(len(SEED))
@@ -168,9 +168,9 @@ def test_the_demos_rows_give_ksqls_rows(log: Log) -> None:
 
 @pytest.fixture(scope="module")
 def deleted(chain: stack.Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Log]]:
-    """mode -> a log that saw the inserts, the update and the delete that were recorded in tests/debezium."""
+    """mode -> a log with the inserts, the update and the delete that were recorded in tests/debezium."""
     logs = {mode: Log(chain, f"cdc_{mode.replace('-', '_')}", tmp_path_factory.mktemp(mode)) for mode in MODES}
-    for _ in renewed(chain, *logs.values()):
+    for _ in fresh(chain, *logs.values()):
         first = logs["tombstone"]
         first.insert(*SEED)
         for mode, log in logs.items():
@@ -181,15 +181,15 @@ def deleted(chain: stack.Environment, tmp_path_factory: pytest.TempPathFactory) 
         first.sql(f"DELETE FROM {TABLE} WHERE id = 4")
         for mode, log in logs.items():
             log.records(len(recorded(mode)))
-    return logs  # nobody follows the table any more: other tests may use it
+    return logs  # no connector reads the table any more: other tests may use it
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_records_are_the_recorded_bytes(deleted: dict[str, Log], mode: str) -> None:
-    """Another Debezium (for MySQL, with Confluent's converter) wrote the same, but for the ids of schemas."""
+    """Another Debezium (for MySQL, with Confluent's converter) wrote the same bytes, except for schema ids."""
     expected = recorded(mode)
     records = deleted[mode].records(len(expected))
-    assert [(bare(r.key), bare(r.value)) for r in records] == expected
+    assert [(without_id(r.key), without_id(r.value)) for r in records] == expected
     assert not any(r.headers for r in records)
 
 
@@ -197,26 +197,26 @@ def test_records_are_the_recorded_bytes(deleted: dict[str, Log], mode: str) -> N
 def test_schemas_are_the_recorded_texts(deleted: dict[str, Log], mode: str) -> None:
     log = deleted[mode]
     log.records(len(SEED))
-    found = json.loads((RECORDED / f"{MODES[mode][0]}.schemas.json").read_text())
-    for subject, one in found.items():
+    schemas = json.loads((RECORDED / f"{MODES[mode][0]}.schemas.json").read_text())
+    for subject, schema in schemas.items():
         url = f"{log.servers.registry}/subjects/{subject.replace('demo', log.prefix, 1)}/versions/1/schema"
         text = httpx.get(url, timeout=TIMEOUT_S).text
-        assert json.loads(text) == json.loads(one["schema"].replace("demo.demo", f"{log.prefix}.demo"))
+        assert json.loads(text) == json.loads(schema["schema"].replace("demo.demo", f"{log.prefix}.demo"))
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_updates_and_deletes_are_more_rows_or_none(deleted: dict[str, Log], mode: str) -> None:
-    """It is an append stream: an update counts once more, a tombstone has no effect, a row rewritten for a delete
-    counts once more."""
+def test_updates_and_deletes_count_as_rows_or_have_no_effect(deleted: dict[str, Log], mode: str) -> None:
+    """The log is an append-only stream: an update or a row rewritten for a delete counts once more, a tombstone has no
+    effect."""
     log = deleted[mode]
     events = len(log.records(len(recorded(mode))))
     visits = [*SEED, (5, 1561975400000), (6, 1561975400000), *[(6, 1561975400000)] * mode.startswith("rewrite")]
-    assert wrong(log.deployment(), visits, events) == []
+    assert process(log.deployment(), visits, events) == []
 
 
 @pytest.mark.parametrize("log", ["cdc_column"], indirect=True)
-def test_a_nullable_column_added_in_mid_stream(log: Log) -> None:
-    """Rows of both versions of the schema count, in a worker that runs all the while."""
+def test_a_nullable_column_may_be_added_while_a_worker_runs(log: Log) -> None:
+    """Rows of both versions of the schema count, without a restart of the worker."""
     log.insert(*SEED)
     log.follow()
     log.records(len(SEED))
@@ -235,25 +235,25 @@ def test_a_nullable_column_added_in_mid_stream(log: Log) -> None:
     assert differences(expected_tables(visits), deployment.outputs(), scored=False) == []
 
 
-#: transactions, and rows in each, while Connect dies
+#: transactions, and rows in each, while Connect is stopped
 TRANSACTIONS, ROWS = 150, 3
 
 
 @pytest.mark.parametrize(("log", "end"), [("cdc_killed", "kill"), ("cdc_stopped", "stop")], indirect=["log"])
-def test_connect_that_ends_while_rows_arrive_loses_none(log: Log, end: str) -> None:
-    """kill -9 or SIGTERM in the middle; started again, it goes on where it was: every log id is in the topic."""
+def test_no_row_is_lost_when_connect_is_killed_or_stopped(log: Log, end: str) -> None:
+    """After kill -9 or SIGTERM Connect continues where it stopped: every log id is in the topic."""
     log.insert(*SEED)
     log.follow()
     log.records(len(SEED))
     with ThreadPoolExecutor(1) as pool:
-        many = [pool.submit(log.insert, *[(n, 1561975700000 + n)] * ROWS) for n in range(TRANSACTIONS)]
+        inserts = [pool.submit(log.insert, *[(n, 1561975700000 + n)] * ROWS) for n in range(TRANSACTIONS)]
         log.records(len(SEED) + 10 * ROWS)
-        assert not many[-1].done(), "all was written before the end"
+        assert not inserts[-1].done(), "all rows were written before Connect was stopped"
         if end == "kill":
             stack.kill("connect", log.servers.directory)
-        stack.restart("connect", log.servers.directory)  # which sends SIGTERM to one that runs
-        for one in many:
-            one.result()
+        stack.restart("connect", log.servers.directory)  # sends SIGTERM if it is running
+        for insert in inserts:
+            insert.result()
     written = {int(line) for line in log.sql(f"SELECT id FROM {TABLE}").split()}
     assert len(written) == len(SEED) + TRANSACTIONS * ROWS
     until(lambda: written - ids(log.records(len(written))), lambda lost: not lost)
@@ -263,6 +263,6 @@ def test_connect_that_ends_while_rows_arrive_loses_none(log: Log, end: str) -> N
 
 
 def ids(records: list[Record]) -> set[int]:
-    """The log ids in the keys."""
+    """Return the log ids in the keys."""
     keys = [record.key or b"" for record in records]
     return {debezium.id_of(key, int.from_bytes(key[1:HEADER], "big")) or 0 for key in keys}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from app.ops.failpoints import POINTS
-from stack.supervisor import dying_with
+from stack.supervisor import die_with_parent
 from tools.e2e.chaos.actions import ACTIONS
 from tools.e2e.chaos.run import Result, schedule
 from tools.e2e.chaos.verdict import lost_and_duplicated, output_differences, state_differences
@@ -49,7 +49,7 @@ def test_three_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
         text=True,
         timeout=TIMEOUT_S,
         check=False,
-        preexec_fn=dying_with(os.getpid()),
+        preexec_fn=die_with_parent(os.getpid()),
     )
     assert done.returncode == 0, done.stderr[-4_000:]
     result = json.loads(done.stdout.splitlines()[-1])
@@ -67,11 +67,11 @@ def test_a_slow_take_over_is_a_failure() -> None:
 
 
 def test_a_workload_depends_on_the_seed_only_and_has_late_rows_but_none_by_a_day() -> None:
-    one, again, other = (generate_workload(seed, 5_000, 60) for seed in (1, 1, 2))
-    assert one.at.tolist() == again.at.tolist() != other.at.tolist()
-    assert count_late(one) > 100
-    assert int((one.written - one.at).max()) < 24 * 3_600_000
-    times = sorted(zip(one.userid.tolist(), one.at.tolist(), strict=True))
+    first, repeated, other = (generate_workload(seed, 5_000, 60) for seed in (1, 1, 2))
+    assert first.at.tolist() == repeated.at.tolist() != other.at.tolist()
+    assert count_late(first) > 100
+    assert int((first.written - first.at).max()) < 24 * 3_600_000
+    times = sorted(zip(first.userid.tolist(), first.at.tolist(), strict=True))
     pauses = Counter(min(b[1] - a[1], 10**9) for a, b in itertools.pairwise(times) if a[0] == b[0])
     assert pauses[900_000] > 0
     assert pauses[900_001] > 0

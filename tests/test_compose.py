@@ -254,7 +254,7 @@ def test_the_registry_checks_compatibility_as_in_the_tests() -> None:
 
 
 def test_topics_are_the_apps_own_and_dead_letters_are_kept() -> None:
-    """With a prefix, the topics without it are still there, for KSQL and the sinks."""
+    """With a prefix, the topics without it are still created, for KSQL and the sinks."""
     declared = {
         t.name: t for t in load_topics().all_topics(Settings(topic_prefix="new."), (ROOT / "connect").glob("*.json"))
     }

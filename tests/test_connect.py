@@ -16,7 +16,7 @@ from app.settings import Settings
 from connect import register
 from tests.support import golden_cases
 from tests.support.sink_documents import Document, Record, documents, index_of
-from tests.support.stub_server import Answering, served
+from tests.support.stub_server import StubServer, running
 from tools.parity import cases
 from tools.parity import recorded as parity
 
@@ -149,7 +149,7 @@ async def emitted(name: str, emit: str) -> dict[str, list[Record]]:
 
 @pytest.mark.parametrize("emit", ["changes", "batch"])
 @pytest.mark.parametrize("case", ["p07_bridge_two", "p08_bridge_chain", "p32_multi_user"])
-async def test_documents_are_the_final_sessions_however_often_records_are_delivered(case: str, emit: str) -> None:
+async def test_documents_are_the_final_sessions_despite_redelivery(case: str, emit: str) -> None:
     """Sessions that grow and merge leave one document each, in both modes, after a replay and in reverse order."""
     written = await emitted(case, emit)
     for sink, topic in (("sink-sessions", NAMES.sessions), ("sink-agg", NAMES.agg)):
@@ -198,7 +198,7 @@ def test_predictions_are_kept_as_the_latest_per_student_and_as_a_history() -> No
 # --- the command ---
 
 
-class Stub(Answering):
+class Stub(StubServer):
     """The part of Connect's REST API that the command uses; `script` lists the states of a connector."""
 
     def __init__(self) -> None:
@@ -245,7 +245,7 @@ class Stub(Answering):
 def rest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     monkeypatch.setattr(register, "POLL_S", 0.005)
     monkeypatch.setattr(register, "SETTLED_S", 0.02)
-    with served(Stub()) as stub:
+    with running(Stub()) as stub:
         yield stub
 
 
@@ -283,7 +283,7 @@ def test_it_is_idempotent_and_restarts_only_failed_tasks(rest: Stub, run: Callab
 def test_a_failed_task_is_reported_on_one_line_with_its_root_cause_and_exit_code_1(
     rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Even if the task runs at first: a sink fails at its first batch."""
+    """It is reported even if the task runs at first, since a sink fails only at its first batch."""
     rest.script = [("RUNNING", ["RUNNING"]), ("RUNNING", ["FAILED"])]
     assert run("sink-agg") == 1
     assert capsys.readouterr().err == "register: sink-agg: task 0 failed: java.net.X: gone\n"
@@ -320,7 +320,7 @@ def test_it_times_out_if_no_server_listens(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_set_overrides_a_key_in_every_file_that_has_it(rest: Stub, run: Callable[..., int]) -> None:
-    """So tests can use the shipped files with their own hosts and ports."""
+    """Tests use it to register the shipped files with their own hosts and ports."""
     changes = ("--set=database.hostname=127.0.0.1", "--set=connection.url=http://127.0.0.1:1/?a=b")
     assert run(*changes, "source-mariadb", "sink-agg") == 0
     assert rest.configs["source-mariadb"] == CONFIGS["source-mariadb"] | {"database.hostname": "127.0.0.1"}
@@ -347,6 +347,6 @@ def test_wrong_usage_is_reported_on_one_line(
 
 @pytest.mark.parametrize("script", ["connect/register.py", "kibana/load.py"])
 def test_a_script_needs_only_python(script: str) -> None:
-    """Isolated and without site-packages."""
+    """The script runs isolated and without site-packages."""
     command = [sys.executable, "-I", "-S", str(CONNECT.parent / script), "--help"]
     assert subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0

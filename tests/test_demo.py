@@ -44,7 +44,8 @@ def demo(directory: Path, *options: str) -> None:
     events, sessions, at_risk, students = (int(number.replace(",", "")) for number in match.groups())
     assert events == ROWS
     assert 0 < at_risk <= students < sessions < events
-    assert not list((directory / "stack").glob("*.orders"))
+    assert (directory / "stack" / "logs" / "kafka.log").exists()
+    assert stack.status(directory / "stack") == []
 
 
 @pytest.mark.broker
@@ -68,7 +69,7 @@ def test_the_demo_runs_through_mariadb_and_debezium(tmp_path: Path) -> None:
 async def test_without_mariadb_the_demo_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does so before it downloads or starts anything."""
     monkeypatch.setattr(shutil, "which", lambda command, path: None)
-    (presentation,) = oulad.named(["BBB-2013J"])
+    (presentation,) = oulad.select_presentations(["BBB-2013J"])
     with pytest.raises(stack.Unavailable, match=r"apt-get install .*mariadb-server-core"):
         await run(tmp_path / "demo", presentation, 0.0, Console(), cdc=True, limit=1)
 

@@ -48,7 +48,7 @@ EXPLAINED = (
 
 
 @every_document
-def test_links_lead_somewhere(path: Path) -> None:
+def test_link_targets_exist(path: Path) -> None:
     """Every relative link names a file that exists, and every fragment a heading of it."""
     for target, fragment in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", path.read_text()):
         file = (path.parent / target).resolve() if target else path
@@ -99,7 +99,7 @@ def test_every_command_is_documented() -> None:
 # -- lengths and layout
 
 
-def test_entrances_are_short() -> None:
+def test_entry_documents_are_short() -> None:
     """README.md has at most 800 words, ARCHITECTURE.md at most 120 lines."""
     assert len(README.split()) <= 800
     assert len(ARCHITECTURE.splitlines()) <= 120

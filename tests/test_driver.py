@@ -19,7 +19,7 @@ from tests.support.consumer import CHANGELOG, SETTINGS, SOURCE, SOURCE_1, Worker
 
 
 def offsets(chunks: Iterable[QueuedChunk]) -> list[tuple[int, int]]:
-    """Where each chunk begins and ends."""
+    """Return begin and end of each chunk."""
     return [(queued.chunk.start, queued.chunk.next_offset) for queued in chunks]
 
 
@@ -44,14 +44,14 @@ async def test_after_a_seek_agents_receive_each_partitions_position(worker: Work
 
 
 async def test_chunks_fetched_before_a_seek_are_dropped(reading: Worker) -> None:
-    """They are fetched again: delivered twice only the position would keep them from being counted twice."""
+    """They are fetched again; delivered twice, only the position would prevent counting them twice."""
     await reading.read(chunk(SOURCE, 5, 11, 5, 10), chunk(SOURCE, 10, 12, 10, 11))
     assert offsets(reading.take()) == [(10, 12)]
     assert reading.thread.sought == []
 
 
 async def test_an_idle_worker_waits_for_end_offsets(worker: Worker) -> None:
-    """So a worker that has read everything also notices that the broker is down."""
+    """A worker that has read everything thus notices, too, that the broker is down."""
     worker.thread.ends[SOURCE] = 10
     await worker.assign(SOURCE)
     description, mark = worker.consumer.backlog()
@@ -180,7 +180,7 @@ async def test_former_owners_are_fenced_before_recovery(monkeypatch: pytest.Monk
 
 
 async def test_paused_partitions_are_not_fetched(reading: Worker) -> None:
-    """And do not count as backlog, for they wait for another partition."""
+    """They do not count as backlog either, since they wait for another partition."""
     assert reading.consumer.backlog()[0] == f"20 records of topic {SOURCE.topic} partition 0 wait"
     reading.consumer.pause(SOURCE.topic, 0)
     assert reading.consumer.backlog()[0] == "Kafka has not answered with the topics' end offsets"

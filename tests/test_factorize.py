@@ -58,7 +58,7 @@ def test_argsort_codes_is_a_stable_sort(code, count):
 @example([(2**62, 1), (0, 0)])
 @example([(2**62, 0), (1, 0), (2**62, 0)])
 def test_argsort_pairs_is_lexsort(rows):
-    """By code, then value, then row; whether or not both fit one word."""
+    """Pairs are sorted by code, value and row, whether or not code and value fit into one word."""
     code, value = array([c for c, _ in rows]), array([v for _, v in rows])
     assert argsort_pairs(code, value).tolist() == sorted(range(len(rows)), key=lambda row: rows[row])
 
@@ -193,6 +193,6 @@ def test_binary_column_of_strings(strings):
 
 
 def test_binary_column_of_rejects_null():
-    """It would become the empty string."""
+    """A null would become the empty string."""
     with pytest.raises(TypeError):
         BinaryColumn.of([b"a", None])  # type: ignore[list-item]

@@ -27,7 +27,7 @@ class Step:
     lagging: bool
 
 
-#: mostly short, as in a quiet log, sometimes so long that what a receiver knows becomes stale
+#: mostly short, as in a quiet log, sometimes so long that a receiver's watermark becomes stale
 BETWEEN = st.one_of(
     st.integers(-2_000, 9_000), st.sampled_from([MAX_STALENESS_MS - 1, MAX_STALENESS_MS, 3 * MAX_STALENESS_MS])
 )
@@ -161,7 +161,7 @@ def test_a_watermark_that_has_advanced_is_sent():
 
 
 def test_the_first_range_of_a_new_sender_is_sent_at_once():
-    """It may begin anywhere, and only this range says so."""
+    """It may begin at any offset, and only this range is marked with UNKNOWN_BEGIN."""
     coalescer = HeartbeatCoalescer(1)
     coalesce(coalescer, visit_batch(UNKNOWN_BEGIN, 5, 1_000))
     again = visit_batch(UNKNOWN_BEGIN, 6, 1_000)

@@ -41,9 +41,9 @@ def test_the_file_follows_kibanas_rules() -> None:
 
 
 def test_there_is_a_data_view_for_every_index() -> None:
-    views = {one["id"]: one["attributes"] for one in OBJECTS if one["type"] == "index-pattern"}
-    assert {one["title"] for one in views.values()} == FIELDS.keys()
-    assert {id: one.get("timeFieldName") for id, one in views.items()} == {
+    views = {view["id"]: view["attributes"] for view in OBJECTS if view["type"] == "index-pattern"}
+    assert {view["title"] for view in views.values()} == FIELDS.keys()
+    assert {id: view.get("timeFieldName") for id, view in views.items()} == {
         "moodle-risk-sessions": "START_DATE",
         "moodle-risk-totals": None,
         "moodle-risk-predictions-latest": "CREATED_DATE",
@@ -54,9 +54,9 @@ def test_there_is_a_data_view_for_every_index() -> None:
 
 def test_every_object_comes_after_what_it_refers_to() -> None:
     seen: set[str] = set()
-    for one in OBJECTS:
-        assert {reference["id"] for reference in one["references"]} <= seen
-        seen.add(one["id"])
+    for saved in OBJECTS:
+        assert {reference["id"] for reference in saved["references"]} <= seen
+        seen.add(saved["id"])
 
 
 # --- the threshold ---
@@ -101,7 +101,7 @@ def test_the_first_panel_says_that_these_are_predictions() -> None:
 def test_panels_about_the_current_state_ignore_the_time_picker() -> None:
     """They have their own time range or no time field, so inactive students are not hidden."""
     dashboard = Dashboard.read()
-    always = {id for id, one in dashboard.panels.items() if "timeRange" in one["embeddableConfig"]}
+    always = {id for id, panel in dashboard.panels.items() if "timeRange" in panel["embeddableConfig"]}
     assert always == {"in-risk-now", "newly-in-risk", "contact-first", "first-warnings"}
     timeless = {layer.panel for layer in dashboard.layers() if not layer.view.time}
     assert timeless == {"students", "students-by-sessions", "fewest-sessions"}
@@ -144,12 +144,12 @@ class Copy:
         self.objects = copy.deepcopy(OBJECTS)
         self.dashboard = self.objects[-1]
         attributes = self.dashboard["attributes"]
-        self.panels: dict[str, Json] = {one["panelIndex"]: one for one in json.loads(attributes["panelsJSON"])}
+        self.panels: dict[str, Json] = {panel["panelIndex"]: panel for panel in json.loads(attributes["panelsJSON"])}
         self.controls: Json = json.loads(attributes["controlGroupInput"]["panelsJSON"])
 
     def view(self, name: str) -> Json:
-        (one,) = (one for one in self.objects if one["id"] == f"moodle-risk-{name}")
-        return one
+        (saved,) = (saved for saved in self.objects if saved["id"] == f"moodle-risk-{name}")
+        return saved
 
     def state(self, panel: str) -> Json:
         state: Json = self.panels[panel]["embeddableConfig"]["attributes"]["state"]
@@ -180,13 +180,13 @@ def runtime(spoilt: Copy, old: str, new: str) -> None:
 SPOILT: dict[str, tuple[Callable[[Copy], object], str]] = {
     "newer than Kibana": (lambda c: put(c.dashboard, typeMigrationVersion="10.9.0"), "version 10.9.0"),
     "no version": (lambda c: c.view("totals").pop("typeMigrationVersion"), "version None"),
-    "old spelling": (lambda c: put(c.dashboard, migrationVersion={}), "keys ['migrationVersion']"),
+    "old name of a key": (lambda c: put(c.dashboard, migrationVersion={}), "keys ['migrationVersion']"),
     "an id twice": (lambda c: c.objects.insert(0, c.view("totals")), "index-pattern moodle-risk-totals: twice"),
     "no data view": (lambda c: c.objects.remove(c.view("totals")), "leads nowhere"),
     "reference to nowhere": (lambda c: put(c.dashboard["references"][0], id="x"), "leads nowhere"),
     "reference twice": (lambda c: c.dashboard["references"].append(c.dashboard["references"][0]), "twice"),
     "reference lost": (lambda c: c.dashboard["references"].pop(0), "data view None outside"),
-    "reference of nobody": (lambda c: put(c.dashboard["references"][0], name="x:y"), "x:y is nobody's"),
+    "unused reference": (lambda c: put(c.dashboard["references"][0], name="x:y"), "x:y is not used"),
     "another view inside": (
         lambda c: put(c.panels["when"]["embeddableConfig"]["attributes"]["references"][0], id="moodle-risk-totals"),
         "outside, moodle-risk-totals inside",
@@ -202,9 +202,9 @@ SPOILT: dict[str, tuple[Callable[[Copy], object], str]] = {
     "too wide": (lambda c: put(c.panels["note"]["gridData"], w=49), "outside of the grid"),
     "no title": (lambda c: put(c.panels["when"], title=" "), "no title"),
     "no text": (lambda c: put(c.panels["note"]["embeddableConfig"]["savedVis"]["params"], markdown=""), "no text"),
-    "strange panel": (lambda c: put(c.panels["when"], type="vega"), "type vega"),
+    "unknown panel": (lambda c: put(c.panels["when"], type="vega"), "type vega"),
     "future panel": (lambda c: put(c.panels["when"], version="9.4.0"), "version 9.4.0"),
-    "range upside down": (
+    "reversed time range": (
         lambda c: put(c.panels["in-risk-now"]["embeddableConfig"]["timeRange"], to="1969-01-01T00:00:00Z"),
         "time range from 1970",
     ),
@@ -218,25 +218,34 @@ SPOILT: dict[str, tuple[Callable[[Copy], object], str]] = {
         lambda c: put(c.column("contact-first", "risk"), sourceField="SESSIONS"),
         "SESSIONS is in neither",
     ),
-    "mean of a name": (lambda c: put(c.column("fewest-sessions", "length"), sourceField="USERID"), "which is keyword"),
+    "mean of a keyword": (
+        lambda c: put(c.column("fewest-sessions", "length"), sourceField="USERID"),
+        "which is keyword",
+    ),
     "histogram of a number": (
         lambda c: put(c.column("per-day", "sessions-x"), sourceField="DURATION"),
         "which is long",
     ),
-    "names taken for numbers": (
+    "wrong data type": (
         lambda c: put(c.column("contact-first", "student"), dataType="number"),
         "dataType number, not string",
     ),
-    "strange operation": (lambda c: put(c.column("when", "value"), operationType="rate"), "operation rate"),
+    "unknown operation": (lambda c: put(c.column("when", "value"), operationType="rate"), "operation rate"),
     "count of a field": (lambda c: put(c.column("when", "value"), sourceField="USERID"), "count of USERID"),
     "no label": (lambda c: put(c.column("when", "value"), label=""), "no label"),
-    "ordered by nothing": (
+    "ordered by a missing column": (
         lambda c: put(c.column("contact-first", "student")["params"]["orderBy"], columnId="x"),
         "ordered by x",
     ),
-    "formula of nothing": (lambda c: put(c.column("newly-in-risk", "students"), references=["x"]), "refers to x"),
-    "query for nothing": (lambda c: put(c.state("contact-first")["query"], query="RISK > 1"), "query asks for RISK"),
-    "column's query for nothing": (
+    "formula of a missing column": (
+        lambda c: put(c.column("newly-in-risk", "students"), references=["x"]),
+        "refers to x",
+    ),
+    "query for a missing field": (
+        lambda c: put(c.state("contact-first")["query"], query="RISK > 1"),
+        "query asks for RISK",
+    ),
+    "column's query for a missing field": (
         lambda c: put(c.column("newly-in-risk", "studentsX1")["filter"], query="AT < now"),
         "query asks for AT",
     ),
@@ -256,9 +265,9 @@ SPOILT: dict[str, tuple[Callable[[Copy], object], str]] = {
     ),
     "coloured cells": (
         lambda c: put(c.state("when")["visualization"]["gridConfig"], isCellLabelVisible=False),
-        "by their colour",
+        "nothing but a colour",
     ),
-    "time field that is none": (
+    "time field of another type": (
         lambda c: put(c.view("sessions")["attributes"], timeFieldName="DURATION"),
         "time field DURATION is long",
     ),
@@ -267,16 +276,19 @@ SPOILT: dict[str, tuple[Callable[[Copy], object], str]] = {
         "time field START_DATE is not there",
     ),
     "no time field": (lambda c: c.view("sessions")["attributes"].pop("timeFieldName"), "but no time field"),
-    "index nobody writes": (lambda c: put(c.view("totals")["attributes"], title="moodle"), "no sink writes to moodle"),
-    "script of nothing": (lambda c: runtime(c, "doc['START_DATE']", "doc['AT']"), "reads AT"),
+    "index without a sink": (lambda c: put(c.view("totals")["attributes"], title="moodle"), "no sink writes to moodle"),
+    "script with a missing field": (lambda c: runtime(c, "doc['START_DATE']", "doc['AT']"), "reads AT"),
     "runtime field lost": (lambda c: runtime(c, "START_HOUR", "HOUR"), "START_HOUR is in neither"),
-    "runtime field of a name": (lambda c: runtime(c, "START_HOUR", "USERID"), "hides a real one"),
-    "label of nothing": (
+    "runtime field that hides a field": (lambda c: runtime(c, "START_HOUR", "USERID"), "hides a real one"),
+    "label of a missing field": (
         lambda c: put(c.view("totals")["attributes"], fieldAttrs='{"AT":{}}'),
         "fieldAttrs of AT",
     ),
     "no filter": (lambda c: c.controls.clear(), "no student filter"),
-    "filter of nothing": (lambda c: put(c.controls["student"]["explicitInput"], fieldName="AT"), "AT is not there in"),
+    "filter on a missing field": (
+        lambda c: put(c.controls["student"]["explicitInput"], fieldName="AT"),
+        "AT is not there in",
+    ),
     "filter without a view": (lambda c: c.dashboard["references"].pop(), "control student: no data view"),
     "filter under another name": (lambda c: put(c.controls["student"]["explicitInput"], id="x"), "control student: "),
 }
@@ -288,8 +300,8 @@ def test_a_violation_is_found(name: str) -> None:
     assert problems(spoilt.encoded(), FIELDS) == []
     spoil, expected = SPOILT[name]
     spoil(spoilt)
-    found = problems(spoilt.encoded(), FIELDS)
-    assert any(expected in line for line in found), found
+    violations = problems(spoilt.encoded(), FIELDS)
+    assert any(expected in line for line in violations), violations
 
 
 def test_a_wrong_type_in_an_index_is_found() -> None:

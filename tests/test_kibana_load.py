@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from kibana import load
-from tests.support.stub_server import Answering, served
+from tests.support.stub_server import StubServer, running
 
 COUNT = len(load.FILE.read_text().splitlines())
 TAKEN = {"successCount": COUNT, "success": True, "warnings": [], "successResults": []}
 
 
-class Stub(Answering):
+class Stub(StubServer):
     """The part of Kibana's API that the command uses."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ def status(level: str) -> tuple[int, Any]:
 @pytest.fixture
 def kibana(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stub]:
     monkeypatch.setattr(load, "POLL_S", 0.005)
-    with served(Stub()) as stub:
+    with running(Stub()) as stub:
         yield stub
 
 

@@ -61,7 +61,7 @@ USERID = [547689, 501432, 1398979]
 def test_students_day_does_not_depend_on_other_rows(log: LogRows) -> None:
     alone = oulad.generate(["BBB-2013B"], last_day=30)
     student = int(alone.userid[0])
-    until = oulad.named(["BBB-2013B"])[0].midnight(31)
+    until = oulad.select_presentations(["BBB-2013B"])[0].midnight(31)
     in_whole_log = np.sort(log.at[(log.userid == student) & (log.at < until)])
     assert np.array_equal(np.sort(alone.at[alone.userid == student]), in_whole_log)
 
@@ -122,7 +122,7 @@ def test_all_enrolments_are_loaded_with_their_results() -> None:
     enrolments = oulad.load_enrolments()
     assert len(enrolments.student) == 4752
     assert int(enrolments.unsuccessful.sum()) == 2346
-    bbb = oulad.named(["BBB-2013J"])[0]
+    bbb = oulad.select_presentations(["BBB-2013J"])[0]
     assert len(enrolments.enrolled(bbb, 14)) > len(enrolments.enrolled(bbb, 112))
 
 

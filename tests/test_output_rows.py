@@ -55,7 +55,7 @@ class Students:
 
 @dataclass(frozen=True)
 class Flushed:
-    """What the process agent writes for a batch of visits."""
+    """The results that the process agent writes for a batch of visits."""
 
     batch: Sessionized
     rollup: Rollup
@@ -88,16 +88,16 @@ def flushes(
     """Apply batches of visits one after another."""
     students = Students()
     at, offset = NOW, 0
-    for some in log:
-        n = len(some)
-        ats = np.cumsum([at, *(since * MINUTE + i for i, (_, since, _) in enumerate(some))])[1:]
+    for rows in log:
+        n = len(rows)
+        ats = np.cumsum([at, *(since * MINUTE + i for i, (_, since, _) in enumerate(rows))])[1:]
         at = int(ats[-1]) if n else at
         visits = Visits(
-            np.array([student or 0 for student, _, _ in some], np.int64),
-            np.array([student is None for student, _, _ in some], np.bool_),
+            np.array([student or 0 for student, _, _ in rows], np.int64),
+            np.array([student is None for student, _, _ in rows], np.bool_),
             ats,
             np.arange(offset, offset + n),
-            [headers for _, _, headers in some] if with_headers else None,
+            [headers for _, _, headers in rows] if with_headers else None,
         )
         watermark = int(ats.max(initial=-1))
         visit_batch = VisitBatch(1, [SourceRange(0, offset, offset + n, watermark, False, visits)])
@@ -114,12 +114,12 @@ def both(make: Callable[[], Rows]) -> list[Row]:
     """Check that the rows are the same one by one and in columns, and return them."""
     written: list[list[Row]] = []
     with pytest.MonkeyPatch.context() as patch:
-        for few in (10**9, -1):
-            patch.setattr(output_rows, "FEW", few)
-            some = make()
-            assert isinstance(some, OutputColumns) == (few < 0)
-            assert len(some) == len(list(some))
-            written.append([(at, key, value, list(headers)) for at, key, value, headers in some])
+        for row_wise_max in (10**9, -1):
+            patch.setattr(output_rows, "ROW_WISE_MAX", row_wise_max)
+            rows = make()
+            assert isinstance(rows, OutputColumns) == (row_wise_max < 0)
+            assert len(rows) == len(list(rows))
+            written.append([(at, key, value, list(headers)) for at, key, value, headers in rows])
     assert written[0] == written[1]
     return written[0]
 
@@ -132,10 +132,10 @@ def test_rows_are_the_same_one_by_one_and_in_columns(log, emit_every_change, wit
         sessions, totals, risks = both(flushed.sessions), both(flushed.totals), both(flushed.predictions)
         check_sessions(flushed.batch, sessions)
         for at, key, value, _ in totals:
-            said = json.loads(value or b"")
+            fields = json.loads(value or b"")
             assert at is not None
-            assert str(said["USERID"]).encode() == key or (said["USERID"] is None and key == b"null")
-            assert (said["DURATION"] is None) == (said["SESSIONS"] == 0)
+            assert str(fields["USERID"]).encode() == key or (fields["USERID"] is None and key == b"null")
+            assert (fields["DURATION"] is None) == (fields["SESSIONS"] == 0)
         assert [json.loads(value or b"")["CREATED_DATE"] for _, _, value, _ in risks] == [at for at, *_ in risks]
         assert all(headers == MODEL_HEADERS for *_, headers in risks)
         if not with_headers:
@@ -150,19 +150,19 @@ def check_sessions(batch: Sessionized, written: list[Row]) -> None:
         assert key is not None
         assert int.from_bytes(key[-16:-8], "big") == at
         if value is not None:
-            said = json.loads(value)
-            assert (said["END_DATE"], said["START_DATE"]) == (at, int.from_bytes(key[-8:], "big"))
-            assert said["DURATION"] == (said["END_DATE"] - said["START_DATE"]) // 1000
+            fields = json.loads(value)
+            assert (fields["END_DATE"], fields["START_DATE"]) == (at, int.from_bytes(key[-8:], "big"))
+            assert fields["DURATION"] == (fields["END_DATE"] - fields["START_DATE"]) // 1000
 
 
 def test_the_generated_rows_have_every_kind():
-    """Tombstones, totals without a session, a null student, headers: without them the test above proves nothing."""
+    """Tombstones, totals without sessions, a null student and headers: the test above would prove nothing otherwise."""
     log = [[(1, 0, (("a", b"1"),)), (None, 1, ()), (1, 5, ()), (1, -5, ())], [(1, 10, ()), (None, 60, ())]]
-    found: list[Row] = []
+    written: list[Row] = []
     for flushed in flushes(log, emit_every_change=True, with_headers=True):
-        found += both(flushed.sessions) + both(flushed.totals)
-    values = [value for _, _, value, _ in found]
+        written += both(flushed.sessions) + both(flushed.totals)
+    values = [value for _, _, value, _ in written]
     assert None in values
     assert b'{"USERID":1,"ACTIVITIES":0,"DURATION":null,"SESSIONS":0}' in values
-    assert any(key == b"null" for _, key, _, _ in found)
-    assert any(headers == [("a", b"1")] for *_, headers in found)
+    assert any(key == b"null" for _, key, _, _ in written)
+    assert any(headers == [("a", b"1")] for *_, headers in written)

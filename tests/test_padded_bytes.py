@@ -135,17 +135,17 @@ def test_pad(values):
 def test_rows_are_equal_one_by_one_and_in_columns(records):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_batch, "MAX_PADDING", 1000)
-        patch.setattr(record_batch, "FEW", 0)
+        patch.setattr(record_batch, "ROW_WISE_MAX", 0)
         in_columns = changelog_rows(records, 7)
         assert isinstance(in_columns, OutputColumns)
-        patch.setattr(record_batch, "FEW", 30)
+        patch.setattr(record_batch, "ROW_WISE_MAX", 30)
         one_by_one = changelog_rows(records, 7)
         assert isinstance(one_by_one, list)
     assert list(in_columns) == one_by_one == [(7, key, record, []) for key, record in records.items()]
 
 
 def test_one_long_record_prevents_padded_columns():
-    records = {b"%d" % i: b"short" for i in range(record_batch.FEW + 1)}
+    records = {b"%d" % i: b"short" for i in range(record_batch.ROW_WISE_MAX + 1)}
     assert isinstance(changelog_rows(records, 7), OutputColumns)
     assert isinstance(changelog_rows({**records, b"long": bytes(10_000)}, 7), list)
 

@@ -97,7 +97,7 @@ async def test_records_after_a_poison_record_are_processed():
 
 
 def test_invalid_case_file_is_a_config_error(tmp_path):
-    """One line instead of a traceback."""
+    """The error is one line instead of a traceback."""
     path = tmp_path / "case.json"
     path.write_text("{}")
     with pytest.raises(ConfigError, match="not a recorded case"):

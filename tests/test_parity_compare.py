@@ -85,13 +85,13 @@ def test_table_comparison_finds_exactly_the_changes(here, changes):
         if change == "add":
             there[(key or b"") + b"-new%d" % i] = (value, at)
             wanted["new"].add((key or b"") + b"-new%d" % i)
-    found = compare_tables(here, there)
-    assert set(found.differing) == wanted["value"] | wanted["time"]
-    assert set(found.only_here) == wanted["drop"]
-    assert set(found.only_there) == wanted["new"]
-    assert found.only_time == len(wanted["time"])
-    assert found.equal == len(wanted["keep"]) + len(wanted["add"])
-    assert len(found.differing) + len(found.only_here) + len(found.only_there) == found.differences
+    result = compare_tables(here, there)
+    assert set(result.differing) == wanted["value"] | wanted["time"]
+    assert set(result.only_here) == wanted["drop"]
+    assert set(result.only_there) == wanted["new"]
+    assert result.only_time == len(wanted["time"])
+    assert result.equal == len(wanted["keep"]) + len(wanted["add"])
+    assert len(result.differing) + len(result.only_here) + len(result.only_there) == result.differences
 
 
 @given(ROWS, ROWS, ROWS, ROWS)
@@ -106,8 +106,8 @@ def test_recheck_keeps_only_lasting_differences(here, there, here_later, there_l
 def test_rows_that_retention_may_have_deleted_are_counted_separately():
     """A row only here is a difference unless it is older than the retention there."""
     here = {b"old": (b"1", 5 * DAY), b"young": (b"1", 9 * DAY), b"both": (b"1", DAY)}
-    found = compare_tables(here, {b"both": (b"1", DAY)}, -1, 9 * DAY)
-    assert (found.only_here, found.expired_there, found.expired_here) == ([b"young"], 1, 0)
+    result = compare_tables(here, {b"both": (b"1", DAY)}, -1, 9 * DAY)
+    assert (result.only_here, result.expired_there, result.expired_here) == ([b"young"], 1, 0)
     kept = {"cleanup.policy": "delete", "retention.ms": str(DAY)}
     assert reader_of([], configs=kept, begin=7).retention_horizon(10 * DAY) == 9 * DAY
     for unaffected in (
@@ -177,10 +177,10 @@ def relation(here: Sequence[Rec], there: Sequence[Rec], total_order: bool) -> st
 @given(LOG, LOG, st.booleans())
 def test_relation_of_any_two_sequences_equals_the_oracle(here, there, total_order):
     """The relation is that of the oracle, and the first difference really is the first."""
-    found = compare(here, there, total_order=total_order)
-    assert found.relation == relation(here, there, total_order)
-    if found.first is not None and total_order:
-        i = found.first.row - 1
+    result = compare(here, there, total_order=total_order)
+    assert result.relation == relation(here, there, total_order)
+    if result.first is not None and total_order:
+        i = result.first.row - 1
         assert here[:i] == there[:i]
         assert here[i : i + 1] != there[i : i + 1]
 
@@ -208,10 +208,10 @@ def test_difference_in_timestamp_or_headers_only_is_marked():
     """Everything in the contract is compared."""
     log = rows("a1 b1")
     for other in (replace(log[1], timestamp=7), replace(log[1], headers=[("h", b"v")])):
-        found = compare(log, [log[0], other])
-        assert found.relation == "differs"
-        assert found.first is not None
-        assert found.first.only_stamp
+        result = compare(log, [log[0], other])
+        assert result.relation == "differs"
+        assert result.first is not None
+        assert result.first.only_stamp
 
 
 def test_partition_with_a_gap_in_its_offsets_is_incomplete():
@@ -253,8 +253,8 @@ def test_order_counts_only_if_the_source_has_one_partition():
     topics = assess(swapped, source_partitions=4)
     assert differing(topics) == []
     assert topics[0].sequence == SequenceComparison("same", False)
-    found = compare(*swapped)
-    assert (found.relation, found.first and found.first.row) == ("order", 1)
+    result = compare(*swapped)
+    assert (result.relation, result.first and result.first.row) == ("order", 1)
     assert differing(assess((rows("a1 a2 a3"), rows("a2 a1 a3")), source_partitions=4)) == []
     assert differing(assess((rows("a1 a2 a3"), rows("a2 a1 a3")))) == [SESSIONS]
 
@@ -285,7 +285,7 @@ def test_batch_mode_compares_tables_only():
     assert differing(assess((rows("a2"), rows("a1 a3")), changes=False)) == [SESSIONS]
 
 
-def test_rows_left_out_by_a_cache_there_do_not_count():
+def test_rows_that_ksqls_cache_left_out_do_not_count():
     """Rows left out here do: the app is set to emit every change."""
     topics = assess((rows("a1 a2 a3 b1"), rows("a2 a3 b1")))
     assert differing(topics) == []

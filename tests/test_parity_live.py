@@ -263,9 +263,9 @@ def test_change_in_the_middle_is_found_although_the_tables_are_equal(changes):
 
     result = compared(changes, changes.write_ksql_topics(change))
     assert result.code == 1, result.out
-    found = next(line for line in result.out if line.startswith(f"  {SESSIONS}  "))
-    assert found.endswith(f"differ from record {i} on")
-    at = result.out.index(found)
+    line = next(line for line in result.out if line.startswith(f"  {SESSIONS}  "))
+    assert line.endswith(f"differ from record {i} on")
+    at = result.out.index(line)
     marked = [line.split()[1] for line in result.out[at + 1 : at + 7] if line.startswith("  > ")]
     assert marked == ["here", "there"]
     assert [line.split()[0] for line in result.out[at + 1 : at + 3]] == ["both", "both"]
@@ -305,7 +305,7 @@ def test_key_in_two_partitions_is_a_difference(changes):
 
 
 @pytest.mark.broker
-def test_missing_topic_there_is_reported(changes):
+def test_topic_missing_on_ksqls_side_is_reported(changes):
     """One missing topic is a difference; if all are missing, the prefix is wrong and nothing can be compared."""
     result = compared(changes, changes.write_ksql_topics(lambda rows: rows.pop(AGG)))
     assert result.code == 1

@@ -168,7 +168,7 @@ async def test_a_released_partition_is_not_owned(monkeypatch):
 
 
 async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypatch):
-    """So the next owner's producer fences a worker that was suspended."""
+    """The next owner's producer thus fences a worker that was suspended."""
     ids: list[str] = []
 
     def producer(_: Sequence[str], *, transactional_id: str) -> FakeProducer:
@@ -192,14 +192,14 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
     ],
 )
 def test_the_error_of_an_unreadable_record_has_its_key_and_a_remedy(key, read):
-    """And table and partition. A damaged record is not skipped; a newer one needs the newer program."""
+    """The error names table, partition and key. A damaged record is not skipped; a newer one needs an upgrade."""
     for raw, message in (
         (b"123456789", "damaged.*; delete RISK_DATADIR and start again.*another RISK_APP_ID"),
-        (state.pack_one_empty()[:-1] + b"\0", "damaged.*; delete RISK_DATADIR"),
+        (state.empty_record()[:-1] + b"\0", "damaged.*; delete RISK_DATADIR"),
         (state.pack_words(9, np.zeros(8, np.int64)), "layout version 9, .*: run the version that wrote it$"),
     ):
         p, table, _ = partition()
-        table.records = {b"5": state.pack_one_empty(), b"null": state.pack_one_empty(), key: raw}
+        table.records = {b"5": state.empty_record(), b"null": state.empty_record(), key: raw}
         where = rf"table students \(topic students-changelog\) partition 3 key {key.decode()}: a "
         with pytest.raises(state.StateError, match=where + ".*" + message):
             read(p)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agents.alert import Alert
@@ -35,15 +36,14 @@ class Registry:
         return json.loads(debezium.schemas(SETTINGS.source_topic).value) if schema_id == 1 else None
 
 
-def memory(settings: Settings = SETTINGS, model: RiskModel | None = None) -> TopologyTestDriver:
+def new_driver(settings: Settings = SETTINGS, model: RiskModel | None = None) -> TopologyTestDriver:
+    """Return a test driver for the log's four columns."""
     declared = DeclaredColumns({"ID": "BIGINT", "EVENTNAME": "STRING", "USERID": "BIGINT", "TIMECREATED": "BIGINT"})
     return TopologyTestDriver(settings, LogDecoder(Registry(), declared, unit_ms=settings.unit_ms), model)
 
 
-def log(*visits: tuple[int, int]) -> list[bytes | None]:
+def log_rows(*visits: tuple[int, int]) -> list[bytes | None]:
     """Encode log rows (userid, timecreated) as Debezium does."""
-    import numpy as np
-
     student, at = (np.array(c, np.int64) for c in zip(*visits, strict=True))
     rows = LogRows(np.arange(1, len(visits) + 1), np.zeros(len(visits), np.int64), ("e",), student, at)
     return list(debezium.values(rows, 1))
@@ -59,9 +59,9 @@ def rows(m: TopologyTestDriver, topic: str) -> list[Any]:
 
 async def test_bad_records_become_dead_letters_with_their_origin():
     """Each is counted and kept with topic, partition, offset and reason; the good records around it are processed."""
-    good = log((1, NOW), (1, NOW + MINUTE))
-    async with memory() as m:
-        await feed(m, [b"\1garbage", good[0], b"\0\0\0\0\x63x", None, good[1][:9], good[1], *log((1, -5))])
+    good = log_rows((1, NOW), (1, NOW + MINUTE))
+    async with new_driver() as m:
+        await feed(m, [b"\1garbage", good[0], b"\0\0\0\0\x63x", None, good[1][:9], good[1], *log_rows((1, -5))])
     assert [(x.offset, x.reason) for x in m.dead_letters] == [
         (0, "bad-magic"),
         (2, "unknown-schema"),
@@ -81,7 +81,7 @@ async def test_bad_records_become_dead_letters_with_their_origin():
 
 async def test_predictions_that_are_not_strict_json_become_dead_letters():
     """Predictions that `alert` can read are forwarded."""
-    async with memory() as m:
+    async with new_driver() as m:
         await feed(m, [b'{"USERID":1,"PREDICTION":0.9,"CREATED_DATE":5}', b"{nonsense", b'{"prediction":0.8}'],
                    m.names.prediction)  # fmt: skip
     assert [r["PREDICTION"] for r in rows(m, m.names.in_risk)] == [0.9, 0.8]
@@ -91,23 +91,23 @@ async def test_predictions_that_are_not_strict_json_become_dead_letters():
 
 
 async def test_seconds_are_converted_and_a_suspicious_unit_is_counted():
-    """RISK_TIME_UNIT=s is Moodle's own unit; values that do not look like the unit are warned about once."""
+    """RISK_TIME_UNIT=s is Moodle's own unit; values that are implausible in the unit are counted."""
     seconds = dataclasses.replace(SETTINGS, time_unit="s")
-    async with memory(seconds) as m:
-        await feed(m, log((1, NOW // 1000), (1, NOW // 1000 + 900), (1, NOW // 1000 + 1801)))
+    async with new_driver(seconds) as m:
+        await feed(m, log_rows((1, NOW // 1000), (1, NOW // 1000 + 900), (1, NOW // 1000 + 1801)))
         assert m.metrics["suspicious_unit"] == 0
     assert rows(m, m.names.sessions)[0]["DURATION"] == 900
-    async with memory() as wrong:
-        await feed(wrong, log((1, NOW // 1000)))
+    async with new_driver() as wrong:
+        await feed(wrong, log_rows((1, NOW // 1000)))
         assert wrong.metrics["suspicious_unit"] == 1
 
 
 async def test_a_batch_writes_one_row_per_key_and_tombstones_only_for_written_rows():
     """emit=batch: a session that appears and disappears within one batch is not written."""
-    async with memory() as m:
-        await feed(m, log((1, NOW), (1, NOW + 20 * MINUTE), (1, NOW + 10 * MINUTE)))
+    async with new_driver() as m:
+        await feed(m, log_rows((1, NOW), (1, NOW + 20 * MINUTE), (1, NOW + 10 * MINUTE)))
         assert [r["ACTIVITIES"] for r in rows(m, m.names.sessions)] == [3]
-        await feed(m, log((1, NOW + 30 * MINUTE)))
+        await feed(m, log_rows((1, NOW + 30 * MINUTE)))
         tombstone, row = rows(m, m.names.sessions)[1:]
         assert tombstone is None
         assert row["ACTIVITIES"] == 4
@@ -118,8 +118,8 @@ async def test_a_chunk_larger_than_a_batch_takes_several_flushes():
     """RISK_BATCH_ROWS limits the size of a flush and does not change the result."""
     small = dataclasses.replace(SETTINGS, batch_rows=3)
     visits = [(1 + i % 3, NOW + i * MINUTE) for i in range(20)]
-    async with memory(small) as m:
-        await feed(m, log(*visits))
+    async with new_driver(small) as m:
+        await feed(m, log_rows(*visits))
         assert m.metrics["flushes"] >= 6
         last = {r["USERID"]: r["ACTIVITIES"] for r in rows(m, m.names.agg)}
     assert last == {1: 7, 2: 7, 3: 6}
@@ -128,8 +128,8 @@ async def test_a_chunk_larger_than_a_batch_takes_several_flushes():
 async def test_every_student_with_changed_totals_is_scored():
     """MOODLE_LOGS_PREDICTION: key, CREATED_DATE and timestamp of the roll-up row, the model's hash as header."""
     model = load_model("")
-    async with memory(model=model) as m:
-        await feed(m, log((7, NOW), (7, NOW + MINUTE), (8, NOW)))
+    async with new_driver(model=model) as m:
+        await feed(m, log_rows((7, NOW), (7, NOW + MINUTE), (8, NOW)))
         agg, predictions = m.topics[m.names.agg], m.topics[m.names.prediction]
         assert (
             [(w.key, w.at) for w in predictions] == [(w.key, w.at) for w in agg] == [(b"7", NOW + MINUTE), (b"8", NOW)]
@@ -144,8 +144,8 @@ async def test_every_student_with_changed_totals_is_scored():
 async def test_with_emit_changes_a_student_is_scored_once_per_visit():
     """Totals between a subtraction and the addition that follows are intermediate, and not scored."""
     changes = dataclasses.replace(SETTINGS, emit="changes")
-    async with memory(changes, load_model("")) as m:
-        await feed(m, log((7, NOW), (7, NOW + MINUTE), (7, NOW + 2 * MINUTE)))
+    async with new_driver(changes, load_model("")) as m:
+        await feed(m, log_rows((7, NOW), (7, NOW + MINUTE), (7, NOW + 2 * MINUTE)))
         assert len(m.topics[m.names.agg]) == 5
         assert [json.loads(w.value or b"")["CREATED_DATE"] for w in m.topics[m.names.prediction]] == [
             NOW, NOW + MINUTE, NOW + 2 * MINUTE,
@@ -154,18 +154,18 @@ async def test_with_emit_changes_a_student_is_scored_once_per_visit():
 
 async def test_an_invalid_visit_batch_is_a_dead_letter():
     """Invalid records in the internal topic do not affect the others."""
-    async with memory() as m:
-        await feed(m, log((1, NOW)))
+    async with new_driver() as m:
+        await feed(m, log_rows((1, NOW)))
         await m.feed(m.names.visits, [None], [b"rubbish"])
-        await feed(m, log((1, NOW + MINUTE)))
+        await feed(m, log_rows((1, NOW + MINUTE)))
     assert [x.reason for x in m.dead_letters] == ["bad-frame"]
     assert rows(m, m.names.agg)[-1]["ACTIVITIES"] == 2
 
 
 async def test_a_visit_batch_that_is_delivered_twice_is_applied_once():
     """The second delivery, as after a restart, changes nothing and writes nothing."""
-    async with memory() as m:
-        await feed(m, log((1, NOW), (2, NOW)))
+    async with new_driver() as m:
+        await feed(m, log_rows((1, NOW), (2, NOW)))
         sent: list[bytes] = []
         original = m.send_visits
 
@@ -174,7 +174,7 @@ async def test_a_visit_batch_that_is_delivered_twice_is_applied_once():
             await original(visit_batches)
 
         m.send_visits = spy  # type: ignore[method-assign]
-        await feed(m, log((1, NOW + MINUTE)))
+        await feed(m, log_rows((1, NOW + MINUTE)))
         before = {topic: len(written) for topic, written in m.topics.items()}
         await m.feed(m.names.visits, [None] * len(sent), sent)
         assert {topic: len(written) for topic, written in m.topics.items()} == before
@@ -182,46 +182,46 @@ async def test_a_visit_batch_that_is_delivered_twice_is_applied_once():
 
 
 async def test_an_error_other_than_a_bad_record_ends_the_agent():
-    """Only bad data is tolerated."""
+    """Only bad records are tolerated."""
 
     async def broken(*_: object, **__: object) -> bool:
         raise RuntimeError("disk")
 
     async def run() -> None:
-        async with memory() as m:
+        async with new_driver() as m:
             m.students(0).flush = broken  # type: ignore[method-assign]
-            await feed(m, log((1, NOW)))
+            await feed(m, log_rows((1, NOW)))
 
     with pytest.raises(RuntimeError, match="disk"):
         await run()
 
 
 async def test_a_chunk_is_processed_only_after_its_visit_batches_are_acknowledged():
-    """And a chunk of visit batches only after the flush: if it were committed earlier, a crash would lose it."""
+    """A chunk of visit batches is processed only after the flush: committed earlier, it would be lost in a crash."""
     steps: list[str] = []
-    async with memory() as m:
-        sent, done, flushed = m.send_visits, m.processed, m.students(0).flush
+    async with new_driver() as m:
+        real_send_visits, real_processed, real_flush = m.send_visits, m.processed, m.students(0).flush
 
         async def send_visits(visit_batches: Sequence[Sequence[bytes]]) -> None:
-            steps.append("frames")
-            await sent(visit_batches)
+            steps.append("visit batches")
+            await real_send_visits(visit_batches)
 
         async def flush(*args: Any) -> bool:
             steps.append("flush")
-            return await flushed(*args)
+            return await real_flush(*args)
 
         async def processed(chunk: Any) -> None:
-            steps.append(f"done {chunk.topic}")
-            await done(chunk)
+            steps.append(f"processed {chunk.topic}")
+            await real_processed(chunk)
 
         m.send_visits, m.processed, m.students(0).flush = send_visits, processed, flush  # type: ignore[method-assign]
-        await feed(m, log((1, NOW)))
-    assert steps == ["frames", f"done {m.names.source}", "flush", f"done {m.names.visits}"]
+        await feed(m, log_rows((1, NOW)))
+    assert steps == ["visit batches", f"processed {m.names.source}", "flush", f"processed {m.names.visits}"]
 
 
 async def test_a_chunk_without_a_flush_is_not_processed():
-    """The partition was lost to another worker, which must find the visit batches uncommitted."""
-    m = memory()
+    """Another worker owns the partition now, and must find the visit batches uncommitted."""
+    m = new_driver()
     done: list[Any] = []
 
     async def lost(*_: Any) -> bool:
@@ -235,7 +235,7 @@ async def test_a_chunk_without_a_flush_is_not_processed():
 
 async def test_predictions_that_are_read_twice_are_forwarded_once():
     """The next offset is written with the rows, so that reading the same chunk after a crash forwards nothing."""
-    m = memory()
+    m = new_driver()
     values = [b'{"USERID":1,"PREDICTION":0.9,"CREATED_DATE":5}', b'{"USERID":2,"PREDICTION":0.8,"CREATED_DATE":6}']
     done: list[Any] = []
     m.processed = appending(done)  # type: ignore[method-assign]
@@ -248,15 +248,15 @@ async def test_predictions_that_are_read_twice_are_forwarded_once():
 
 
 async def test_predictions_that_have_arrived_share_a_flush_followed_by_a_pause():
-    """One transaction for all, a pause only at the end of the topic, and nothing for chunks of an older generation."""
-    m = memory()
+    """One transaction for all, a pause only at the end of the topic; chunks of an older generation are dropped."""
+    m = new_driver()
     agent = Alert(m, m.names, m.metrics, pause_s=0.05)
     steps: list[Any] = []
-    flushed = m.alerts().flush
+    real_flush = m.alerts().flush
 
     async def flush(*args: Any) -> bool:
         steps.append("flush")
-        return await flushed(*args)
+        return await real_flush(*args)
 
     async def processed(chunk: Chunk) -> None:
         steps.append(chunk.start)
@@ -265,12 +265,12 @@ async def test_predictions_that_have_arrived_share_a_flush_followed_by_a_pause()
     value = b'{"USERID":%d,"PREDICTION":0.9,"CREATED_DATE":5}'
     ends = (9, 9, 3, 9, 9)
     chunks = [Chunk(m.names.prediction, 0, [n], [None], [value % n], n, n + 1, end) for n, end in enumerate(ends)]
-    more, generations = (True, True, False, True, False), (1, 2, 2, 2, 2)
+    has_next, generations = (True, True, False, True, False), (1, 2, 2, 2, 2)
 
     async def deliveries() -> AsyncIterator[Delivery]:
-        for chunk, some, generation in zip(chunks, more, generations, strict=True):
+        for chunk, more, generation in zip(chunks, has_next, generations, strict=True):
             began = time.monotonic()
-            yield Delivery(chunk, generation, frozenset({0}), some)
+            yield Delivery(chunk, generation, frozenset({0}), more)
             steps.append(time.monotonic() - began > 0.04)
 
     await agent.run(deliveries())
@@ -279,7 +279,7 @@ async def test_predictions_that_have_arrived_share_a_flush_followed_by_a_pause()
 
 
 def appending(chunks: list[Any]) -> Callable[[Chunk], Awaitable[None]]:
-    """A `processed` that appends the chunks to a list."""
+    """Return a `processed` that appends the chunks to a list."""
 
     async def processed(chunk: Chunk) -> None:
         chunks.append(chunk)
@@ -288,6 +288,6 @@ def appending(chunks: list[Any]) -> Callable[[Chunk], Awaitable[None]]:
 
 
 async def delivered(m: TopologyTestDriver, *chunks: Chunk) -> AsyncIterator[Delivery]:
-    """Chunks as deliveries, one generation, with nothing else waiting."""
+    """Yield chunks as deliveries of one generation, each with nothing behind it."""
     for chunk in chunks:
         yield Delivery(chunk, 1, frozenset({0}))

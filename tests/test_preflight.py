@@ -1,4 +1,4 @@
-"""A worker that cannot start says in one line what to set, and ends at once with an exit code of its own."""
+"""A worker that cannot start prints one line that says what to set, and ends at once with exit code 1."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from app.settings import Settings
 from tests.support.cluster import RETAINED, START, TIMEOUT_S, Deployment, run_async, visit
 from tools.e2e.workers import ROOT, free_port
 
-#: the longest a refusal may take, ten seconds of which it may wait for somebody silent, on a busy machine [s]
+#: the longest a refusal may take on a busy machine, ten seconds of which it may wait for a silent server [s]
 REFUSED_S = 25.0
 INT_TIME = {
     "type": "record",
@@ -44,7 +44,7 @@ ENVELOPE = {
 
 
 def start(variables: dict[str, str], *arguments: str) -> tuple[int, list[str]]:
-    """Start a worker that should refuse; its exit code and what it says on stderr."""
+    """Start a worker that should refuse to start; return its exit code and the lines on stderr."""
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "warn", *arguments],
@@ -59,12 +59,12 @@ def start(variables: dict[str, str], *arguments: str) -> tuple[int, list[str]]:
     return done.returncode, [line for line in done.stderr.splitlines() if line.strip()]
 
 
-def refused(variables: dict[str, str], *says: str) -> list[str]:
-    """One line, with all of `says` in it, and exit code 1; the line."""
+def refused(variables: dict[str, str], *words: str) -> list[str]:
+    """Check that a worker exits with code 1 after one line that contains all `words`; return the line."""
     code, lines = start(variables)
     assert code == 1
     assert len(lines) == 1, lines
-    for word in says:
+    for word in words:
         assert word in lines[0], (word, lines[0])
     return lines
 
@@ -78,7 +78,7 @@ def check_start(variables: dict[str, str]) -> None:
 
 
 def refusal(**variables: str) -> str:
-    """The error with which a worker with these settings refuses to start."""
+    """Return the error with which a worker with these settings refuses to start."""
     with pytest.raises(ConfigError) as error:
         check_start(variables)
     assert "\n" not in str(error.value)
@@ -111,13 +111,13 @@ def test_an_invalid_setting_ends_the_worker_with_one_line():
 
 
 def test_a_broker_that_does_not_answer_is_named():
-    """No Kafka: one line instead of tracebacks of connection errors."""
+    """Without a broker there is one line instead of tracebacks of connection errors."""
     refused({"RISK_BROKER": f"127.0.0.1:{free_port()}"}, "RISK_BROKER", "127.0.0.1")
 
 
 @contextmanager
 def silent() -> Iterator[int]:
-    """A port that lets connect and never answers, as a host behind a wall that swallows packets."""
+    """Yield a port that accepts connections and never answers."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(64)
@@ -125,8 +125,8 @@ def silent() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("unroutable", [False, True])
-def test_a_broker_that_swallows_everything_is_named(unroutable, monkeypatch):
-    """A broker that accepts connections and never answers, or packets that are dropped: the wait has a limit."""
+def test_a_silent_broker_is_named(unroutable, monkeypatch):
+    """A broker that never answers, and an address to which packets are dropped: the wait is limited."""
     monkeypatch.setattr(preflight, "PATIENCE_S", 1.0)
     with silent() as port:
         broker = "10.255.255.1:9092" if unroutable else f"127.0.0.1:{port}"
@@ -135,8 +135,8 @@ def test_a_broker_that_swallows_everything_is_named(unroutable, monkeypatch):
     assert broker in error
 
 
-def test_a_name_service_that_is_silent_is_not_waited_for(tmp_path):
-    """Where the resolver hangs for minutes, the end of the program must not wait for it."""
+def test_a_silent_name_service_does_not_delay_the_exit(tmp_path):
+    """If the resolver hangs for minutes, the program must not wait for it before it exits."""
     (tmp_path / "sitecustomize.py").write_text(
         "import socket, time\n"
         "real = socket.getaddrinfo\n"
@@ -151,7 +151,7 @@ def test_a_name_service_that_is_silent_is_not_waited_for(tmp_path):
 
 
 def test_models_that_cannot_be_read_are_named(tmp_path):
-    """Whatever a file may hold: it is told what is wrong with it, without a broker being asked."""
+    """For any content the error says what is wrong with the file; no broker is needed."""
     shipped = json.loads(resources.files("app").joinpath("data/model.json").read_text("utf-8"))
 
     def signed(**changed: object) -> bytes:
@@ -161,7 +161,7 @@ def test_models_that_cannot_be_read_are_named(tmp_path):
         return json.dumps({**fields, "sha256": hashlib.sha256(canonical.encode()).hexdigest()}).encode()
 
     path = tmp_path / "model.json"
-    for raw, says in {
+    for raw, message in {
         b"": "not a risk model",
         b"not json": "not a risk model",
         b"[1, 2]": "not a risk model",
@@ -169,24 +169,24 @@ def test_models_that_cannot_be_read_are_named(tmp_path):
         b"\xff\xfe{}": "utf-8",
         json.dumps({**shipped, "intercept": 9.0}).encode(): "altered",
         signed(version=2): "version 2 of the layout; this program reads 1: run the version",
-        signed(version=0): "train anew",
-        signed(version="x"): "train anew",
+        signed(version=0): "train it again",
+        signed(version="x"): "train it again",
         signed(intercept=10**400): "too large",
         signed(features=5): "not a risk model",
         signed(center=[[1]] * len(shipped["center"])): "not a risk model",
         signed(scale=[0.0] * len(shipped["scale"])): "scale",
         signed(more=1): "not a risk model",
-        signed(session_gap_ms="x"): "train anew",
+        signed(session_gap_ms="x"): "train it again",
     }.items():
         path.write_bytes(raw)
-        with pytest.raises(ConfigError, match=says) as caught:
+        with pytest.raises(ConfigError, match=message) as caught:
             load_model(str(path))
         assert str(caught.value).startswith(f"RISK_MODEL: {path} cannot be used: ")
         assert "\n" not in str(caught.value)
 
 
 def test_an_unreadable_model_is_named(tmp_path):
-    """An unreadable or altered model is refused before a broker is asked."""
+    """An unreadable or altered model is refused before the worker connects to a broker."""
     path = tmp_path / "model.json"
     missing = refusal(RISK_MODEL=str(path))
     assert "RISK_MODEL" in missing
@@ -200,13 +200,13 @@ def test_an_unreadable_model_is_named(tmp_path):
 
 @pytest.mark.broker
 def test_a_source_topic_that_is_missing_is_named(deployment):
-    """A worker that subscribes to nothing would idle for ever."""
+    """A worker without a source topic would idle for ever."""
     refused(dict(deployment.variables), deployment.names.source, "RISK_SOURCE_TOPIC")
 
 
 @pytest.mark.broker
 def test_a_registry_that_does_not_answer_is_named(deployment):
-    """The wrong URL, or a registry that is down at the start."""
+    """The registry is down, silent, or another server answers at its URL."""
     deployment.make_source()
     closed = f"http://me:secret@127.0.0.1:{free_port()}"
     lines = refused({**deployment.variables, "RISK_SCHEMA_REGISTRY": closed}, "RISK_SCHEMA_REGISTRY")
@@ -220,14 +220,14 @@ def test_a_registry_that_does_not_answer_is_named(deployment):
 
 @contextmanager
 def pages() -> Iterator[str]:
-    """A web server that knows no registry: HTML and 404 for everything."""
+    """Yield the URL of a web server that is no registry: it answers everything with 404 and HTML."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_error(404)
 
         def log_message(self, *_: object) -> None:
-            """Not on our stderr."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -236,8 +236,8 @@ def pages() -> Iterator[str]:
 
 
 @pytest.mark.broker
-def test_a_log_in_another_unit_is_said(deployment):
-    """RISK_TIME_UNIT=ms for a log in seconds is no error, for it may be one; a warning says what to set."""
+def test_a_log_in_another_unit_is_warned_about(deployment):
+    """A log in seconds with RISK_TIME_UNIT=ms is no error, since the times may be right; a warning says what to set."""
     schema = deployment.make_source()
     deployment.send(deployment.names.source, [visit(schema, 7, START // 1000)])
     with deployment.worker() as worker:
@@ -249,23 +249,23 @@ def test_a_log_in_another_unit_is_said(deployment):
 
 @pytest.mark.broker
 def test_a_subject_that_is_missing_is_named(deployment):
-    """The topic is there, and nothing was ever written to it with a schema."""
+    """The topic exists, but no schema was ever registered for it."""
     deployment.declare(topics.Topic(deployment.names.source, 1, RETAINED))
     refused(dict(deployment.variables), f"{deployment.names.source}-value")
 
 
 @pytest.mark.broker
-@pytest.mark.parametrize(("schema", "says"), [(INT_TIME, "timecreated"), (ENVELOPE, "ExtractNewRecordState")])
-def test_a_schema_that_ksql_refuses_is_refused(deployment, schema, says):
-    """Judged by the subject's latest schema, as CREATE STREAM does."""
+@pytest.mark.parametrize(("schema", "message"), [(INT_TIME, "timecreated"), (ENVELOPE, "ExtractNewRecordState")])
+def test_a_schema_that_ksql_refuses_is_refused(deployment, schema, message):
+    """The subject's latest schema decides, as with CREATE STREAM."""
     deployment.declare(topics.Topic(deployment.names.source, 1, RETAINED))
     deployment.register(schema)
-    refused(dict(deployment.variables), deployment.names.source, says)
+    refused(dict(deployment.variables), deployment.names.source, message)
 
 
 @pytest.mark.broker
 def test_an_output_topic_of_two_partitions_is_refused(deployment):
-    """One partition each: KSQL's PARTITIONS=1."""
+    """Output topics have one partition each, as KSQL creates them with PARTITIONS=1."""
     deployment.make_source()
     deployment.declare(topics.Topic(deployment.names.agg, 2, {"cleanup.policy": "compact"}))
     refused(dict(deployment.variables), deployment.names.agg, "2 partitions")
@@ -273,7 +273,7 @@ def test_an_output_topic_of_two_partitions_is_refused(deployment):
 
 @pytest.mark.broker
 def test_a_changelog_that_deletes_is_refused(deployment):
-    """State would be lost."""
+    """Retention would delete state."""
     deployment.make_source()
     deployment.declare(topics.Topic(deployment.names.students_changelog, 1, {"cleanup.policy": "delete"}))
     refused(dict(deployment.variables), deployment.names.students_changelog, "compact")
@@ -281,7 +281,7 @@ def test_a_changelog_that_deletes_is_refused(deployment):
 
 @pytest.mark.broker
 def test_a_port_in_use_is_named(deployment):
-    """Two workers on one machine need two ports."""
+    """A second worker on the same machine needs another port."""
     deployment.make_source()
     with deployment.worker() as first:
         first.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
@@ -290,7 +290,7 @@ def test_a_port_in_use_is_named(deployment):
 
 @pytest.mark.broker
 def test_topics_are_declared_and_one_that_deletes_too_early_is_warned_about(deployment):
-    """Partitions and configuration are the app's own; an existing topic's retention is reported plainly."""
+    """The app sets partitions and configuration of new topics; an existing topic's short retention is a warning."""
     deployment.make_source(3)
     deployment.declare(
         topics.Topic(deployment.names.sessions, 1, {"cleanup.policy": "delete", "retention.ms": "604800000"})

@@ -28,22 +28,23 @@ DENY, ALLOW = 2, 3
 #: type and name of a resource, and the operation denied on it
 Denied = tuple[int, str, int]
 
+#: a right to deny, and text that the error must contain; these are tested with the real command
 DENIALS: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
     "read source": (lambda p: (TOPIC, p.names.source, READ), "Read on topic {0.source}"),
-    "see source": (lambda p: (TOPIC, p.names.source, DESCRIBE), "Describe topic {0.source}"),
+    "describe source": (lambda p: (TOPIC, p.names.source, DESCRIBE), "Describe topic {0.source}"),
     "create output": (lambda p: (TOPIC, p.names.sessions, CREATE), "Create topic {0.sessions}"),
     "write output": (lambda p: (TOPIC, p.names.agg, WRITE), "Write on topic {0.agg}"),
     "join group": (lambda p: (GROUP, p.settings.app_id, READ), "Read on group "),
     "begin transaction": (lambda p: (TRANSACTIONAL, f"{p.settings.app_id}-1", WRITE), "Write on transactional id "),
 }
-MORE: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
-    "see output": (lambda p: (TOPIC, p.names.in_risk, DESCRIBE), "Describe topic {0.in_risk}"),
+MORE_DENIALS: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
+    "describe output": (lambda p: (TOPIC, p.names.in_risk, DESCRIBE), "Describe topic {0.in_risk}"),
     "read predictions": (lambda p: (TOPIC, p.names.prediction, READ), "Read on topic {0.prediction}"),
     "write predictions": (lambda p: (TOPIC, p.names.prediction, WRITE), "Write on topic {0.prediction}"),
     "write alerts": (lambda p: (TOPIC, p.names.in_risk, WRITE), "Write on topic {0.in_risk}"),
-    "write letters": (lambda p: (TOPIC, p.names.dead_letters, WRITE), "Write on topic {0.dead_letters}"),
-    "read frames": (lambda p: (TOPIC, p.names.visits, READ), "Read on topic {0.visits}"),
-    "write frames": (lambda p: (TOPIC, p.names.visits, WRITE), "Write on topic {0.visits}"),
+    "write dead letters": (lambda p: (TOPIC, p.names.dead_letters, WRITE), "Write on topic {0.dead_letters}"),
+    "read visits": (lambda p: (TOPIC, p.names.visits, READ), "Read on topic {0.visits}"),
+    "write visits": (lambda p: (TOPIC, p.names.visits, WRITE), "Write on topic {0.visits}"),
     "read state": (lambda p: (TOPIC, p.names.students_changelog, READ), "Read on topic {0.students_changelog}"),
     "write state": (lambda p: (TOPIC, p.names.alerts_changelog, WRITE), "Write on topic {0.alerts_changelog}"),
     "alert": (lambda p: (TRANSACTIONAL, f"{p.settings.app_id}-alerts-0", WRITE), "-alerts-0"),
@@ -69,9 +70,9 @@ def guarded(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def acls(servers: stack.Environment, *entries: tuple[int, str, int, int]) -> None:
-    """Add ACLs for the anonymous user, which every client here is."""
+    """Add ACLs for the anonymous user, as which all clients connect here."""
 
-    async def added() -> None:
+    async def add() -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=servers.broker)
         await admin.start()
         try:
@@ -82,11 +83,11 @@ def acls(servers: stack.Environment, *entries: tuple[int, str, int, int]) -> Non
         finally:
             await admin.close()
 
-    run_async(added())
+    run_async(add())
 
 
 def deny(deployment: Deployment, *denials: Denied) -> Deployment:
-    """Create two source partitions, and deny some rights: a resource with one ACL needs ACLs for all operations."""
+    """Create two source partitions, and deny some rights. A resource with one ACL needs ACLs for all operations."""
     deployment.make_source(2)
     for kind, name, operation in denials:
         acls(deployment.servers, (kind, name, ALL, ALLOW), (kind, name, operation, DENY))
@@ -94,31 +95,31 @@ def deny(deployment: Deployment, *denials: Denied) -> Deployment:
 
 
 def test_a_missing_right_ends_the_start_in_one_line(guarded, tmp_path):
-    """The real command without one of six rights: read, describe, create, write, the group, the transactions."""
+    """The real command fails without any one of six rights: read, describe, create, write, group, transactions."""
     jobs = []
-    for name, (denial, says) in DENIALS.items():
+    for name, (denial, message) in DENIALS.items():
         deployment = Deployment.new(guarded, tmp_path / name.replace(" ", "-"))
         deny(deployment, denial(deployment))
         variables = {**deployment.variables, "RISK_DATADIR": str(deployment.state())}
-        jobs.append((variables, says.format(deployment.names), "grant"))
+        jobs.append((variables, message.format(deployment.names), "grant"))
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda job: refused(*job), jobs))
 
 
-@pytest.mark.parametrize("name", MORE)
+@pytest.mark.parametrize("name", MORE_DENIALS)
 def test_each_right_is_checked(guarded, tmp_path, name):
-    """The rights on every topic and every transactional id."""
-    denial, says = MORE[name]
+    """The rights on every topic and every transactional id are checked."""
+    denial, message = MORE_DENIALS[name]
     deployment = Deployment.new(guarded, tmp_path)
     deny(deployment, denial(deployment))
     with pytest.raises(ConfigError) as caught:
         run_async(preflight(deployment.settings))
-    assert says.format(deployment.names) in str(caught.value)
+    assert message.format(deployment.names) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_all_missing_rights_are_reported_at_once(guarded, tmp_path):
-    """Not one per start."""
+    """One start reports all missing rights, not only the first."""
     deployment = Deployment.new(guarded, tmp_path)
     app_id = deployment.settings.app_id
     deny(
@@ -133,14 +134,14 @@ def test_all_missing_rights_are_reported_at_once(guarded, tmp_path):
 
 
 def test_rights_that_are_not_needed_may_be_denied(guarded, tmp_path):
-    """Without scoring no prediction is written; and the check does not disturb a running worker."""
+    """Without scoring no prediction is written. The check does not disturb a running worker."""
     deployment = Deployment.new(guarded, tmp_path, RISK_MODEL="none")
     deny(deployment, (TOPIC, deployment.names.prediction, WRITE), (TOPIC, deployment.names.source, WRITE))
     with deployment.worker() as worker:
         worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
         run_async(preflight(deployment.settings))
         # the running worker still owns its transactional ids
-        deployment.send(deployment.names.visits, [row(b"no frame", None)])
+        deployment.send(deployment.names.visits, [row(b"no visit batch", None)])
         until(lambda: deployment.read(deployment.names.dead_letters))
         assert worker.stop() == 0
     assert "taken over" not in worker.log.read_text()

@@ -39,9 +39,7 @@ async def queue() -> ChunkQueue:
 
 
 @pytest.mark.parametrize(("nbytes", "capacity"), [(FULL_BYTES, 4), (9 * FULL_BYTES, 4), (FULL_BYTES // 2, 7), (0, 25)])
-async def test_it_has_room_for_few_large_chunks_or_many_small_ones(
-    queue: ChunkQueue, nbytes: int, capacity: int
-) -> None:
+async def test_the_queue_is_bounded_by_the_size_of_its_chunks(queue: ChunkQueue, nbytes: int, capacity: int) -> None:
     count = 0
     while not queue.full():
         queue.put_nowait(event(nbytes))
@@ -54,7 +52,7 @@ async def test_it_has_room_for_few_large_chunks_or_many_small_ones(
 
 
 async def test_faust_pauses_a_partition_for_large_chunks_until_they_are_taken(queue: ChunkQueue) -> None:
-    """Faust looks at the queue's size: pressure is high from three of four on, and drops at one."""
+    """Faust polls the queue's size: pressure is high from three of four on, and drops at one."""
     calls: list[str] = []
     callbacks = {"on_pressure_high": lambda: calls.append("high"), "on_pressure_drop": lambda: calls.append("drop")}
     for _ in range(FULL_WEIGHT):

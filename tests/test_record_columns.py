@@ -49,21 +49,21 @@ def check_columns(raw: bytes) -> bool:
         wanted = as_aiokafka(raw)
     except Exception:
         try:
-            found = columns(batches(raw))
+            actual = columns(batches(raw))
         except Exception:
             return False
-        assert found is None, "aiokafka refuses what was read here"
+        assert actual is None, "aiokafka refuses what was read here"
         return False
-    found = columns(batches(raw))
-    if found is not None:
-        assert rows(found) == wanted
-    return found is not None
+    actual = columns(batches(raw))
+    if actual is not None:
+        assert rows(actual) == wanted
+    return actual is not None
 
 
 # lengths around those from which a varint in the record takes one more byte
 lengths = st.one_of(st.integers(0, 12), st.integers(45, 70), st.integers(8_165, 8_195))
 plain = st.builds(lambda n, c: bytes([c]) * n, lengths, st.integers(0, 255))
-alike = st.builds(
+with_schema = st.builds(
     lambda rest: SCHEMA + rest, st.one_of(plain, st.binary(max_size=12), st.just(SCHEMA), st.just(SCHEMA * 3))
 )
 keys = st.one_of(st.none(), st.just(b""), st.binary(max_size=6), plain, st.just(SCHEMA))
@@ -83,17 +83,17 @@ def logs(draw: st.DrawFn, values: st.SearchStrategy[bytes | None], times: st.Sea
     raw, base = b"", draw(st.sampled_from([0, 5, 1 << 40]))
     for count in draw(st.lists(st.sampled_from([0, 1, 3, 40, 130]), min_size=1, max_size=3)):
         random = draw(st.randoms(use_true_random=False))
-        width, offset, some = draw(step), 0, []
+        width, offset, records = draw(step), 0, []
         for _ in range(count):
             key, value, record_headers, time = random.choice(kinds)
-            some.append(Record(offset, key, value, record_headers, time))
+            records.append(Record(offset, key, value, record_headers, time))
             offset += random.randint(1, width)
-        raw += packed(some, base=base, compression=draw(st.sampled_from(sorted(CODECS))))
+        raw += packed(records, base=base, compression=draw(st.sampled_from(sorted(CODECS))))
         base += offset + 1
     return raw
 
 
-@given(st.one_of(logs(st.one_of(st.none(), plain)), logs(alike), logs(st.one_of(alike, st.none()))))
+@given(st.one_of(logs(st.one_of(st.none(), plain)), logs(with_schema), logs(st.one_of(with_schema, st.none()))))
 @settings(max_examples=examples(150))
 def test_columns_equal_aiokafkas_records(raw):
     """Nulls, empty strings, headers, holes, distant timestamps, compression and many batches can be read."""
@@ -104,11 +104,11 @@ def test_columns_equal_aiokafkas_records(raw):
 @given(logs(plain, st.sampled_from([0, LONGEST, -LONGEST - 1, 1 << 62])))
 @settings(max_examples=examples(50))
 def test_varints_of_more_than_eight_bytes_are_left_to_aiokafka(raw):
-    """Instead of returning a number without its upper bits."""
+    """The columnar reader does not return a number without its upper bits."""
     check_columns(raw)
 
 
-@given(logs(alike), st.data())
+@given(logs(with_schema), st.data())
 @settings(max_examples=examples(150))
 def test_damaged_bytes_are_never_read_as_other_records(raw, data):
     """Truncated, a bit flipped, bytes inserted or removed: aiokafka's records or none, and the same checksum result."""
@@ -142,10 +142,10 @@ def check_crcs(raw: bytes) -> None:
 @pytest.mark.parametrize("compression", sorted(CODECS))
 @pytest.mark.parametrize("value", [SCHEMA + b"ab", b"xyz", None], ids=["alike", "plain", "tombstone"])
 def test_any_bit_of_a_small_log_may_flip(value, compression):
-    """Each in turn, with the old checksum and with a valid one."""
-    some = [Record(i, b"k%d" % i, value, [("h", b"v")] if i == 1 else [], i) for i in range(3)]
-    raw = packed(some, compression=compression)
-    log = bytearray(raw + packed(some, base=3, compression=compression))
+    """Every bit is flipped in turn, with the old checksum and with a valid one."""
+    records = [Record(i, b"k%d" % i, value, [("h", b"v")] if i == 1 else [], i) for i in range(3)]
+    raw = packed(records, compression=compression)
+    log = bytearray(raw + packed(records, base=3, compression=compression))
     for bit in range(8 * len(log)):
         log[bit // 8] ^= 1 << bit % 8
         check_columns(bytes(log))
@@ -226,30 +226,30 @@ def test_an_unknown_codec_is_left_to_aiokafka():
     assert columns(batches(raw)) is None
 
 
-@given(logs(alike), st.integers(0, 300))
+@given(logs(with_schema), st.integers(0, 300))
 @settings(max_examples=examples(50))
 def test_since_drops_the_records_before_the_fetched_offset(raw, ahead):
-    """And their headers."""
+    """Their headers are dropped too."""
     wanted = as_aiokafka(raw)
     start = (wanted[0][0] if wanted else 0) + ahead
-    found = columns(batches(raw))
-    assert found is not None
-    assert rows(found.since(start)) == [r for r in wanted if r[0] >= start]
+    actual = columns(batches(raw))
+    assert actual is not None
+    assert rows(actual.since(start)) == [r for r in wanted if r[0] >= start]
 
 
-@given(logs(st.one_of(alike, st.none())), st.integers(0, 300))
+@given(logs(st.one_of(with_schema, st.none())), st.integers(0, 300))
 @settings(max_examples=examples(50))
 def test_few_records_give_the_same_chunk_as_many(raw, ahead):
-    """Read one by one or in columns."""
+    """A chunk is the same whether its records are read one by one or in columns."""
     wanted = as_aiokafka(raw)
     start = (wanted[0][0] if wanted else 0) + ahead
     read = []
     for few in (10**9, -1):
-        some = batches(raw)
+        raw_batches = batches(raw)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(reader, "FEW_RECORDS", few)
             chunk = reader.make_chunk(
-                TopicPartition("t", 0), FetchedBatches(some, sum(b.count for b in some), start, 9, 9)
+                TopicPartition("t", 0), FetchedBatches(raw_batches, sum(b.count for b in raw_batches), start, 9, 9)
             )
         n = len(chunk)
         headers = [()] * n if chunk.headers is None else [tuple(h) for h in chunk.headers]

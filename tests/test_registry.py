@@ -71,7 +71,7 @@ def clock() -> Clock:
 
 
 async def test_a_schema_is_requested_once(clock: Clock) -> None:
-    """And returned as registered: attributes, order and names are unchanged."""
+    """The schema is returned as registered, with attributes, order and names unchanged."""
     registry = FakeRegistry((200, FOUND))
     async with registry.running() as url:
         schemas = clock.schemas(url)
@@ -199,7 +199,7 @@ async def test_a_schema_that_is_not_avro_is_unknown(clock: Clock, text: str) -> 
 
 
 async def test_latest(clock: Clock) -> None:
-    """It is not cached, for it changes. A subject's name may contain any character."""
+    """The latest version is not cached, since it changes. A subject may contain any character."""
     answer = json.dumps({"subject": "a/b", "version": 3, "id": 9, "schema": json.dumps(SCHEMA)})
     registry = FakeRegistry((200, answer))
     async with registry.running() as url:

@@ -1,4 +1,4 @@
-"""From fetches to frames: nothing lost, nothing twice, in time order, each student on one partition."""
+"""From fetches to visit batches: no visit lost or repeated, in time order, each student in one partition."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def visits(students: list[int], ats: list[int], first: int) -> Visits:
     return Visits(*columns, np.arange(first, first + n))
 
 
-EVERYBODY = frozenset(range(PARTITIONS))
+ALL_PARTITIONS = frozenset(range(PARTITIONS))
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """A chunk of a source partition, and what is decoded from it."""
+    """A chunk of a source partition, and the visits decoded from it."""
 
     partition: int
     visits: Visits
@@ -49,18 +49,18 @@ class Fetch:
     has_next: bool = False
 
     def delivery(self) -> Delivery:
-        """The chunk as the agent receives it; values are the row numbers that `Decoder` looks up."""
+        """Return the chunk as the agent receives it; `Decoder` has its visits."""
         end = self.next_offset + self.lagging
         offsets = self.visits.offset.tolist()
         start = offsets[0] if offsets else self.next_offset
         nothing = [None] * len(offsets)
         chunk = Chunk("log", self.partition, offsets, nothing, nothing, start, self.next_offset, end)
-        return Delivery(chunk, self.generation, EVERYBODY, self.has_next)
+        return Delivery(chunk, self.generation, ALL_PARTITIONS, self.has_next)
 
 
 @dataclass
 class Source:
-    """One source partition: its events, and in which pieces they are fetched."""
+    """One source partition: its events, and the sizes of the fetches that return them."""
 
     events: list[tuple[int, int]]
     cuts: list[int]
@@ -119,7 +119,7 @@ class Recorder:
 
 
 async def rounds_of(fetches: list[Fetch], max_rows: int = 1000) -> list[tuple[list[list[VisitBatch]], list[Chunk]]]:
-    """What the agent sends, and what it says is processed, round by round."""
+    """Run the agent; return the visit batches it sends and the chunks it marks as processed, round by round."""
     decoder, log = Decoder(), Recorder()
     names = TopicNames.of(source="log", prefix="", app_id="test")
 
@@ -136,14 +136,15 @@ async def rounds_of(fetches: list[Fetch], max_rows: int = 1000) -> list[tuple[li
 
 
 async def run(fetches: list[Fetch], max_rows: int = 1000) -> tuple[list[list[VisitBatch]], list[tuple[int, int]]]:
-    """The visit batches of each visits partition, and (partition, next offset) of each chunk that is processed."""
+    """Run the agent; return the visit batches of each visits partition, and (partition, next offset) of each chunk
+    that is processed."""
     rounds = await rounds_of(fetches, max_rows)
     sent = [[batch for batches, _ in rounds for batch in batches[p]] for p in range(PARTITIONS)]
     return sent, [(chunk.partition, chunk.next_offset) for _, done in rounds for chunk in done]
 
 
 def interleave(log: list[Source], random) -> list[Fetch]:
-    """The fetches of all partitions, each partition's in order, at uneven speed."""
+    """Interleave the fetches of all partitions at random, each partition's in order."""
     waiting = [s.fetches(p) for p, s in enumerate(log)]
     out = []
     while any(waiting):
@@ -154,8 +155,8 @@ def interleave(log: list[Source], random) -> list[Fetch]:
 
 @given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
 @settings(deadline=None, max_examples=examples(150))
-async def test_every_visit_is_sent_once_and_every_fetch_is_done(log, random, max_rows):
-    """All events of all partitions arrive, each exactly once, in their partition's order; every token comes back."""
+async def test_every_visit_is_sent_once_and_every_chunk_is_processed(log, random, max_rows):
+    """Every event of every partition is sent exactly once, and every chunk is marked as processed."""
     sent, done = await run(interleave(log, random), max_rows)
     got = {
         (piece.source, int(offset), int(student), int(at))
@@ -166,24 +167,24 @@ async def test_every_visit_is_sent_once_and_every_fetch_is_done(log, random, max
     }
     wanted = {(p, i, s, t) for p, source in enumerate(log) for i, (s, t) in enumerate(source.events)}
     assert got == wanted
-    assert sum(len(f) for partition in sent for f in partition) == len(wanted)
+    assert sum(len(visit_batch) for partition in sent for visit_batch in partition) == len(wanted)
     assert sorted(done) == sorted((p, f.next_offset) for p, s in enumerate(log) for f in s.fetches(p))
-    assert all(len(f) <= max_rows for partition in sent for f in partition)
+    assert all(len(visit_batch) <= max_rows for partition in sent for visit_batch in partition)
 
 
 @given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
 @settings(deadline=None, max_examples=examples(150))
-async def test_a_student_belongs_to_one_partition_and_the_front_passes_everything(log, random, max_rows):
-    """Frames join without a hole, whatever way they were cut, and a second delivery passes nothing."""
+async def test_a_student_belongs_to_one_partition_and_every_visit_is_applied_once(log, random, max_rows):
+    """Visit batches are contiguous however they are cut, and a second delivery applies nothing."""
     sent, _ = await run(interleave(log, random), max_rows)
     homes: dict[int, set[int]] = {}
     for p, partition in enumerate(sent):
-        passed = drop_applied(Position.start(PARTITIONS), partition)
-        assert passed.repeated == passed.detached == 0
-        assert len(passed.visits) == sum(map(len, partition))
-        again = drop_applied(passed.position, partition)
+        new = drop_applied(Position.start(PARTITIONS), partition)
+        assert new.repeated == new.detached == 0
+        assert len(new.visits) == sum(map(len, partition))
+        again = drop_applied(new.position, partition)
         assert len(again.visits) == 0
-        for student in passed.visits.student.tolist():
+        for student in new.visits.student.tolist():
             homes.setdefault(student, set()).add(p)
     assert all(len(home) == 1 for home in homes.values())
 
@@ -191,36 +192,36 @@ async def test_a_student_belongs_to_one_partition_and_the_front_passes_everythin
 @given(sources(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=examples(150))
 async def test_nothing_of_a_time_ordered_backlog_is_late(log, random):
-    """Observed time never runs ahead of a partition that is still being read."""
+    """Stream time never runs ahead of a partition that is still being read."""
     for source in log:
         source.events.sort(key=lambda event: event[1])
     sent, _ = await run(interleave(log, random))
     for partition in sent:
-        passed = drop_applied(Position.start(PARTITIONS), partition)
-        # each partition may be ahead of the slowest by what is in one frame, never by a whole backlog
-        assert (passed.before <= max([0, *(t for s in log for _, t in s.events)])).all()
+        new = drop_applied(Position.start(PARTITIONS), partition)
+        # a partition may be ahead of the slowest by one visit batch, never by a whole backlog
+        assert (new.before <= max([0, *(t for s in log for _, t in s.events)])).all()
         for source in range(PARTITIONS):
-            mine = [s.visits.at for f in partition for s in f.ranges if s.source == source]
+            mine = [piece.visits.at for batch in partition for piece in batch.ranges if piece.source == source]
             assert np.all(np.diff(np.concatenate([*mine, np.empty(0, np.int64)])) >= 0)
 
 
 @given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
-async def test_what_has_arrived_together_is_sent_as_if_it_had_come_alone(log, random, max_rows):
-    """Rounds of several fetches hold each partition's visits in the same order, and tell the same in the end."""
+async def test_grouping_chunks_does_not_change_the_visits_sent(log, random, max_rows):
+    """Rounds of several chunks have each partition's visits in the same order, and end with the same lagging flags."""
     alone = interleave(log, random)
     together = [replace(fetch, has_next=random.random() < 0.6) for fetch in alone[:-1]] + alone[-1:]
     wanted, all_done = await run(alone, max_rows)
     sent, done = await run(together, max_rows)
     assert by_source(sent) == by_source(wanted)
     assert sorted(done) == sorted(all_done)
-    for some, others in zip(sent, wanted, strict=True):
-        passed, other = drop_applied(Position.start(PARTITIONS), some), drop_applied(Position.start(PARTITIONS), others)
-        assert passed.repeated == passed.detached == 0
-        assert passed.position.watermarks.lagging.tolist() == other.position.watermarks.lagging.tolist()
+    for pair in zip(sent, wanted, strict=True):
+        grouped, single = (drop_applied(Position.start(PARTITIONS), visit_batches) for visit_batches in pair)
+        assert grouped.repeated == grouped.detached == 0
+        assert grouped.position.watermarks.lagging.tolist() == single.position.watermarks.lagging.tolist()
 
 
 def by_source(sent: list[list[VisitBatch]]) -> list[list[list[tuple[int, int, int]]]]:
-    """Of each visits partition and each source partition: offset, student and time of its visits, in order."""
+    """Return offset, student and time of the visits in order, by visits partition and source partition."""
     return [
         [
             [
@@ -237,26 +238,26 @@ def by_source(sent: list[list[VisitBatch]]) -> list[list[list[tuple[int, int, in
 
 
 @given(sources(), st.randoms(use_true_random=False), st.integers(1, 30))
-async def test_a_fetch_is_done_with_the_round_that_sends_its_last_visit(log, random, max_rows):
-    """Not before, or its visits would be lost with the worker; each partition's in the order they came."""
+async def test_a_chunk_is_processed_after_the_round_that_sends_its_last_visit(log, random, max_rows):
+    """Never before, or a crash would lose visits; chunks of a partition are processed in the order of arrival."""
     fetches = interleave(log, random)
     fetches = [replace(fetch, has_next=random.random() < 0.6) for fetch in fetches[:-1]] + fetches[-1:]
-    gone: set[tuple[int, int]] = set()
+    offsets_sent: set[tuple[int, int]] = set()
     done: list[tuple[int, int]] = []
 
     for visit_batches_sent, chunks in await rounds_of(fetches, max_rows):
-        ranges = [piece for some in visit_batches_sent for visit_batch in some for piece in visit_batch.ranges]
-        gone |= {(piece.source, offset) for piece in ranges for offset in piece.visits.offset.tolist()}
+        ranges = [piece for partition in visit_batches_sent for batch in partition for piece in batch.ranges]
+        offsets_sent |= {(piece.source, offset) for piece in ranges for offset in piece.visits.offset.tolist()}
         for chunk in chunks:
-            assert {(chunk.partition, offset) for offset in range(chunk.next_offset)} <= gone
+            assert {(chunk.partition, offset) for offset in range(chunk.next_offset)} <= offsets_sent
             done.append((chunk.partition, chunk.next_offset))
     for p, source in enumerate(log):
         assert [end for partition, end in done if partition == p] == [f.next_offset for f in source.fetches(p)]
 
 
 @pytest.mark.parametrize(("max_rows", "expected"), [(1000, [(0, 1)]), (PARTITIONS, [(0,), (1,)])])
-async def test_what_has_arrived_goes_in_one_round(max_rows, expected):
-    """One visit batch for each visits partition, not one for each fetch, as long as a visit batch has room."""
+async def test_chunks_that_have_arrived_share_a_round(max_rows, expected):
+    """A round has one visit batch per visits partition, not one per chunk, up to the largest visit batch."""
 
     def fetch(partition: int, first: int, *, has_next: bool) -> Fetch:
         return Fetch(partition, visits([1], [first], first), first + 1, False, 1, has_next)
@@ -268,61 +269,58 @@ async def test_what_has_arrived_goes_in_one_round(max_rows, expected):
     started = [(p, 0) for p in range(PARTITIONS)]
     wanted = [sorted((p, first + 1) for first in firsts for p in range(PARTITIONS)) for firsts in expected]
     assert done == [started, *wanted]
-    assert [sum(len(b) for some in sent for b in some) for sent, _ in rounds] == [0, *map(len, wanted)]
+    assert [sum(len(batch) for batches in sent for batch in batches) for sent, _ in rounds] == [0, *map(len, wanted)]
 
 
-def test_a_slice_that_leaves_a_hole_does_not_pass():
-    """What a fenced worker still had in flight is refused; its new owner sends it again."""
+def test_a_source_range_that_leaves_a_hole_is_refused():
+    """Visit batches that a fenced worker still had in flight are refused; the new owner sends them again."""
     position = Position.start(1)
     ahead = VisitBatch(1, [SourceRange(0, 5, 9, 90, True, visits([1], [90], 8))])
-    passed = drop_applied(position, [ahead])
-    assert (len(passed.visits), passed.detached) == (0, 1)
-    assert passed.position.offsets.tolist() == [0]
-    joined = drop_applied(
-        passed.position, [VisitBatch(1, [SourceRange(0, 0, 5, 50, True, visits([1], [50], 4))]), ahead]
-    )
-    assert joined.visits.offset.tolist() == [4, 8]
+    refused = drop_applied(position, [ahead])
+    assert (len(refused.visits), refused.detached) == (0, 1)
+    assert refused.position.offsets.tolist() == [0]
+    missing = VisitBatch(1, [SourceRange(0, 0, 5, 50, True, visits([1], [50], 4))])
+    assert drop_applied(refused.position, [missing, ahead]).visits.offset.tolist() == [4, 8]
 
 
-def test_the_first_slice_of_a_new_owner_may_begin_anywhere():
-    """Its sender begins at what is committed, and says so."""
-    passed = drop_applied(
-        Position.start(1), [VisitBatch(1, [SourceRange(0, UNKNOWN_BEGIN, 9, 90, True, visits([1], [90], 8))])]
-    )
-    assert passed.visits.offset.tolist() == [8]
-    assert passed.position.offsets.tolist() == [9]
+def test_the_first_range_of_a_new_owner_may_begin_anywhere():
+    """A new owner begins at the committed offset, and marks its first range with UNKNOWN_BEGIN."""
+    first = VisitBatch(1, [SourceRange(0, UNKNOWN_BEGIN, 9, 90, True, visits([1], [90], 8))])
+    new = drop_applied(Position.start(1), [first])
+    assert new.visits.offset.tolist() == [8]
+    assert new.position.offsets.tolist() == [9]
 
 
 async def test_a_new_assignment_drops_what_was_buffered():
-    """Visits buffered under an earlier assignment are fetched again by whoever owns their partition now."""
+    """The current owner of a partition fetches again what an earlier assignment buffered."""
     first = Source([(1, 10), (1, 900)], [2]).fetches(0)[0]
     early = replace(first, lagging=True)
     again = Source([(1, 10), (1, 900)], []).fetches(0, generation=2)
     rest = [f for p in (1, 2) for f in Source([], []).fetches(p, generation=2)]
     sent, done = await run([early, *again, *rest])
-    assert sum(len(f) for partition in sent for f in partition) == 2
+    assert sum(len(visit_batch) for partition in sent for visit_batch in partition) == 2
     assert done.count((0, 2)) == 1
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=50), st.integers(1, 50))
 def test_students_hash_as_kafkas_default_partitioner_does(students, count):
-    """murmur2 of the decimal text, column-wise, against aiokafka's own."""
+    """murmur2 of the decimal text, column by column, equals aiokafka's."""
     column = np.array(students, np.int64)
     keys = keys_of(column, np.zeros(len(students), np.bool_))
     wanted = [(reference_murmur2(key) & 0x7FFFFFFF) % count for key in keys]
     assert partitions_of(keys, count).tolist() == wanted
 
 
-def test_the_student_that_is_none_hashes_by_its_text():
+def test_the_null_student_hashes_as_the_text_null():
     """KSQL groups a null userid under the key "null"."""
     assert keys_of(np.array([0]), np.array([True])) == [b"null"]
     assert partitions_of([b"null"], 7).tolist() == [(reference_murmur2(b"null") & 0x7FFFFFFF) % 7]
 
 
-def test_a_frame_that_is_too_large_is_cut_into_pieces_that_join():
-    """Many visits at one instant cannot be told apart by time: frames are cut by rows too."""
+def test_a_large_range_is_cut_into_contiguous_visit_batches():
+    """Many visits of the same time cannot be divided by time: ranges are also cut by rows."""
     burst = SourceRange(0, UNKNOWN_BEGIN, 100, 7, False, visits([1] * 100, [7] * 100, 0))
     pieces = visit_batches([burst], Router(1), 30)[0]
-    assert [len(f) for f in pieces] == [30, 30, 30, 10]
-    assert [s.lagging for f in pieces for s in f.ranges] == [True, True, True, False]
+    assert [len(piece) for piece in pieces] == [30, 30, 30, 10]
+    assert [source.lagging for piece in pieces for source in piece.ranges] == [True, True, True, False]
     assert len(drop_applied(Position.start(1), pieces).visits) == 100

@@ -39,7 +39,7 @@ def record(rows: LogRows, index: int, partition: int, *, value: bytes | None = b
 def test_partitions_equal_kafkas_default_partitioner(log: LogRows) -> None:
     part = log.take(slice(0, 300))
     default = [DefaultPartitioner()(key, [0, 1, 2], []) for key in debezium.keys(part, 3)]
-    assert sender.assign(part, 3, 3).tolist() == default
+    assert sender.assign_partitions(part, 3, 3).tolist() == default
 
 
 def test_rows_after_the_last_record_are_not_yet_written(log: LogRows) -> None:
@@ -84,9 +84,9 @@ def test_keys_of_another_schema_id_are_refused(log: LogRows) -> None:
 
 async def test_slices_are_full_without_a_speed_limit() -> None:
     n, step = 50_000, sender.SLICE
-    parts = [part async for part in sender.slices(np.arange(n), None)]
+    parts = [part async for part in sender.due_slices(np.arange(n), None)]
     assert parts == [(0, step), (step, 2 * step), (2 * step, n)]
-    assert [part async for part in sender.slices(np.arange(0), None)] == []
+    assert [part async for part in sender.due_slices(np.arange(0), None)] == []
 
 
 @pytest.mark.parametrize("speed", [1.0, 10.0])
@@ -98,7 +98,7 @@ async def test_rows_are_sent_when_they_are_due(speed: float) -> None:
         waits.append(seconds)
 
     written = np.array([5_000, 5_000, 5_010, 65_000])
-    parts = [p async for p in sender.slices(written, speed, clock=lambda: sum(waits), sleep=sleep)]
+    parts = [p async for p in sender.due_slices(written, speed, clock=lambda: sum(waits), sleep=sleep)]
     assert parts == [(0, 2), (2, 3), (3, 4)]
     assert waits == pytest.approx([0.05, 60 / speed - 0.05])
 
@@ -130,7 +130,7 @@ async def assert_complete(where: Settings, rows: LogRows, partitions: int) -> No
     """Assert that the topic has every row once, in its partition, in order of id."""
     plan = await sender.prepare(where, rows, partitions=partitions)
     assert (len(plan.rows), plan.already_written) == (0, len(rows))
-    keys, partition = debezium.keys(rows, plan.ids[0]), sender.assign(rows, plan.ids[0], partitions)
+    keys, partition = debezium.keys(rows, plan.ids[0]), sender.assign_partitions(rows, plan.ids[0], partitions)
     for p, records in (await read_topic(where, partitions)).items():
         assert [r.key for r in records] == [keys[i] for i in np.flatnonzero(partition == p)]
 

@@ -1,6 +1,7 @@
-"""Every panel's numbers against a recount, on a real OpenSearch node over the output of a real replay.
+"""Every panel's numbers against a recount, on a real OpenSearch node with the output of a real replay.
 
-The replay: a log in Kafka, a real worker with the shipped model, its four topics sent on as the sinks would.
+The replay is a log in Kafka, processed by a real worker with the shipped model; its four topics are indexed as the
+sinks would.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from tools.replay.log_rows import LogRows
 pytestmark = pytest.mark.search
 
 DASHBOARD = lens.Dashboard.read()
-LAYERS = {(one.panel, one.name): one for one in DASHBOARD.layers() if one.asks}
-#: so many students replayed: enough for every panel, few enough for seconds
+LAYERS = {(layer.panel, layer.name): layer for layer in DASHBOARD.layers() if layer.has_query}
+#: number of students replayed: enough for every panel, few enough to take seconds
 STUDENTS = 30
 
 
-def some_students() -> LogRows:
-    """A whole course of the least active students of a presentation: some hardly came, some stopped, some stayed."""
+def least_active_students() -> LogRows:
+    """Return the log of a presentation's least active students: some hardly came, some stopped, some stayed."""
     log = oulad.generate(["AAA-2013J"])
     students, events = np.unique(log.userid, return_counts=True)
     keep = np.isin(log.userid, students[np.argsort(events, kind="stable")[:STUDENTS]])
@@ -44,8 +45,8 @@ def some_students() -> LogRows:
 
 @pytest.fixture(scope="module")
 def facts(node: Node, cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facts]:
-    """A replay through Kafka and a worker, sent on as the sinks would, and what is true of it."""
-    rows = some_students()
+    """The documents of a replay through Kafka and a worker, indexed as the sinks would."""
+    rows = least_active_students()
     deployment = Deployment.new(cluster, tmp_path_factory.mktemp("dashboard"), RISK_EMIT="changes")
     workload = replay_rows(deployment, rows, partitions=1)
     with deployment.worker() as worker:
@@ -54,32 +55,32 @@ def facts(node: Node, cluster: stack.Environment, tmp_path_factory: pytest.TempP
     assert differences(workload.expected, outputs) == []
     node.drop("moodle_logs_*")
     for config in SINKS.values():
-        records = [(i, (one.key, one.value)) for i, one in enumerate(outputs[config["topics"]])]
+        records = [(i, (record.key, record.value)) for i, record in enumerate(outputs[config["topics"]])]
         node.send(actions(config, records))
     yield Facts(
         [json.loads(value) for value in workload.expected.sessions.values()],
         [json.loads(value) for value, _ in workload.expected.totals.values()],
-        [json.loads(one.value or b"") for one in outputs[NAMES.prediction]],
+        [json.loads(record.value or b"") for record in outputs[NAMES.prediction]],
     )
     node.drop("moodle_logs_*")
 
 
 @pytest.mark.broker
 def test_a_replays_documents_are_its_tables(node: Node, facts: Facts) -> None:
-    """One document a session, a student's totals, latest prediction and last warning; and one every prediction."""
+    """There is one document per session, one per student in each table, and one per prediction."""
 
-    def sorted_rows(some: Sequence[Document]) -> list[str]:
-        return sorted(json.dumps(one, sort_keys=True) for one in some)
+    def sorted_rows(documents: Sequence[Document]) -> list[str]:
+        return sorted(json.dumps(document, sort_keys=True) for document in documents)
 
     expected = {
         "sink-sessions": facts.sessions,
         "sink-agg": facts.totals,
         "sink-predictions-latest": facts.latest,
-        "sink-in-risk": list({one["USERID"]: one for one in facts.warnings}.values()),
+        "sink-in-risk": list({document["USERID"]: document for document in facts.warnings}.values()),
     }
     assert expected.keys() == KEYED.keys()
-    for name, some in expected.items():
-        assert sorted_rows(list(node.documents(index_of(SINKS[name])).values())) == sorted_rows(some), name
+    for name, documents in expected.items():
+        assert sorted_rows(list(node.documents(index_of(SINKS[name])).values())) == sorted_rows(documents), name
     every = index_of(SINKS["sink-predictions-history"])
     assert node.ask("GET", f"/{every}/_count")["count"] == len(facts.predictions)
 
@@ -88,14 +89,14 @@ def test_no_panel_is_left_out() -> None:
     assert LAYERS.keys() == RECOUNTS.keys()
 
 
-#: when somebody looks: so many days after the first event, or after the last
+#: times of viewing: number of days after the first event, or after the last
 MOMENTS = {"in the fourth week": (min, 25), "the day after": (max, 1), "half a year later": (max, 200)}
 
 
 def moment(facts: Facts, when: str, student: int | None = None) -> Moment:
-    """One of MOMENTS, for everybody or of one student."""
+    """Return one of MOMENTS, for all students or for one."""
     end, days = MOMENTS[when]
-    at = end(one["END_DATE"] for one in facts.sessions)
+    at = end(document["END_DATE"] for document in facts.sessions)
     now = datetime.fromtimestamp(at / 1000, UTC) + timedelta(days=days)
     saved = DASHBOARD.saved["attributes"]
     low, high = (millis(instant(saved[end], now)) for end in ("timeFrom", "timeTo"))
@@ -103,7 +104,7 @@ def moment(facts: Facts, when: str, student: int | None = None) -> Moment:
 
 
 @pytest.mark.broker
-@pytest.mark.parametrize("filtered", [False, True], ids=["everybody", "one student"])
+@pytest.mark.parametrize("filtered", [False, True], ids=["all students", "one student"])
 @pytest.mark.parametrize("when", MOMENTS)
 @pytest.mark.parametrize(("panel", "layer"), RECOUNTS)
 def test_a_panels_numbers_are_those_of_a_recount(
@@ -111,27 +112,28 @@ def test_a_panels_numbers_are_those_of_a_recount(
 ) -> None:
     """In the fourth week most are new in risk; half a year later the time picker begins in the middle of the course."""
     # the student with the most warnings is in every panel
-    student = Counter(one["USERID"] for one in facts.warnings).most_common(1)[0][0] if filtered else None
+    student = Counter(document["USERID"] for document in facts.warnings).most_common(1)[0][0] if filtered else None
     m = moment(facts, when, student)
-    one = LAYERS[panel, layer]
-    asked = lens.body(one, m.now, None if student is None else str(student))
-    assert lens.rows(one, node.ask("POST", f"/{one.view.index}/_search", asked)) == RECOUNTS[panel, layer](m)
+    panel_layer = LAYERS[panel, layer]
+    search = lens.body(panel_layer, m.now, None if student is None else str(student))
+    answer = node.ask("POST", f"/{panel_layer.view.index}/_search", search)
+    assert lens.rows(panel_layer, answer) == RECOUNTS[panel, layer](m)
 
 
 @pytest.mark.broker
 def test_hours_and_weekdays_are_those_of_the_zone_that_is_set(node: Node, facts: Facts) -> None:
-    """Half an hour makes another hour, and an evening another day."""
-    m, one = moment(facts, "the day after"), LAYERS["when", "data"]
-    asked = json.dumps(lens.body(one, m.now))
-    assert asked.count("ZoneId.of('UTC')") == 2
-    moved = json.loads(asked.replace("ZoneId.of('UTC')", "ZoneId.of('+05:30')"))
-    found = lens.rows(one, node.ask("POST", f"/{one.view.index}/_search", moved))
-    assert found == hours(m, timezone(timedelta(hours=5, minutes=30))) != hours(m)
+    """A zone half an hour off changes hours, and around midnight weekdays."""
+    m, layer = moment(facts, "the day after"), LAYERS["when", "data"]
+    search = json.dumps(lens.body(layer, m.now))
+    assert search.count("ZoneId.of('UTC')") == 2
+    moved = json.loads(search.replace("ZoneId.of('UTC')", "ZoneId.of('+05:30')"))
+    rows = lens.rows(layer, node.ask("POST", f"/{layer.view.index}/_search", moved))
+    assert rows == hours(m, timezone(timedelta(hours=5, minutes=30))) != hours(m)
 
 
 @pytest.mark.broker
-def test_the_replay_has_what_the_panels_are_about(facts: Facts) -> None:
-    """Some in risk and some not, some new in the last week, some last seen before the time range: all are counted."""
+def test_the_replay_covers_what_the_panels_show(facts: Facts) -> None:
+    """Some students are in risk and some not, some are new in the last week, some were last seen before the range."""
     early, m, later = (moment(facts, when) for when in MOMENTS)
     now = RECOUNTS["in-risk-now", "data"]
     assert 0 < now(m)[0]["students"] < len(facts.totals)
@@ -147,22 +149,22 @@ def test_the_replay_has_what_the_panels_are_about(facts: Facts) -> None:
 
 
 @pytest.mark.broker
-def test_the_student_filter_offers_everybody(node: Node, facts: Facts) -> None:
-    """Its data view has no time: nobody is missing for having been seen too long ago."""
+def test_the_student_filter_offers_every_student(node: Node, facts: Facts) -> None:
+    """Its data view has no time field, so students last seen before the time range are offered too."""
     (control,) = DASHBOARD.controls.values()
-    references = {one["name"]: one["id"] for one in DASHBOARD.saved["references"]}
+    references = {reference["name"]: reference["id"] for reference in DASHBOARD.saved["references"]}
     view = DASHBOARD.views[references["controlGroup_student:optionsListDataView"]]
     assert not view.time
-    asked = {"size": 0, "aggs": {"all": {"terms": {"field": control["explicitInput"]["fieldName"], "size": 1000}}}}
-    found = node.ask("POST", f"/{view.index}/_search", asked)["aggregations"]["all"]["buckets"]
-    assert {one["key"] for one in found} == {str(one["USERID"]) for one in facts.totals}
+    search = {"size": 0, "aggs": {"all": {"terms": {"field": control["explicitInput"]["fieldName"], "size": 1000}}}}
+    buckets = node.ask("POST", f"/{view.index}/_search", search)["aggregations"]["all"]["buckets"]
+    assert {bucket["key"] for bucket in buckets} == {str(document["USERID"]) for document in facts.totals}
 
 
 def test_the_file_is_read_as_kibana_reads_it(tmp_path: Path) -> None:
-    """The panels that are checked here are those of the file: another file, other panels."""
+    """The panels checked here are those of the file: a changed file changes the search."""
     other = tmp_path / "other.ndjson"
     other.write_text(lens.FILE.read_text().replace("PREDICTION > 0.7", "PREDICTION > 0.9"))
-    one = {(layer.panel, layer.name): layer for layer in lens.Dashboard.read(other).layers()}["in-risk-now", "data"]
-    assert one.query == "PREDICTION > 0.9"
-    filters = lens.body(one, datetime(2026, 1, 1, tzinfo=UTC))["query"]["bool"]["filter"]
+    in_risk = {(layer.panel, layer.name): layer for layer in lens.Dashboard.read(other).layers()}["in-risk-now", "data"]
+    assert in_risk.query == "PREDICTION > 0.9"
+    filters = lens.body(in_risk, datetime(2026, 1, 1, tzinfo=UTC))["query"]["bool"]["filter"]
     assert {"bool": {"filter": [{"range": {"PREDICTION": {"gt": 0.9}}}]}} in filters

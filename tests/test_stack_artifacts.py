@@ -21,8 +21,7 @@ from stack import artifacts, mariadb, maven
 from stack.kafka import KAFKA
 from stack.lifecycle import SERVERS
 from stack.ports import choose
-from tests.support.stub_server import Answering as StubServer
-from tests.support.stub_server import served
+from tests.support.stub_server import StubServer, running
 
 JAR = "org.example:thing:1.0"
 ARCHIVE = "org.example:bundle:2.0:tar.gz:all"
@@ -198,7 +197,7 @@ class Central(StubServer):
 @pytest.fixture
 def central(monkeypatch: pytest.MonkeyPatch) -> Iterator[Central]:
     """A local repository instead of Maven Central."""
-    with served(Central()) as stub:
+    with running(Central()) as stub:
         monkeypatch.setattr(maven, "CENTRAL", stub.url)
         monkeypatch.setattr(maven, "PAUSE_S", 0.0)
         yield stub

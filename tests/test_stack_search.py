@@ -14,7 +14,7 @@ import stack
 from stack import artifacts, ports
 from stack.search import HIGHEST_PORT, MODULES, SEARCH, VERSION, cluster_name, command, ready
 from stack.server import HOST, Instance
-from tests.support.stub_server import Answering, served
+from tests.support.stub_server import StubServer, running
 
 
 def test_the_lock_file_has_this_version() -> None:
@@ -49,7 +49,7 @@ def test_command_line_and_configuration(tmp_path: Path) -> None:
     assert {f"network.host: {HOST}", "transport.port: 9001"} <= set(written)
 
 
-class OtherServer(Answering):
+class OtherServer(StubServer):
     """Another cluster on the port."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class OtherServer(Answering):
 
 
 def test_ready_detects_another_server_on_the_port(tmp_path: Path) -> None:
-    with served(OtherServer()) as other:
+    with running(OtherServer()) as other:
         instance = Instance(tmp_path, {"http": other.server_address[1], "transport": 1})
         assert not ready(instance)
         other.health = b"<html>"

@@ -86,7 +86,7 @@ def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
         time.sleep(0.01)
 
 
-def gone(files: ServerFiles, timeout_s: float = 5.0) -> bool:
+def wait_gone(files: ServerFiles, timeout_s: float = 5.0) -> bool:
     """Wait until supervisor and server have ended; return False on timeout."""
     return wait_released([files.supervisor, files.server], timeout_s)
 
@@ -139,7 +139,7 @@ def test_a_server_stops_when_its_owner_is_killed(files: ServerFiles) -> None:
         begin(files, owner=owner.pid)
         assert holder(files.server)
         owner.kill()
-    assert gone(files)
+    assert wait_gone(files)
     assert "stopping tiny: its owner died" in files.log.read_text()
 
 
@@ -147,12 +147,12 @@ def test_a_server_of_a_dead_owner_is_stopped(files: ServerFiles) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as owner:
         owner.wait()
     begin(files, owner=owner.pid)
-    assert gone(files)
+    assert wait_gone(files)
 
 
 def test_a_server_stops_when_its_time_is_up(files: ServerFiles) -> None:
     begin(files, life_s=1.0)
-    assert gone(files)
+    assert wait_gone(files)
     assert "stopping tiny: its time is up" in files.log.read_text()
 
 
@@ -171,7 +171,7 @@ def test_a_server_stops_when_its_directory_is_removed(files: ServerFiles) -> Non
 def test_a_server_stops_when_its_supervisor_is_killed(files: ServerFiles) -> None:
     begin(files)
     assert lifecycle.send_signal(signal.SIGKILL, files.supervisor)
-    assert gone(files)
+    assert wait_gone(files)
 
 
 def test_an_orphan_is_found_and_stopped(files: ServerFiles) -> None:
@@ -191,7 +191,7 @@ def test_a_server_that_ignores_sigterm_is_killed_after_the_grace_period(files: S
     begin(files, STUBBORN)
     until(lambda: "ignoring" in files.log.read_text())
     assert lifecycle.stop(files)
-    assert gone(files, timeout_s=0)
+    assert wait_gone(files, timeout_s=0)
     assert not lifecycle.stop(files)
 
 

@@ -63,7 +63,7 @@ def test_bytes_that_are_no_state_record_are_refused(raw):
 
 
 def test_a_newer_state_record_is_refused_with_a_remedy():
-    """Both when it is read from the store and when it is unpacked."""
+    """It is refused both when it is checked on reading and when it is unpacked."""
     newer = state.pack_words(state.VERSION + 1, np.zeros(5, np.int64))
     for read in (lambda: state.unpack([newer]), lambda: state.check([newer], state.VERSION, "a state record")):
         with pytest.raises(state.NewerState, match="layout version 3, this program reads 2: run the version"):
@@ -106,7 +106,7 @@ def test_damage_anywhere_in_a_state_record_is_detected(student, data):
 
 
 def test_a_change_of_any_single_bit_is_detected():
-    """In a record of 200 sessions: 38,720 bits."""
+    """Every one of the 38,720 bits of a record of 200 sessions is tested."""
     rng = np.random.default_rng(3)
     words = rng.integers(0, 2**45, 605)
     raw = state.pack_words(2, words)
@@ -165,7 +165,7 @@ def test_a_damaged_visit_batch_is_refused(visit_batch, data):
 
 
 def test_a_newer_visit_batch_is_refused_with_a_remedy():
-    """It is not taken for a damaged one, which would be skipped."""
+    """It is not mistaken for a damaged one, which would be skipped."""
     raw = bytearray(encode(VisitBatch(1, []))[:-4])
     raw[3] += 1
     with pytest.raises(NewerVisitBatch, match="upgrade"):
@@ -176,7 +176,7 @@ def test_a_newer_visit_batch_is_refused_with_a_remedy():
 
 @pytest.mark.parametrize("version", [0, 1])
 def test_visit_batches_of_unknown_versions_are_refused(version):
-    """With a checksum or without: version 2 is the first that was released."""
+    """They are refused with or without a valid checksum; version 2 is the first that is released."""
     raw = bytearray(encode(VisitBatch(1, []))[:-4])
     raw[3] = version
     for older in (bytes(raw), bytes(raw) + zlib.crc32(raw).to_bytes(4, "little")):
@@ -202,7 +202,7 @@ def test_position_round_trip(sources, stream_time):
 
 
 def test_a_newer_or_damaged_position_is_refused():
-    """A damaged one at every byte."""
+    """A position is refused with any byte damaged."""
     with pytest.raises(state.StateError, match="damaged"):
         positions.unpack(b"12345", 1)
     with pytest.raises(state.NewerState, match="a position record has layout version 9"):

@@ -36,7 +36,7 @@ def store_of(table: StateTable) -> Store:
 
 
 def directory_of(table: StateTable) -> Path:
-    """Where the database of partition 0 is."""
+    """Return the directory of the database of partition 0."""
     return store_of(table).partition_path(0)
 
 
@@ -64,7 +64,7 @@ def test_records_are_read_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_memory_is_bounded_and_lookups_are_filtered(tmp_path: Path) -> None:
-    """As RocksDB's own file of options states."""
+    """The options are read from RocksDB's own options file."""
     path = filled(tmp_path)
     options = max(path.glob("OPTIONS-*"), key=lambda file: file.stat().st_mtime_ns).read_text()
     for option in (
@@ -166,12 +166,12 @@ def test_other_errors_do_not_mean_damage(tmp_path: Path, message: str) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_records_of_damaged_files_are_right_or_refused(tmp_path: Path, seed: int) -> None:
-    """Never a wrong record: all that can be read was written, and is complete up to the offset."""
+    """A store returns no wrong record: all it returns was written, and is complete up to the offset."""
     draw = random.Random(seed)
     path = filled(tmp_path)
-    files = sorted(one for one in path.iterdir() if one.is_file())
-    for one in draw.sample(files, 2):
-        damage_file(one, draw)
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    for file in draw.sample(files, 2):
+        damage_file(file, draw)
     table = opened(tmp_path)
     try:
         reached = offset(table)

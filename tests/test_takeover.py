@@ -35,7 +35,7 @@ ALL = PARTITIONS + PARTITIONS + 1
 SMALL = {"RISK_BATCH_ROWS": "60"}
 
 
-def test_one_of_two_is_killed_and_the_other_takes_over_in_time(deployment: Deployment) -> None:
+def test_partitions_of_a_killed_worker_are_taken_over_in_time(deployment: Deployment) -> None:
     """From SIGKILL to the next committed row of one of its students, with the default session timeout.
 
     The best of three counts, since the broker may be slow; the result of the log is exact.

@@ -1,4 +1,4 @@
-"""Names of agents, tables and topics are durable: renaming one loses the state or the offsets of running sites."""
+"""Names of agents, tables and topics are durable: renaming one loses state or offsets of a running deployment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SETTINGS = Settings(app_id="site", topic_prefix="new.", store="memory://")
 
 
 def test_names_of_agents_and_tables():
-    """Agents, tables and changelogs, by name."""
+    """The names of agents, tables and changelogs."""
     app = declare(SETTINGS)
     assert sorted(a.name for a in app.agents.values()) == ["alert", "process", "repartition"]
     assert sorted(app.tables) == ["alerts", "students"]
@@ -20,7 +20,7 @@ def test_names_of_agents_and_tables():
 
 
 def test_declared_topics():
-    """Every topic the app declares: partitions for a source topic of four, cleanup policy and retention."""
+    """Partitions, cleanup policy and retention of every topic that the app declares for four source partitions."""
     declared = {t.name: (t.partitions, t.configs.get("cleanup.policy"), t.configs.get("retention.ms")) for t in
                 wanted(SETTINGS.topic_names, 4)}  # fmt: skip
     assert declared == {
@@ -44,7 +44,7 @@ def test_web_server_binds_to_localhost_and_disables_fausts_pages():
 
 
 def test_a_worker_that_waits_stays_in_its_group():
-    """However long the registry is down: a worker that leaves the group with full queues never rejoins."""
+    """It stays however long the registry is down: a worker that leaves the group with full queues never rejoins."""
     conf = declare(Settings()).conf
     assert conf.broker_max_poll_interval > 20 * 86_400
     assert conf.broker_max_poll_interval * 1000 < 2**31

@@ -49,7 +49,7 @@ def test_totals_at_a_landmark_include_nothing_later() -> None:
     """Clicks up to and including the landmark's day, of students registered on it."""
     landmarks = load_landmarks(("AAA-2013J",), days=range(14, 29, 7))
     active, enrolments = oulad.load_active_days(), oulad.load_enrolments()
-    presentation = oulad.named(["AAA-2013J"])[0]
+    presentation = oulad.select_presentations(["AAA-2013J"])[0]
     expected = []
     for day in (14, 21, 28):
         until = (active.presentation == oulad.PRESENTATIONS.index(presentation)) & (active.day <= day)

@@ -31,7 +31,7 @@ ALL_NAMES = {re.split("[.:]", name)[-1] for _, name in NAMES}
 
 
 def hint(reach: Reach, name: str) -> str:
-    """What to look at when a version changes."""
+    """Return what to check when the version of a library changes."""
     version = importlib.metadata.version(reach.library)
     return (
         f"{name} of {reach.library} {version} is not what {reach.file} relies on ({reach.why}): "
@@ -82,7 +82,7 @@ def parameters(function: Any) -> str:
 
 @pytest.mark.parametrize("reach", REACHES, ids=[reach.section for reach in REACHES])
 def test_every_reach_is_documented(reach: Reach) -> None:
-    """With a section of its own that has the upstream change."""
+    """Each reach has a section with the upstream change that would replace it."""
     assert (ROOT / reach.file).exists()
     assert reach.library in VERSIONS
     headings = re.findall("^### (.+)$", (ROOT / "docs" / "upstream.md").read_text(encoding="utf-8"), re.MULTILINE)
@@ -103,7 +103,7 @@ def test_every_overridden_private_method_is_listed(subclass: type) -> None:
 
 @pytest.mark.parametrize("file", sorted({reach.file for reach in REACHES}))
 def test_every_private_name_used_is_listed(file: str) -> None:
-    """That is, each private attribute that the file itself does not define."""
+    """Private attributes that the file defines itself need not be listed."""
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     own, used = set(), set()
     for node in ast.walk(tree):
@@ -122,7 +122,7 @@ def is_private(name: str) -> bool:
 
 
 def test_importing_assigns_nothing_into_a_library() -> None:
-    """Only `install()` does; it may run any number of times."""
+    """Only `install()` assigns; it may run any number of times."""
     assigned = re.compile(r"^(fetcher\.|sender\.|STORES\.|TRANSPORTS\.)\S+.* = ", re.MULTILINE)
     for file in ROOT.glob("app/**/*.py"):
         assert not assigned.search(file.read_text(encoding="utf-8")), file

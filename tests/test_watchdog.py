@@ -40,8 +40,8 @@ def test_an_idle_worker_is_not_stalled() -> None:
 
 
 def test_work_without_progress_is_a_stall() -> None:
-    found = end_of([Status(None), *[Status("12 records wait", 7)] * 20])
-    assert found == (CHECKS + 2, "no progress for 6 s: 12 records wait")
+    end = end_of([Status(None), *[Status("12 records wait", 7)] * 20])
+    assert end == (CHECKS + 2, "no progress for 6 s: 12 records wait")
 
 
 def test_each_step_restarts_the_count() -> None:
@@ -50,14 +50,14 @@ def test_each_step_restarts_the_count() -> None:
 
 
 def test_a_blocked_event_loop_is_detected_even_if_it_was_idle() -> None:
-    found = end_of([Status(None), *[None] * 20])
-    assert found == (CHECKS + 1, "the event loop has been blocked for 6 s")
+    end = end_of([Status(None), *[None] * 20])
+    assert end == (CHECKS + 1, "the event loop has been blocked for 6 s")
 
 
 def test_a_worker_that_does_not_stop_in_time_is_ended() -> None:
-    found = end_of([Status("stopping", i, stopping=True) for i in range(30)], checks=60)
-    assert found is not None
-    assert found[1] == "asked to stop, and still running after 11 s"
+    end = end_of([Status("stopping", i, stopping=True) for i in range(30)], checks=60)
+    assert end is not None
+    assert end[1] == "asked to stop, and still running after 11 s"
 
 
 def test_the_thread_runs_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

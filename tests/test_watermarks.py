@@ -35,7 +35,7 @@ def test_stream_time_does_not_depend_on_batch_boundaries(ats, at):
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 50), st.booleans()), max_size=30))
 def test_stream_time_never_decreases_and_never_passes_a_backlog(announcements):
-    """Whatever is announced, it is monotonic and not beyond the watermark of any lagging partition."""
+    """After any announcements it is monotonic, and not beyond the watermark of any lagging partition."""
     watermarks = Watermarks.unknown(3)
     for source, watermark, lagging in announcements:
         previous = watermarks

@@ -196,7 +196,7 @@ def test_visits_one_ms_more_than_the_gap_apart_do_not_join():
 
 
 def test_a_visit_merges_two_sessions():
-    """If it is within the gap of both."""
+    """A visit within the gap of two sessions merges them."""
     assert sessions_of(visits(0, 2 * GAP_MS, GAP_MS)) == {(1, 0, 2 * GAP_MS): 3}
 
 

@@ -280,5 +280,5 @@ def wait_for_suspension(worker: Worker) -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_nothing_is_lost_and_nothing_comes_twice(name: str, results: dict[str, Future[list[str]]]) -> None:
-    """Whatever happens to workers during a backlog, the output topics match the oracle."""
+    """The output topics match the oracle after each scenario of faults in workers during a backlog."""
     assert results[name].result() == []

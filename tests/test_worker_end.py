@@ -54,7 +54,7 @@ async def test_a_commit_does_not_wait_for_a_crashed_thread(
 
 
 async def test_a_commit_returns_the_brokers_answer(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And raises the broker's error."""
+    """It returns the broker's success, and raises the broker's error."""
 
     async def refuse(offsets: Mapping[TP, int]) -> bool:
         raise ValueError("refused by the broker")

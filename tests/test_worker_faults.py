@@ -223,5 +223,5 @@ def databases(deployment: Deployment) -> list[Path]:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_nothing_is_lost_and_nothing_comes_twice(name: str, results: dict[str, Future[list[str]]]) -> None:
-    """Whatever happens to the servers, the output topics match the oracle."""
+    """The output topics match the oracle after each scenario of faults in servers."""
     assert results[name].result() == []

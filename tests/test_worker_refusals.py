@@ -62,7 +62,7 @@ def overwrite_record(deployment: Deployment, key: bytes, value: bytes) -> None:
     store.close()
 
 
-def test_a_frame_of_a_newer_version_ends_the_worker(deployment):
+def test_a_visit_batch_of_a_newer_version_ends_the_worker(deployment):
     """During an upgrade an old worker must not skip what a new one wrote."""
     make_source(deployment)
     visits = deployment.names.visits
@@ -93,7 +93,7 @@ def test_an_unreadable_state_record_ends_the_worker_and_is_restored_from_the_cha
 
 
 def test_a_damaged_changelog_ends_the_worker(deployment):
-    """Where deleting RISK_DATADIR does not help, the message says what does."""
+    """If deleting RISK_DATADIR does not help, the message says what does."""
     schema = make_source(deployment)
     run_until(deployment, 1)
     deployment.send(deployment.names.students_changelog, [row(b"\2" + bytes(39), positions.KEY)])
@@ -111,8 +111,8 @@ def test_a_running_worker_reports_a_damaged_visit_batch(deployment):
             deployment.send(names.source, [visit(schema, 7, START + i * MINUTE)])
             until(lambda: last_activities(deployment), lambda n, i=i: n == i + 1)
             if i == 1:
-                deployment.send(names.visits, [row(b"MRV no frame", None)])
+                deployment.send(names.visits, [row(b"MRV no visit batch", None)])
         assert worker.stop() == 0
     (dead_letter,) = deployment.read(names.dead_letters)
-    assert (dead_letter.value, dict(dead_letter.headers)["dead-letter.reason"]) == (b"MRV no frame", b"bad-frame")
+    assert (dead_letter.value, dict(dead_letter.headers)["dead-letter.reason"]) == (b"MRV no visit batch", b"bad-frame")
     assert "bad-frame" in worker.log.read_text()

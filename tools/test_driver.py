@@ -1,7 +1,7 @@
 """A test driver for the pipeline: the agents over a log and a state in memory, without a broker.
 
 Kafka Streams has its TopologyTestDriver for this. Parity cases and property tests feed records here; the agents
-are those of the worker. Users of the pipeline can test with it what the app makes of their own log.
+are those of the worker. Users of the pipeline can use it to test what the app makes of their own log.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class MemoryState:
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         position: Position | None = None,
-        hot: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
     ) -> bool:
-        """Keep rows and records; goes through the stored form of the front, as a restart would."""
+        """Keep rows and records, and convert the position to its stored form and back, as a restart would."""
         for (topic, _), written in rows.items():
             self._sink.write(topic, written)
         self.records.update(records)
@@ -155,7 +155,7 @@ class TopologyTestDriver:
         await asyncio.wait([done, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in self._tasks:
             if task.done():
-                task.result()  # raises what ended the agent
+                task.result()  # raises the exception that ended the agent
 
     def write(self, topic: str, rows: Rows) -> None:
         """Keep rows of a flush."""

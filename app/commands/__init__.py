@@ -1,6 +1,6 @@
 """The commands of `faust -A app` besides Faust's own: registered by name, imported when they are run.
 
-A worker therefore loads none of them, and an installation without the extras has them listed all the same.
+A worker therefore loads none of them, and an installation without the extras still lists them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMMANDS = {
 
 
 class LazyCommand(click.Command):
-    """Stands for a command until it is run, or asked for its help."""
+    """A command that is imported when it is run or its help is requested."""
 
     def __init__(self, name: str, module: str, short_help: str) -> None:
         super().__init__(name, short_help=short_help)

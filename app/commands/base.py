@@ -1,4 +1,4 @@
-"""What all commands share: they run without a worker, and what a person must mend is one line."""
+"""Base class of all commands: they run without a worker, and print a ConfigError as one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counters of a worker: events, rows, and everything unusual by its reason."""
+"""Counters of a worker: events, rows, and rejected records by reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Metrics:
         self._reasons: dict[str, Counter[str]] = {}
 
     def add(self, name: str, number: int = 1, reason: str | None = None) -> None:
-        """Count `number` of `name`, under a `reason` if there are several."""
+        """Add `number` to the counter `name`, and to its `reason` if given."""
         if not number:
             return
         self._counts[name] += number

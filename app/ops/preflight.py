@@ -1,4 +1,4 @@
-"""Checks before the worker starts: whatever is missing or wrong ends the start with one line that says what to do."""
+"""Checks before the worker starts: any problem ends the start with one line that says what to do."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PATIENCE_S = 6.0
 
 
 def check_machine(settings: Settings, *, web: bool) -> None:
-    """Check the web port, the data directory and the names of hosts. Raises ConfigError for the first that fails."""
+    """Check the web port, the data directory and the host names. Raises ConfigError for the first that fails."""
     if web:
         check_port(settings.web_bind, settings.web_port)
     if settings.store == "rocksdb://":
@@ -45,7 +45,7 @@ def check_machine(settings: Settings, *, web: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What preflight has found; the worker is built from it."""
+    """The result of preflight, from which the worker is built."""
 
     #: partitions of the source topic, and so of the visits topic and of the table of students
     partitions: int
@@ -63,13 +63,12 @@ async def preflight(settings: Settings) -> Checked:
     model = load_model(settings.model)
     admin = await connect(settings)
     try:
-        found = await topics.partitions_of(admin, [names.source])
-        if names.source not in found:
+        partitions = (await topics.partitions_of(admin, [names.source])).get(names.source)
+        if partitions is None:
             raise ConfigError(
                 f"topic {names.source} does not exist on {settings.broker}: start the Debezium connector, "
                 "or set RISK_SOURCE_TOPIC"
             )
-        partitions = found[names.source]
         for line in await topics.declare(admin, topics.wanted(names, partitions), settings.replication):
             log.warning("%s", line)
         await _require_rights(admin, settings, partitions, scoring=model is not None)
@@ -78,7 +77,7 @@ async def preflight(settings: Settings) -> Checked:
     finally:
         await admin.close()
     schema_id, schema = await _latest(settings)
-    # most records have this schema: it stays known should the registry go away
+    # most records have this schema: with it known, they can be decoded even if the registry goes down
     registry = SchemaRegistry(settings.schema_registry, known={schema_id: schema})
     decoder = LogDecoder(registry, check(schema, settings.source_topic), unit_ms=settings.unit_ms)
     return Checked(partitions, decoder, model)
@@ -96,7 +95,7 @@ async def _require_rights(admin: AIOKafkaAdminClient, settings: Settings, partit
 
 
 async def _latest(settings: Settings) -> tuple[int, Json]:
-    """Return id and schema of the source topic's latest version, by which KSQL's CREATE STREAM judges."""
+    """Return id and schema of the source topic's latest version, which KSQL's CREATE STREAM uses too."""
     subject, schemas = f"{settings.source_topic}-value", SchemaRegistry(settings.schema_registry)
     try:
         with silent("app.kafka.registry"):
@@ -125,10 +124,10 @@ async def connect(settings: Settings) -> AIOKafkaAdminClient:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise ConfigError if nothing can listen on this address: it is taken, or not this machine's."""
+    """Raise ConfigError if nothing can listen on this address: it is in use, or not one of this machine's."""
     try:
         with socket.socket() as probe:
-            # as the web server does: a port may be used again right after its last user has ended
+            # as the web server does, so that a port can be reused right after its last user has ended
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
     except OSError as error:
@@ -173,7 +172,7 @@ def check_names(variable: str, hosts: Sequence[str]) -> None:
 
 @contextmanager
 def silent(logger: str) -> Iterator[None]:
-    """Silence a library's logger, which reports every failed attempt: one line says it all."""
+    """Silence a library's logger, which reports every failed attempt; the ConfigError is enough."""
     silenced = logging.getLogger(logger)
     level = silenced.level
     silenced.setLevel(logging.CRITICAL + 1)

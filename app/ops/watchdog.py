@@ -76,7 +76,7 @@ class StallDetector:
 
 
 def status_of(app: Any) -> Status:
-    """Return what a RiskApp is doing now."""
+    """Return the current status of a RiskApp."""
     consumer = app.consumer
     stopping = bool(app.should_stop or app.crashed)
     if app.rebalancing:
@@ -131,7 +131,7 @@ class Watchdog(threading.Thread):
 
 
 def in_a_line(error: BaseException) -> str:
-    """Format kind and text of an error as one line; some of Faust's have several."""
+    """Format type and text of an error as one line; some of Faust's errors have several."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

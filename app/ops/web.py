@@ -56,7 +56,7 @@ class Rates:
         self._samples: deque[tuple[float, list[int]]] = deque(maxlen=RATE_S + 1)
 
     def sample(self, now_s: float) -> None:
-        """Remember the counters at `now_s`."""
+        """Record the counters at `now_s`."""
         self._samples.append((now_s, [self._metrics[name] for name in self._COUNTED]))
 
     def per_s(self) -> dict[str, float]:

@@ -111,12 +111,12 @@ class Partition:
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         position: Position | None = None,
-        hot: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
     ) -> bool:
         """Write output `rows` and state `records`, with the `position`, in one transaction.
 
-        hot: students and their records among `records`, to be cached. Returns False, and writes nothing, if
-        another worker has taken over the partition. Any other failure raises, and this object must not be
+        cached: students and their records among `records`, to keep in memory. Returns False, and writes nothing,
+        if another worker has taken over the partition. Any other failure raises, and this object must not be
         used again: memory is as of the last commit, but whether Kafka has committed this one is unknown.
         """
         async with self._flushing:
@@ -135,8 +135,8 @@ class Partition:
                 return False
             self._table.write(self.number, state, offset)
             await failpoints.at("written")
-            if hot is not None:
-                self._update_cache(*hot)
+            if cached is not None:
+                self._update_cache(*cached)
             self._position = position or self._position
             return True
 

@@ -75,7 +75,7 @@ class Store(rocksdb.Store):
             self._remove(partition, str(error))
             return super()._open_for_partition(partition)
         # RocksDB takes a truncated manifest for an older one: it drops the last tables, but reads the offset from the
-        # write-ahead log behind them. A kill during a flush looks the same, and costs a rebuild
+        # write-ahead log behind them. A kill during a flush has the same effect, and costs a rebuild
         if lost := tables - {file["name"].lstrip("/") for file in database.live_files()}:
             database.close()
             self._remove(partition, f"its manifest does not list {', '.join(sorted(lost))}")

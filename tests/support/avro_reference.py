@@ -19,7 +19,7 @@ from tests.support.log_samples import LogSample
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the reference makes of a value."""
+    """The reference's reading of a value."""
 
     #: "read", or the reason for a reject; "damaged" where fastavro raises
     reason: str

@@ -189,8 +189,8 @@ def row(value: bytes | None, key: bytes | None = b"k", headers: Sequence[tuple[s
 
 def visit(schema_id: int, student: int, at: int) -> Row:
     """Return a row of the log as Debezium writes it."""
-    one = np.array([1])
-    log = LogRows(one, one - 1, ("e",), one * student, one * at)
+    unit = np.array([1])
+    log = LogRows(unit, unit - 1, ("e",), unit * student, unit * at)
     return row(debezium.values(log, schema_id)[0])
 
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from stack.supervisor import dying_with
+from stack.supervisor import die_with_parent
 from tools.e2e.workers import ROOT, Worker
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -31,7 +31,7 @@ _REAPING = threading.Lock()
 
 def _run_worker(settings: Mapping[str, str], log: str) -> None:
     """Turn a forked process into a worker."""
-    set_death_signal = dying_with(os.getppid())
+    set_death_signal = die_with_parent(os.getppid())
     if set_death_signal is not None:
         set_death_signal()
     with open(log, "ab") as out:

@@ -65,7 +65,7 @@ def predictions(case: Case) -> Chunk:
 
 
 def expected(case: Case, topic: str) -> list[tuple[int, bytes | None, bytes | None, int]]:
-    """What KSQL wrote to `topic`: (input, key, value, timestamp)."""
+    """Return the rows that KSQL wrote to `topic`: (input, key, value, timestamp)."""
     rows = case["expected"][topic]
     return [(row["src"], _bytes(row["key_b64"]), _text(row["value"]), row["ts"]) for row in rows]
 

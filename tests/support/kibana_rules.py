@@ -54,72 +54,72 @@ def problems(objects: list[Json], fields: Mapping[str, Mapping[str, str]]) -> li
 
 
 def _problems(objects: list[Json], fields: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    ids = [(one["type"], one["id"]) for one in objects]
+    ids = [(saved["type"], saved["id"]) for saved in objects]
     yield from (f"{kind} {id}: twice" for (kind, id), n in Counter(ids).items() if n > 1)
     known: dict[str, dict[str, str]] = {}
-    for one in objects:
-        yield from _envelope(one, ids)
-        if one["type"] == "index-pattern":
-            found, types = _view(one, fields)
-            yield from found
-            known[one["id"]] = types
-    dashboards = [one for one in objects if one["type"] == "dashboard"]
+    for saved in objects:
+        yield from _envelope(saved, ids)
+        if saved["type"] == "index-pattern":
+            violations, types = _view(saved, fields)
+            yield from violations
+            known[saved["id"]] = types
+    dashboards = [saved for saved in objects if saved["type"] == "dashboard"]
     if len(dashboards) != 1:
         yield f"{len(dashboards)} dashboards"
-    for one in dashboards:
-        yield from (f"dashboard: {problem}" for problem in _dashboard(one, known))
+    for saved in dashboards:
+        yield from (f"dashboard: {problem}" for problem in _dashboard(saved, known))
 
 
-def _envelope(one: Json, ids: list[tuple[str, str]]) -> Iterator[str]:
-    name = f"{one['type']} {one['id']}"
-    if one.keys() != ENVELOPE:
-        yield f"{name}: keys {sorted(one.keys() ^ ENVELOPE)}"
-    if one.get("coreMigrationVersion") != "8.8.0" or one.get("typeMigrationVersion") != VERSIONS.get(one["type"]):
-        yield f"{name}: version {one.get('typeMigrationVersion')}, {one.get('coreMigrationVersion')}"
-    names = [reference["name"] for reference in one["references"]]
+def _envelope(saved: Json, ids: list[tuple[str, str]]) -> Iterator[str]:
+    name = f"{saved['type']} {saved['id']}"
+    if saved.keys() != ENVELOPE:
+        yield f"{name}: keys {sorted(saved.keys() ^ ENVELOPE)}"
+    if saved.get("coreMigrationVersion") != "8.8.0" or saved.get("typeMigrationVersion") != VERSIONS.get(saved["type"]):
+        yield f"{name}: version {saved.get('typeMigrationVersion')}, {saved.get('coreMigrationVersion')}"
+    names = [reference["name"] for reference in saved["references"]]
     yield from (f"{name}: reference {again} twice" for again, n in Counter(names).items() if n > 1)
-    for reference in one["references"]:
+    for reference in saved["references"]:
         if (reference["type"], reference["id"]) not in ids:
             yield f"{name}: reference {reference['name']} leads nowhere"
 
 
-def _view(one: Json, fields: Mapping[str, Mapping[str, str]]) -> tuple[list[str], dict[str, str]]:
+def _view(saved: Json, fields: Mapping[str, Mapping[str, str]]) -> tuple[list[str], dict[str, str]]:
     """Violations of a data view, and the types of its fields."""
-    attributes, name = one["attributes"], f"view {one['id']}"
+    attributes, name = saved["attributes"], f"view {saved['id']}"
     if attributes["title"] not in fields:
         return [f"{name}: no sink writes to {attributes['title']}"], {}
     runtime = json.loads(attributes["runtimeFieldMap"])
     types = {**fields[attributes["title"]], **{field: what["type"] for field, what in runtime.items()}}
-    found = [
+    violations = [
         f"{name}: runtime field {field} hides a real one" for field in runtime if field in fields[attributes["title"]]
     ]
     for field, what in runtime.items():
         read = set(re.findall(r"doc\['(\w+)'\]", what["script"]["source"]))
-        found += [f"{name}: {field} reads {other}, which is not there" for other in sorted(read - types.keys())]
+        violations += [f"{name}: {field} reads {other}, which is not there" for other in sorted(read - types.keys())]
     time = attributes.get("timeFieldName")
     if time is not None and types.get(time) != "date":
-        found.append(f"{name}: time field {time} is {types.get(time, 'not there')}")
+        violations.append(f"{name}: time field {time} is {types.get(time, 'not there')}")
     if time is None and "date" in types.values():
-        found.append(f"{name}: has times, but no time field")
+        violations.append(f"{name}: has times, but no time field")
     for what in ("fieldAttrs", "fieldFormatMap"):
-        found += [f"{name}: {what} of {field}" for field in json.loads(attributes[what]) if field not in types]
-    return found, types
+        violations += [f"{name}: {what} of {field}" for field in json.loads(attributes[what]) if field not in types]
+    return violations, types
 
 
-def _dashboard(one: Json, views: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    attributes = one["attributes"]
+def _dashboard(saved: Json, views: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    attributes = saved["attributes"]
     yield from (f"Kibana forbids {name}" for name in sorted(attributes.keys() - DASHBOARD))
     if attributes.get("timeRestore") is not True:
         yield "without timeRestore its time range is ignored"
     yield from _range(attributes["timeFrom"], attributes["timeTo"])
     panels = json.loads(attributes["panelsJSON"])
-    yield from _places(panels)
-    references = {reference["name"]: reference["id"] for reference in one["references"]}
+    yield from _positions(panels)
+    references = {reference["name"]: reference["id"] for reference in saved["references"]}
     used: set[str] = set()
     for panel in panels:
         yield from (f"panel {panel['panelIndex']}: {problem}" for problem in _panel(panel, references, views, used))
     yield from _controls(attributes["controlGroupInput"], references, views, used)
-    yield from (f"reference {name} is nobody's" for name in sorted(references.keys() - used))
+    yield from (f"reference {name} is not used" for name in sorted(references.keys() - used))
 
 
 def _range(low: str, high: str) -> Iterator[str]:
@@ -128,21 +128,21 @@ def _range(low: str, high: str) -> Iterator[str]:
         yield f"time range from {low} to {high}"
 
 
-def _places(panels: list[Json]) -> Iterator[str]:
+def _positions(panels: list[Json]) -> Iterator[str]:
     """Panels are inside the grid, have unique ids, and do not overlap."""
-    yield from (f"panel {id}: twice" for id, n in Counter(one["panelIndex"] for one in panels).items() if n > 1)
+    yield from (f"panel {id}: twice" for id, n in Counter(panel["panelIndex"] for panel in panels).items() if n > 1)
     for panel in panels:
         at, id = panel["gridData"], panel["panelIndex"]
         if at["i"] != id:
             yield f"panel {id}: is {at['i']} in the grid"
         if ":" in id:
-            yield f"panel {id}: a colon parts names of references"
+            yield f"panel {id}: a colon separates parts of reference names"
         if not (at["x"] >= 0 <= at["y"] and at["w"] > 0 < at["h"] and at["x"] + at["w"] <= WIDTH):
             yield f"panel {id}: outside of the grid"
-    for one, other in combinations(panels, 2):
-        a, b = one["gridData"], other["gridData"]
+    for first, second in combinations(panels, 2):
+        a, b = first["gridData"], second["gridData"]
         if all(a[x] < b[x] + b[w] and b[x] < a[x] + a[w] for x, w in (("x", "w"), ("y", "h"))):
-            yield f"panels {one['panelIndex']} and {other['panelIndex']} overlap"
+            yield f"panels {first['panelIndex']} and {second['panelIndex']} overlap"
 
 
 def _panel(
@@ -165,7 +165,7 @@ def _panel(
     attributes = config["attributes"]
     state = attributes["state"]
     layers = state["datasourceStates"]["formBased"]["layers"]
-    inner = {one["name"]: one["id"] for one in attributes["references"]}
+    inner = {reference["name"]: reference["id"] for reference in attributes["references"]}
     if inner.keys() != {LAYER_REFERENCE + name for name in layers}:
         yield "references inside are not those of its layers"
     fields: set[str] = set()
@@ -237,16 +237,16 @@ def _drawn(kind: str, visualization: Json, layers: Mapping[str, Json]) -> Iterat
     if kind == "lnsXY":
         if not (visualization["xTitle"] and visualization["yTitle"]):
             yield "an axis without a title"
-        right = any(y.get("axisMode") == "right" for one in visualization["layers"] for y in one.get("yConfig", []))
+        right = any(y.get("axisMode") == "right" for drawn in visualization["layers"] for y in drawn.get("yConfig", []))
         if right != bool(visualization["yRightTitle"]):
             yield "a right axis without a title, or a title without one"
-        if {one["layerId"] for one in visualization["layers"]} != layers.keys():
+        if {drawn["layerId"] for drawn in visualization["layers"]} != layers.keys():
             yield "layers that are not drawn"
-        looks = [one["seriesType"] for one in visualization["layers"] if one["layerType"] == "data"]
-        if len(set(looks)) < len(looks):
+        series_types = [drawn["seriesType"] for drawn in visualization["layers"] if drawn["layerType"] == "data"]
+        if len(set(series_types)) < len(series_types):
             yield "two series that differ in nothing but colour"
     if kind == "lnsHeatmap" and not visualization["gridConfig"]["isCellLabelVisible"]:
-        yield "cells that say nothing but by their colour"
+        yield "cells with nothing but a colour"
 
 
 def _named(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

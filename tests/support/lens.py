@@ -70,7 +70,7 @@ class Layer:
         return [id for id, column in self.columns.items() if not column["isBucketed"]]
 
     @property
-    def asks(self) -> bool:
+    def has_query(self) -> bool:
         """Whether the layer needs a search: a static line in a chart does not."""
         return any(column["operationType"] != "static_value" for column in self.columns.values())
 
@@ -88,12 +88,12 @@ class Dashboard:
     @property
     def saved(self) -> Json:
         """The saved object of the dashboard."""
-        (one,) = (one for one in self.objects if one["type"] == "dashboard")
-        return one
+        (saved,) = (saved for saved in self.objects if saved["type"] == "dashboard")
+        return saved
 
     @property
     def views(self) -> dict[str, View]:
-        return {one["id"]: View.of(one) for one in self.objects if one["type"] == "index-pattern"}
+        return {saved["id"]: View.of(saved) for saved in self.objects if saved["type"] == "index-pattern"}
 
     @property
     def panels(self) -> dict[str, Json]:
@@ -105,7 +105,7 @@ class Dashboard:
 
     def layers(self) -> Iterator[Layer]:
         """All layers of all Lens panels; their data views are resolved by the dashboard's references, as in Kibana."""
-        references = {one["name"]: one["id"] for one in self.saved["references"]}
+        references = {reference["name"]: reference["id"] for reference in self.saved["references"]}
         attributes, views = self.saved["attributes"], self.views
         always = {"from": attributes["timeFrom"], "to": attributes["timeTo"]}
         for id, panel in self.panels.items():
@@ -117,7 +117,7 @@ class Dashboard:
             assert not state["filters"]
             for name, layer in state["datasourceStates"]["formBased"]["layers"].items():
                 view = views[references[f"{id}:{LAYER_REFERENCE}{name}"]]
-                columns = {one: layer["columns"][one] for one in layer["columnOrder"]}
+                columns = {name: layer["columns"][name] for name in layer["columnOrder"]}
                 assert columns.keys() == layer["columns"].keys()
                 yield Layer(id, name, view, columns, state["query"]["query"], config.get("timeRange", always))
 
@@ -126,9 +126,9 @@ def instant(text: str, now: datetime) -> datetime:
     """Evaluate an ISO time, or Elasticsearch's date math: now, now-7d, now-1y/d."""
     if not text.startswith("now"):
         return datetime.fromisoformat(text.replace("Z", "+00:00"))
-    found = re.fullmatch(r"now(?:([+-])(\d+)([ydhmw]))?(/d)?", text)
-    assert found, text
-    sign, count, unit, rounded = found.groups()
+    match = re.fullmatch(r"now(?:([+-])(\d+)([ydhmw]))?(/d)?", text)
+    assert match, text
+    sign, count, unit, rounded = match.groups()
     if sign:
         steps = int(sign + count)
         now = now.replace(year=now.year + steps) if unit == "y" else now + timedelta(**{UNITS[unit]: steps})
@@ -165,9 +165,9 @@ def matching(query: str, now: datetime) -> Json:
     operators = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
     filters = []
     for part in query.split(" and "):
-        found = re.fullmatch(r"(\w+) ([<>]=?) (\S+)", part)
-        assert found, f"unsupported: {part}"
-        field, operator, value = found.groups()
+        match = re.fullmatch(r"(\w+) ([<>]=?) (\S+)", part)
+        assert match, f"unsupported: {part}"
+        field, operator, value = match.groups()
         bound = millis(instant(value, now)) if value.startswith("now") else float(value)
         filters.append({"range": {field: {operators[operator]: bound}}})
     return {"bool": {"filter": filters}}
@@ -176,8 +176,8 @@ def matching(query: str, now: datetime) -> Json:
 def _nested(layer: Layer, buckets: Sequence[str], now: datetime) -> Json:
     """Aggregations of the remaining buckets, with the metrics below the innermost."""
     if not buckets:
-        asked = {id: _metric(layer.columns[id], now) for id in layer.metrics}
-        return {id: one for id, one in asked.items() if one is not None}
+        aggregations = {id: _metric(layer.columns[id], now) for id in layer.metrics}
+        return {id: aggregation for id, aggregation in aggregations.items() if aggregation is not None}
     id, *rest = buckets
     return {id: {**_bucket(layer, layer.columns[id], now), "aggs": _below(layer, rest, now)}}
 
@@ -214,8 +214,8 @@ def _bucket(layer: Layer, column: Json, now: datetime) -> Json:
         case "range":
             assert params["type"] == "range"
             ranges = [
-                {"key": one["label"], **{end: one[end] for end in ("from", "to") if one[end] is not None}}
-                for one in params["ranges"]
+                {"key": limits["label"], **{end: limits[end] for end in ("from", "to") if limits[end] is not None}}
+                for limits in params["ranges"]
             ]
             return {"range": {"field": field, "ranges": ranges}}
     raise AssertionError(f"unsupported: {column['operationType']}")
@@ -228,15 +228,15 @@ def _metric(column: Json, now: datetime) -> Json | None:
         return None
     if operation == "count":
         assert column["sourceField"] == "___records___"
-        one: Json | None = None
+        aggregation: Json | None = None
     elif operation == "median":
-        one = {"percentiles": {"field": column["sourceField"], "percents": [50]}}
+        aggregation = {"percentiles": {"field": column["sourceField"], "percents": [50]}}
     else:
-        one = {METRICS[operation]: {"field": column["sourceField"]}}
+        aggregation = {METRICS[operation]: {"field": column["sourceField"]}}
     if where := column.get("filter", {}).get("query"):
-        assert one is not None
-        return {"filter": matching(where, now), "aggs": {"of": one}}
-    return one
+        assert aggregation is not None
+        return {"filter": matching(where, now), "aggs": {"of": aggregation}}
+    return aggregation
 
 
 # --- results ---
@@ -248,12 +248,12 @@ def rows(layer: Layer, answer: Json) -> list[Row]:
     return list(_rows(layer, layer.buckets, whole))
 
 
-def _rows(layer: Layer, buckets: Sequence[str], found: Json) -> Iterator[Row]:
+def _rows(layer: Layer, buckets: Sequence[str], aggregations: Json) -> Iterator[Row]:
     if not buckets:
-        yield {id: _value(layer, id, found) for id in layer.metrics if not _is_part(layer, id)}
+        yield {id: _value(layer, id, aggregations) for id in layer.metrics if not _is_part(layer, id)}
         return
     id, *rest = buckets
-    for bucket in found[id]["buckets"]:
+    for bucket in aggregations[id]["buckets"]:
         for row in _rows(layer, rest, bucket):
             yield {id: bucket["key"], **row}
 
@@ -263,19 +263,19 @@ def _is_part(layer: Layer, id: str) -> bool:
     return any(id in column.get("references", []) for column in layer.columns.values())
 
 
-def _value(layer: Layer, id: str, found: Json) -> Any:
+def _value(layer: Layer, id: str, aggregations: Json) -> Any:
     column = layer.columns[id]
     match column["operationType"]:
         case "count":
-            return found["doc_count"]
+            return aggregations["doc_count"]
         case "formula":
             (only,) = column["references"]
-            return _value(layer, only, found)
+            return _value(layer, only, aggregations)
         case "math":
             ast = column["params"]["tinymathAst"]
             assert ast["name"] == "subtract"
-            first, second = (_value(layer, part, found) for part in ast["args"])
+            first, second = (_value(layer, part, aggregations) for part in ast["args"])
             return first - second
         case operation:
-            one = found[id].get("of", found[id])
-            return one["values"]["50.0"] if operation == "median" else one["value"]
+            metric = aggregations[id].get("of", aggregations[id])
+            return metric["values"]["50.0"] if operation == "median" else metric["value"]

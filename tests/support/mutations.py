@@ -99,8 +99,8 @@ def call(callee: str, expression: str) -> Mutation:
     """Replace the call of `callee`; OLD stands for the present one."""
 
     def mutate(function: Function) -> None:
-        found = _only(_calls(function, callee), f"calls of {callee}")
-        _Replacing(found, _expression(expression, found)).visit(function)
+        node = _only(_calls(function, callee), f"calls of {callee}")
+        _Replacing(node, _expression(expression, node)).visit(function)
 
     return mutate
 
@@ -109,8 +109,8 @@ def argument(callee: str, index: int, expression: str) -> Mutation:
     """Replace a positional argument of the call of `callee`; OLD stands for the present one."""
 
     def mutate(function: Function) -> None:
-        found = _only(_calls(function, callee), f"calls of {callee}")
-        found.args[index] = _expression(expression, found.args[index])
+        node = _only(_calls(function, callee), f"calls of {callee}")
+        node.args[index] = _expression(expression, node.args[index])
 
     return mutate
 
@@ -120,11 +120,11 @@ def keyword(name: str, expression: str | None) -> Mutation:
 
     def mutate(function: Function) -> None:
         calls = (node for node in ast.walk(function) if isinstance(node, ast.Call))
-        found, given = _only(((c, k) for c in calls for k in c.keywords if k.arg == name), f"arguments {name}")
+        node, present = _only(((c, k) for c in calls for k in c.keywords if k.arg == name), f"arguments {name}")
         if expression is None:
-            found.keywords.remove(given)
+            node.keywords.remove(present)
         else:
-            given.value = _expression(expression, given.value)
+            present.value = _expression(expression, present.value)
 
     return mutate
 
@@ -133,7 +133,7 @@ def without_operands(mention: str) -> Mutation:
     """Remove all operands that mention `mention` from the one `and` or `or` that has some."""
 
     def mutate(function: Function) -> None:
-        found = _only(
+        operation = _only(
             (
                 node
                 for node in ast.walk(function)
@@ -141,8 +141,8 @@ def without_operands(mention: str) -> Mutation:
             ),
             f"boolean operations with {mention}",
         )
-        found.values = [operand for operand in found.values if not _mentions(operand, mention)]
-        if len(found.values) < 2:
+        operation.values = [operand for operand in operation.values if not _mentions(operand, mention)]
+        if len(operation.values) < 2:
             raise ValueError(f"{mention}: fewer than two other operands")
 
     return mutate

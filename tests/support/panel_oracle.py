@@ -27,21 +27,27 @@ class Facts:
 
     @property
     def latest(self) -> list[Document]:
-        return list({one["USERID"]: one for one in self.predictions}.values())
+        return list({document["USERID"]: document for document in self.predictions}.values())
 
     @property
     def warnings(self) -> list[Document]:
         """Predictions above the threshold of ksql/5."""
-        return [one for one in self.predictions if one["PREDICTION"] > 0.7]
+        return [document for document in self.predictions if document["PREDICTION"] > 0.7]
 
     def of(self, student: int) -> Facts:
         """The documents of one student."""
-        return Facts(*([one for one in some if one["USERID"] == student] for some in self._all()))
+        return Facts(
+            *([document for document in documents if document["USERID"] == student] for documents in self._all())
+        )
 
     def between(self, low: int, high: int) -> Facts:
         """The documents in a time range [ms]; totals have no time, and stay."""
-        sessions = [one for one in self.sessions if low <= one["START_DATE"] <= high]
-        return Facts(sessions, self.totals, [one for one in self.predictions if low <= one["CREATED_DATE"] <= high])
+        sessions = [document for document in self.sessions if low <= document["START_DATE"] <= high]
+        return Facts(
+            sessions,
+            self.totals,
+            [document for document in self.predictions if low <= document["CREATED_DATE"] <= high],
+        )
 
     def _all(self) -> tuple[list[Document], list[Document], list[Document]]:
         return self.sessions, self.totals, self.predictions
@@ -70,7 +76,7 @@ class Moment:
     @property
     def latest(self) -> list[Document]:
         """The latest predictions, without those later than a day from now."""
-        return [one for one in self.whole.latest if one["CREATED_DATE"] <= self._end]
+        return [document for document in self.whole.latest if document["CREATED_DATE"] <= self._end]
 
     @property
     def _end(self) -> int:
@@ -97,15 +103,17 @@ def newly(m: Moment) -> list[Row]:
 
 
 def firsts(facts: Facts) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for one in facts.warnings:
-        found[one["USERID"]] = min(one["CREATED_DATE"], found.get(one["USERID"], one["CREATED_DATE"]))
-    return found
+    times: dict[int, int] = {}
+    for document in facts.warnings:
+        times[document["USERID"]] = min(
+            document["CREATED_DATE"], times.get(document["USERID"], document["CREATED_DATE"])
+        )
+    return times
 
 
 def median(m: Moment) -> list[Row]:
     """The median, within the error of a t-digest, as Elasticsearch uses: two ranks and a fiftieth of all."""
-    lengths = sorted(one["DURATION"] for one in m.facts.sessions)
+    lengths = sorted(document["DURATION"] for document in m.facts.sessions)
     if not lengths:
         return [{"length": None}]
     middle, off = len(lengths) // 2, 2 + len(lengths) // 50
@@ -114,34 +122,35 @@ def median(m: Moment) -> list[Row]:
 
 
 def contact(m: Moment) -> list[Row]:
-    risky = [one for one in m.latest if one["PREDICTION"] > 0.7]
-    risky.sort(key=lambda one: (-one["PREDICTION"], str(one["USERID"])))
+    risky = [document for document in m.latest if document["PREDICTION"] > 0.7]
+    risky.sort(key=lambda document: (-document["PREDICTION"], str(document["USERID"])))
     return [
-        {"student": str(one["USERID"]), "risk": one["PREDICTION"], "seen": one["CREATED_DATE"]} for one in risky[:100]
+        {"student": str(document["USERID"]), "risk": document["PREDICTION"], "seen": document["CREATED_DATE"]}
+        for document in risky[:100]
     ]
 
 
 def first_warnings(m: Moment) -> list[Row]:
     mine: defaultdict[int, list[Document]] = defaultdict(list)
-    for one in m.always.warnings:
-        mine[one["USERID"]].append(one)
-    found = [
+    for document in m.always.warnings:
+        mine[document["USERID"]].append(document)
+    rows = [
         {
             "student": str(student),
-            "first": min(one["CREATED_DATE"] for one in some),
-            "last": max(one["CREATED_DATE"] for one in some),
-            "highest": max(one["PREDICTION"] for one in some),
+            "first": min(document["CREATED_DATE"] for document in documents),
+            "last": max(document["CREATED_DATE"] for document in documents),
+            "highest": max(document["PREDICTION"] for document in documents),
         }
-        for student, some in mine.items()
+        for student, documents in mine.items()
     ]
-    return sorted(found, key=lambda row: (-row["first"], row["student"]))[:100]
+    return sorted(rows, key=lambda row: (-row["first"], row["student"]))[:100]
 
 
-def grouped(some: Sequence[Document], field: str, begins: Callable[[int], int]) -> dict[int, list[Document]]:
-    found: defaultdict[int, list[Document]] = defaultdict(list)
-    for one in some:
-        found[begins(one[field])].append(one)
-    return found
+def grouped(documents: Sequence[Document], field: str, begins: Callable[[int], int]) -> dict[int, list[Document]]:
+    groups: defaultdict[int, list[Document]] = defaultdict(list)
+    for document in documents:
+        groups[begins(document[field])].append(document)
+    return groups
 
 
 def day(at: int) -> int:
@@ -154,24 +163,29 @@ def week(at: int) -> int:
 
 
 def each(
-    m: Moment, some: Sequence[Document], field: str, begins: Callable[[int], int], name: str, of: Callable[..., Any]
+    m: Moment,
+    documents: Sequence[Document],
+    field: str,
+    begins: Callable[[int], int],
+    name: str,
+    of: Callable[..., Any],
 ) -> list[Row]:
     """One row per day or week of the time range, also for empty ones."""
-    found, step = grouped(some, field, begins), 7 * DAY_MS if begins is week else DAY_MS
+    groups, step = grouped(documents, field, begins), 7 * DAY_MS if begins is week else DAY_MS
     times = range(begins(m.low), m.high + 1, step)
-    return [{f"{name}-x": at, f"{name}-y": of(found.get(at, []))} for at in times]
+    return [{f"{name}-x": at, f"{name}-y": of(groups.get(at, []))} for at in times]
 
 
-def mean_risk(some: Sequence[Document]) -> Any:
-    return pytest.approx(sum(one["PREDICTION"] for one in some) / len(some)) if some else None
+def mean_risk(documents: Sequence[Document]) -> Any:
+    return pytest.approx(sum(document["PREDICTION"] for document in documents) / len(documents)) if documents else None
 
 
-def students_in(some: Sequence[Document]) -> int:
-    return len({one["USERID"] for one in some})
+def students_in(documents: Sequence[Document]) -> int:
+    return len({document["USERID"] for document in documents})
 
 
-def activities(some: Sequence[Document]) -> int:
-    return sum(one["ACTIVITIES"] for one in some)
+def activities(documents: Sequence[Document]) -> int:
+    return sum(document["ACTIVITIES"] for document in documents)
 
 
 def stepped(numbers: Sequence[int], steps: Mapping[str, range], name: str) -> list[Row]:
@@ -199,27 +213,27 @@ COUNTS = {
 
 
 def hours(m: Moment, zone: timezone = UTC) -> list[Row]:
-    starts = [datetime.fromtimestamp(one["START_DATE"] / 1000, zone) for one in m.facts.sessions]
+    starts = [datetime.fromtimestamp(document["START_DATE"] / 1000, zone) for document in m.facts.sessions]
     cells = Counter((f"{at.isoweekday()} {at:%A}", f"{at:%H}") for at in starts)
     return [{"down": weekday, "across": hour, "value": n} for (weekday, hour), n in sorted(cells.items())]
 
 
 def fewest(m: Moment) -> list[Row]:
-    some = sorted(m.always.totals, key=lambda one: (one["SESSIONS"], str(one["USERID"])))[:100]
+    documents = sorted(m.always.totals, key=lambda document: (document["SESSIONS"], str(document["USERID"])))[:100]
     return [
         {
-            "student": str(one["USERID"]),
-            "sessions": one["SESSIONS"],
-            "activities": one["ACTIVITIES"],
-            "length": one["DURATION"],
+            "student": str(document["USERID"]),
+            "sessions": document["SESSIONS"],
+            "activities": document["ACTIVITIES"],
+            "length": document["DURATION"],
         }
-        for one in some
+        for document in documents
     ]
 
 
 #: (panel, layer) -> function that computes the expected rows
 RECOUNTS: dict[tuple[str, str], Callable[[Moment], list[Row]]] = {
-    ("in-risk-now", "data"): lambda m: [{"students": sum(one["PREDICTION"] > 0.7 for one in m.latest)}],
+    ("in-risk-now", "data"): lambda m: [{"students": sum(document["PREDICTION"] > 0.7 for document in m.latest)}],
     ("newly-in-risk", "data"): newly,
     ("students", "data"): lambda m: [{"students": len(m.always.totals)}],
     ("median-session", "data"): median,
@@ -230,10 +244,10 @@ RECOUNTS: dict[tuple[str, str], Callable[[Moment], list[Row]]] = {
     ("per-day", "sessions"): lambda m: each(m, m.facts.sessions, "START_DATE", day, "sessions", len),
     ("per-day", "activities"): lambda m: each(m, m.facts.sessions, "START_DATE", day, "activities", activities),
     ("session-length", "sessions"): lambda m: stepped(
-        [one["DURATION"] for one in m.facts.sessions], LENGTHS, "sessions"
+        [document["DURATION"] for document in m.facts.sessions], LENGTHS, "sessions"
     ),
     ("students-by-sessions", "students"): lambda m: stepped(
-        [one["SESSIONS"] for one in m.always.totals], COUNTS, "students"
+        [document["SESSIONS"] for document in m.always.totals], COUNTS, "students"
     ),
     ("when", "data"): hours,
     ("fewest-sessions", "data"): fewest,

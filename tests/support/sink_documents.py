@@ -70,25 +70,25 @@ def actions(config: Config, records: Iterable[tuple[int, Record]]) -> list[Actio
     return result
 
 
-def left(asked: Iterable[Action]) -> dict[str, Document]:
+def apply_actions(requests: Iterable[Action]) -> dict[str, Document]:
     """The documents in the index after some actions.
 
     A version that is not above that of the document, or of its deletion, is a conflict, which the sink ignores.
     """
-    found: dict[str, Document] = {}
+    index: dict[str, Document] = {}
     versions: dict[str, int] = {}
-    for one in asked:
-        if one.version is not None:
-            if one.version <= versions.get(one.id, -1):
+    for action in requests:
+        if action.version is not None:
+            if action.version <= versions.get(action.id, -1):
                 continue
-            versions[one.id] = one.version
-        if one.document is None:
-            found.pop(one.id, None)
+            versions[action.id] = action.version
+        if action.document is None:
+            index.pop(action.id, None)
         else:
-            found[one.id] = json.loads(one.document)
-    return found
+            index[action.id] = json.loads(action.document)
+    return index
 
 
 def documents(config: Config, records: Iterable[tuple[int, Record]]) -> dict[str, Document]:
     """id -> document, after a sink has processed the records."""
-    return left(actions(config, records))
+    return apply_actions(actions(config, records))

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 
 
-class Answering(ThreadingHTTPServer):
+class StubServer(ThreadingHTTPServer):
     """Base class: a subclass defines `answer`."""
 
     daemon_threads = True
@@ -24,11 +24,11 @@ class Answering(ThreadingHTTPServer):
         raise NotImplementedError
 
 
-S = TypeVar("S", bound=Answering)
+S = TypeVar("S", bound=StubServer)
 
 
 @contextmanager
-def served(stub: S) -> Iterator[S]:
+def running(stub: S) -> Iterator[S]:
     """Run the server within the context."""
     thread = threading.Thread(target=stub.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -41,7 +41,7 @@ def served(stub: S) -> Iterator[S]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Answering
+    server: StubServer
 
     def _do(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

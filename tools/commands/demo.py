@@ -73,7 +73,7 @@ class demo(Command):
     ) -> int:
         """Run the demo."""
         try:
-            chosen = oulad.named([presentation])[0]
+            chosen = oulad.select_presentations([presentation])[0]
         except ValueError as error:
             raise ConfigError(str(error)) from error
         if picture and not picture.absolute().parent.is_dir():

@@ -14,11 +14,11 @@ import numpy as np
 
 import stack
 from stack import mariadb
-from stack.supervisor import dying_with
+from stack.supervisor import die_with_parent
 from tools.e2e.connector import CONNECT, hosts, register
 from tools.e2e.workers import ROOT, E2EError
 from tools.replay.log_rows import LogRows
-from tools.replay.sender import slices
+from tools.replay.sender import due_slices
 
 #: rows of one INSERT: Debezium reads a transaction as a whole, and MariaDB accepts statements of up to 16 MB
 ROWS = 5_000
@@ -53,7 +53,7 @@ class Replay:
                 stdout=out,
                 stderr=out,
                 cwd=ROOT,
-                preexec_fn=dying_with(os.getpid()),
+                preexec_fn=die_with_parent(os.getpid()),
             )
             try:
                 code = await process.wait()
@@ -80,7 +80,7 @@ class Database:
         connector = CONNECT / "source-mariadb.json"
         await asyncio.to_thread(register, self.servers.connect, connector, hosts(self.servers))
         self.committed = 0
-        async for start, stop in slices(self.rows.written, self.speed):
+        async for start, stop in due_slices(self.rows.written, self.speed):
             for first in range(start, stop, ROWS):
                 part = self.rows.take(slice(first, min(first + ROWS, stop)))
                 await asyncio.to_thread(mariadb.execute, self.servers.directory, insert(part))

@@ -83,13 +83,13 @@ async def _run(
     names = settings.topic_names
     topics = await read_outputs(settings.broker, names, settings.topic_prefix)
     expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-    found = differences(expected, topics)
+    unequal = differences(expected, topics)
     return Result(
         events=expected.events,
         sessions=len(compacted(topics["MOODLE_LOGS_SESSIONS_PER_15MINS"])),
         predictions=len(topics["MOODLE_LOGS_PREDICTION"]),
         in_risk=len(topics["MOODLE_LOGS_PREDICTION_IN_RISK"]),
-        exact=not found,
+        exact=not unequal,
         wall_s=round(wall_s, 1),
-        differences=found,
+        differences=unequal,
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from stack.supervisor import dying_with
+from stack.supervisor import die_with_parent
 
 #: repository root, where `-A app` is importable
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,9 @@ class E2EError(Exception):
 
 class Worker:
     """`faust -A app worker` with its own settings, logging to a file."""
+
+    #: argument of `faust -A`
+    module = "app"
 
     def __init__(self, settings: Mapping[str, str], log: Path, *, level: str = "info") -> None:
         """settings: RISK_ variables, which override this process's environment."""
@@ -53,12 +56,12 @@ class Worker:
         """Start the process; it is ready once `stats` returns an answer without a problem."""
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", "app", "worker", "-l", self._level],
+                [sys.executable, "-m", "faust", "-A", self.module, "worker", "-l", self._level],
                 env=self._environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                preexec_fn=dying_with(os.getpid()),
+                preexec_fn=die_with_parent(os.getpid()),
             )
         return self
 

@@ -80,7 +80,7 @@ async def run(
 ) -> dict[str, list[OutputRow]]:
     """Return the rows the pipeline writes, by topic, with `fetch_size` inputs per fetch (0: all) and scoring off.
 
-    An input with a known difference is fetched alone, so that its rows can be told from those of others.
+    An input with a known difference is fetched alone, so that its rows can be distinguished from those of others.
     """
     settings = Settings(source_topic=case.topic, emit=emit, model="none", app_id="parity")
     decoder = LogDecoder(_Registry(case.schemas), case.declared())

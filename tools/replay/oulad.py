@@ -75,7 +75,7 @@ PRESENTATIONS = tuple(
 )
 
 
-def named(names: Sequence[str] | None) -> tuple[Presentation, ...]:
+def select_presentations(names: Sequence[str] | None) -> tuple[Presentation, ...]:
     """Return the presentations with these names: "BBB-2013J", or "BBB" for all of a module; None: all.
 
     Raises ValueError for an unknown name.
@@ -154,13 +154,13 @@ def generate(
     last_day: int | None = None,
     limit: int | None = None,
 ) -> LogRows:
-    """Generate the log of `presentations` (see `named`), with ids 1 … n in the order of writing.
+    """Generate the log of `presentations` (see `select_presentations`), with ids 1 … n in the order of writing.
 
     last_day: last day of each presentation to include; limit: number of rows to keep, from the first.
     A row is written up to `MAX_REQUEST_MS` after its event, so ids are almost, but not strictly, in time
     order, as in Moodle.
     """
-    selected = [PRESENTATIONS.index(p) for p in named(presentations)]
+    selected = [PRESENTATIONS.index(p) for p in select_presentations(presentations)]
     active = load_active_days()
     keep = np.isin(active.presentation, selected)
     if last_day is not None:

@@ -76,7 +76,7 @@ async def prepare(settings: Settings, rows: LogRows, *, partitions: int) -> Repl
     topic = settings.source_topic
     created, count = await _ensure_topic(settings, partitions)
     ids = await register(settings.schema_registry, topic, debezium.schemas(topic, frozenset(rows.nulls)))
-    partition = assign(rows, ids[0], count)
+    partition = assign_partitions(rows, ids[0], count)
     last = {} if created else await last_records(settings.brokers, topic, count)
     left = np.flatnonzero(not_yet_written(rows, partition, last, ids, unit_ms=settings.unit_ms))
     return ReplayPlan(settings, count, created, ids, rows.take(left), partition[left], len(rows) - len(left))
@@ -101,7 +101,7 @@ async def produce(
     previous: InFlight = []
     latest: InFlight = []
     try:
-        async for start, stop in slices(plan.rows.written, speed):
+        async for start, stop in due_slices(plan.rows.written, speed):
             latest = await _send(producer, plan, slice(start, stop))
             await acknowledged(previous)
             previous, latest = latest, []
@@ -185,7 +185,7 @@ async def _last_record(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: in
     return None
 
 
-def assign(rows: LogRows, key_id: int, partitions: int) -> Int64s:
+def assign_partitions(rows: LogRows, key_id: int, partitions: int) -> Int64s:
     """Return the partition of each row [n]: Kafka's default, from the key's bytes including the schema id."""
     parts = [
         partitions_of(debezium.keys(rows.take(slice(start, start + SLICE)), key_id), partitions)
@@ -223,7 +223,7 @@ def not_yet_written(
     return result
 
 
-async def slices(
+async def due_slices(
     written: Int64s,
     speed: float | None,
     *,

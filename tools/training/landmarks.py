@@ -48,7 +48,11 @@ class Landmarks:
 
 def load_landmarks(names: tuple[str, ...], *, seed: int = 1, days: range = DAYS) -> Landmarks:
     """Return the examples of all students registered at the end of each of `days`, in each presentation."""
-    parts = [part for presentation in oulad.named(names) for part in _of_presentation(presentation, seed, days)]
+    parts = [
+        part
+        for presentation in oulad.select_presentations(names)
+        for part in _of_presentation(presentation, seed, days)
+    ]
     return Landmarks(*(np.concatenate([vars(part)[column] for part in parts]) for column in vars(parts[0])))
 
 

@@ -27,7 +27,7 @@ class Fleet:
         self.running: dict[int, Worker] = {}
         #: number of SIGKILLs, sent by the fleet or by a failpoint
         self.kills = 0
-        #: exits that nobody caused: worker, exit code, last line of the log
+        #: exits that no action caused: worker, exit code, last line of the log
         self.unexpected_exits: list[str] = []
 
     def data(self, number: int) -> Path:

@@ -21,8 +21,8 @@ def lost_and_duplicated(expected: ExpectedTables, topics: Mapping[str, Sequence[
     lost = duplicated = 0
     for key in expected.totals.keys() | last.keys():
         wanted = json.loads(expected.totals[key][0])["ACTIVITIES"] if key in expected.totals else 0
-        found = json.loads(last[key].value or b"{}")["ACTIVITIES"] if key in last else 0
-        lost, duplicated = lost + max(0, wanted - found), duplicated + max(0, found - wanted)
+        actual = json.loads(last[key].value or b"{}")["ACTIVITIES"] if key in last else 0
+        lost, duplicated = lost + max(0, wanted - actual), duplicated + max(0, actual - wanted)
     return lost, duplicated
 
 
@@ -46,14 +46,14 @@ def state_differences(expected: ExpectedTables, tables: Iterable[Mapping[bytes, 
     records = [(key, value) for table in tables for key, value in table.items() if key != positions.KEY]
     totals, _ = state.unpack([value for _, value in records])
     columns = zip(totals.activities.tolist(), totals.sessions.tolist(), totals.at.tolist(), strict=True)
-    found = dict(zip((key for key, _ in records), columns, strict=True))
+    actual = dict(zip((key for key, _ in records), columns, strict=True))
     wanted = {key: _figures(row, at) for key, (row, at) in expected.totals.items()}
-    if len(records) != len(found):
-        return [f"state: {len(records) - len(found)} students have a record in two partitions"]
-    unequal = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+    if len(records) != len(actual):
+        return [f"state: {len(records) - len(actual)} students have a record in two partitions"]
+    unequal = [key for key in wanted.keys() | actual.keys() if wanted.get(key) != actual.get(key)]
     if unequal:
         key = unequal[0]
-        example = f"{key!r}: expected {wanted.get(key)}, found {found.get(key)}"
+        example = f"{key!r}: expected {wanted.get(key)}, found {actual.get(key)}"
         return [f"state: {len(unequal)} students differ, e.g. {example}"]
     return []
 

@@ -156,15 +156,15 @@ class Cluster:
         self, topic: str, locations: Iterable[tuple[int, int]]
     ) -> dict[tuple[int, int], ConsumerRecord]:
         """Return single records by (partition, offset), without those deleted in the meantime."""
-        found = {}
+        result = {}
         for partition, offset in locations:
             tp = TopicPartition(topic, partition)
             self.consumer.assign([tp])
             self.consumer.seek(tp, offset)
             for records in (await self.consumer.getmany(tp, timeout_ms=2000, max_records=1)).values():
                 if records and records[0].offset == offset:
-                    found[partition, offset] = records[0]
-        return found
+                    result[partition, offset] = records[0]
+        return result
 
 
 def all_partitions(partition_counts: Mapping[str, int]) -> list[TopicPartition]:

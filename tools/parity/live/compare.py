@@ -185,8 +185,8 @@ class _Comparison:
 
     async def _sequence_rows(self, side: str, reader: TopicReader, locations: Sequence[Location]) -> list[SequenceRow]:
         records = await self.cluster.records_at(reader.topic, locations)
-        found = [records[location] for location in locations if location in records]
-        return [SequenceRow(side, r.key, (r.value, r.timestamp), r.headers) for r in found]
+        existing = [records[location] for location in locations if location in records]
+        return [SequenceRow(side, r.key, (r.value, r.timestamp), r.headers) for r in existing]
 
 
 async def compare(settings: Settings, options: Options, notify: Notify) -> Report:
