@@ -72,6 +72,8 @@ class RiskApp(faust.App):
         install()
         super().__init__(
             settings.app_id,
+            # Faust lets APP_VERSION, WEB_BIND, BROKER_URL and a hundred other variables override what is passed here
+            env={},
             broker=";".join(f"{SCHEME}://{server}" for server in settings.brokers),
             store=settings.store,
             datadir=str(settings.datadir),

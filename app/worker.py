@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import sys
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -26,6 +27,8 @@ class Worker(faust.worker.Worker):
         app: Any = self.app
         # from `-l warn` on, Faust's spinner has every library format its debug lines: a fourteenth of the CPU time
         self.spinner = None
+        # logs go to stderr, so there is no file to reopen; without a handler a closed terminal or a log rotation kills
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             failpoints.arm(os.environ)
             settings = replace(app.settings, web_bind=app.conf.web_bind, web_port=app.conf.web_port)
