@@ -120,13 +120,13 @@ class Settings:
             host, _, port = server.rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ConfigError(f"RISK_BROKER: {server!r} is not host:port, e.g. 127.0.0.1:9092")
-        url = urlsplit(self.schema_registry)
+        url, shown = urlsplit(self.schema_registry), without_credentials(self.schema_registry)
         if url.scheme not in ("http", "https") or not url.netloc:
-            raise ConfigError(f"RISK_SCHEMA_REGISTRY: {self.schema_registry!r} is not an http:// or https:// URL")
+            raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} is not an http:// or https:// URL")
         try:
             _ = url.port
         except ValueError:
-            raise ConfigError(f"RISK_SCHEMA_REGISTRY: {self.schema_registry!r} has no port from 1 to 65535") from None
+            raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} has no port from 1 to 65535") from None
         for variable, value, allowed in (
             ("RISK_EMIT", self.emit, ("batch", "changes")),
             ("RISK_TIME_UNIT", self.time_unit, ("ms", "s")),
@@ -168,6 +168,12 @@ class Settings:
             lines.append(f"  {f.metadata['variable']:<{_INDENT - 2}}{meaning[0]}")
             lines += [" " * _INDENT + line for line in meaning[1:]]
         return "\n".join(lines[1:])
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL, or what should have been one, without the user and password in it."""
+    scheme, separator, rest = url.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
 
 
 def is_topic_name(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -29,11 +30,13 @@ class FakeRegistry:
     def __init__(self, *answers: Answer) -> None:
         self.answers = list(answers)
         self.requested: list[str] = []
+        self.authorization: str | None = None
         self.hold = asyncio.Event()
         self.hold.set()
 
     async def answer(self, request: web.Request) -> web.Response:
         self.requested.append(request.raw_path)
+        self.authorization = request.headers.get("Authorization")
         await self.hold.wait()
         status, text = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return web.Response(status=status, text=text, content_type="application/json")
@@ -78,6 +81,20 @@ async def test_a_schema_is_requested_once(clock: Clock) -> None:
         assert await schemas.schema(7) == SCHEMA
         assert await schemas.schema(7) == SCHEMA
     assert registry.requested == ["/schemas/ids/7"]
+
+
+async def test_credentials_of_the_url_are_sent_and_never_logged(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """User and password go into the header; no library's log line and no message of ours has them."""
+    registry = FakeRegistry((503, "<html>"), (200, FOUND))
+    async with registry.running() as url:
+        with caplog.at_level(logging.DEBUG):
+            schemas = clock.schemas(url.replace("//", "//kim:s%3Acret@"))
+            assert await schemas.schema(7) == SCHEMA
+    assert registry.authorization == "Basic " + base64.b64encode(b"kim:s:cret").decode()
+    assert url in caplog.text
+    for secret in ("cret", registry.authorization.split()[1]):
+        assert secret not in caplog.text
+    assert schemas.name.startswith("http://127.0.0.1:")
 
 
 async def test_an_unknown_id_is_requested_again_later(clock: Clock) -> None:

@@ -61,3 +61,13 @@ def test_the_list_of_settings_is_complete():
     for f in fields(Settings):
         assert f.metadata["variable"] in text
         assert f.metadata["text"] in text
+
+
+def test_credentials_in_an_invalid_registry_url_are_not_shown():
+    """The error names the variable and shows the rest of the URL."""
+    for url in ("kim:secret@registry:8081", "http://kim:secret@registry:port", "http://kim:a/secret@registry"):
+        with pytest.raises(ConfigError) as caught:
+            Settings.from_env({"RISK_SCHEMA_REGISTRY": url})
+        assert "RISK_SCHEMA_REGISTRY" in str(caught.value)
+        assert "secret" not in str(caught.value)
+        assert "registry" in str(caught.value)

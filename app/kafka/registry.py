@@ -14,12 +14,13 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 from schema_registry.client import AsyncSchemaRegistryClient
 
 from app.errors import ConfigError
+from app.settings import without_credentials
 from codec.avro_schema import Json
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,19 @@ RETRY_S = (0.25, 30.0)
 TIMEOUT_S = 10.0
 #: status codes below 500 after which the request is repeated
 _RETRIABLE = (408, 425, 429)
+
+
+def new_client(url: str) -> tuple[str, AsyncSchemaRegistryClient]:
+    """Return the URL without user and password, and a client that sends those in the Authorization header only.
+
+    httpx logs the URL of every request.
+    """
+    parts = urlsplit(url)
+    public = without_credentials(url).rstrip("/")
+    auth = None
+    if parts.username is not None:
+        auth = httpx.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
+    return public, AsyncSchemaRegistryClient(public, timeout=httpx.Timeout(TIMEOUT_S), auth=auth)
 
 
 class _UnusableAnswer(Exception):
@@ -53,11 +67,8 @@ class SchemaRegistry:
         chance: Callable[[], float] = random.random,
     ) -> None:
         """`url` may hold user and password; `known`: schemas by id, never requested; the rest is for tests."""
-        self._client = AsyncSchemaRegistryClient(url, timeout=httpx.Timeout(TIMEOUT_S))
-        self._url = url.rstrip("/")
-        parts = urlsplit(url)
         #: the URL without user and password
-        self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        self.name, self._client = new_client(url)
         self._clock, self._sleep, self._chance = clock, sleep, chance
         #: why the last failed request failed
         self.last_error = ""
@@ -105,7 +116,7 @@ class SchemaRegistry:
         wait, longest = RETRY_S
         while True:
             try:
-                return self._parse(path, await self._client.request(f"{self._url}/{path}"))
+                return self._parse(path, await self._client.request(f"{self.name}/{path}"))
             except (httpx.RequestError, _UnusableAnswer) as error:
                 pause = wait * (0.5 + self._chance() / 2)  # jitter: workers must not retry in step
                 self.last_error = f"{type(error).__name__.lstrip('_')}: {error}".rstrip(": ")

@@ -17,11 +17,11 @@ import httpx
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
-from schema_registry.client import AsyncSchemaRegistryClient
 
 from app.errors import ConfigError
 from app.kafka import topics
 from app.kafka.producer import new_producer, send_rows
+from app.kafka.registry import new_client
 from app.ops.preflight import connect
 from app.settings import Settings
 from codec.avro import HEADER
@@ -115,15 +115,15 @@ async def produce(
 
 async def register(schema_registry: str, topic: str, schemas: debezium.Schemas) -> tuple[int, int]:
     """Register the topic's schemas if needed and return their ids (key, value)."""
-    client = AsyncSchemaRegistryClient(schema_registry)
+    public_url, client = new_client(schema_registry)
     ids = []
     for subject, text in ((f"{topic}-key", schemas.key), (f"{topic}-value", schemas.value)):
         # client.register() would change the whitespace, and so the text Debezium registers
-        url = f"{schema_registry.rstrip('/')}/subjects/{quote(subject, safe='')}/versions"
+        url = f"{public_url}/subjects/{quote(subject, safe='')}/versions"
         try:
             answer = await client.request(url, "POST", {"schema": text, "schemaType": "AVRO"})
         except httpx.RequestError as error:
-            raise ReplayError(f"no schema registry answers at {schema_registry}: {error!r}") from error
+            raise ReplayError(f"no schema registry answers at {public_url}: {error!r}") from error
         if not answer.is_success:
             raise ReplayError(f"the schema registry refused the schema of {subject}: {answer.text}")
         ids.append(int(answer.json()["id"]))
