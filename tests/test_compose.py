@@ -171,6 +171,16 @@ def test_every_path_is_in_the_repository() -> None:
             assert f"!{path}" in (ROOT / ".dockerignore").read_text().splitlines()
 
 
+def test_what_runs_in_a_container_is_checked_out_with_unix_line_ends() -> None:
+    """Git for Windows converts line ends, and a shell in a container fails on them."""
+    paths = [str(path.relative_to(ROOT)) for path in (ROOT / "docker").rglob("*") if path.is_file()]
+    scripts = [path for path in paths if not path.endswith(".pyc")]
+    assert any(path.endswith(".sh") for path in scripts)
+    command = ["git", "check-attr", "eol", "--", *scripts, "docker-compose.yml", ".env.example"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {line.rpartition(": ")[2] for line in process.stdout.splitlines()} == {"lf"}
+
+
 def test_volumes_are_declared_and_used() -> None:
     used = {v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", []) if v[0] != "."}
     assert used == set(COMPOSE["volumes"])
