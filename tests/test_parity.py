@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,16 @@ def test_invalid_case_file_is_a_config_error(tmp_path):
     path.write_text("{}")
     with pytest.raises(ConfigError, match="not a recorded case"):
         cases.load(path)
+
+
+def test_the_command_prints_results_and_no_warnings_about_the_cases_invalid_records():
+    """The cases contain invalid records on purpose; a line for each would bury the results."""
+    paths = [str(GOLDEN / "public" / f"{name}.json") for name in ("p22_undecodable", "p37_sessions_topic_foreign")]
+    process = subprocess.run(
+        [sys.executable, "-m", "faust", "-A", "app", "parity", *paths],
+        cwd=GOLDEN.parents[1], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 1
+    assert process.stdout.splitlines()[0].startswith("equal    p22_undecodable")
+    assert process.stdout.splitlines()[-1].startswith("1 of 2 cases equal")
+    assert process.stderr == ""
