@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -30,6 +30,13 @@ class Delivery:
     assigned: frozenset[int]
     #: whether another delivery has already arrived behind this one
     has_next: bool = False
+
+
+class Agent(Protocol):
+    """What Faust, or the test driver, runs on the deliveries of one topic."""
+
+    async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
+        """Process deliveries until they end."""
 
 
 class StatePartition(Protocol):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import faust
 
-from agents.ports import Delivery
+from agents.ports import Agent, Delivery
 from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
 from app.kafka.queue import ChunkQueue, QueuedChunk
@@ -27,13 +27,6 @@ log = logging.getLogger(__name__)
 #: time without a poll after which a worker leaves the group [s]: the longest possible. While the registry is down
 #: everything waits, and a worker that leaves the group with full queues never joins it again
 _NEVER_IDLE_S = float((2**31 - 1) // 1000)
-
-
-class Agent(Protocol):
-    """The implementation of an agent; see agents/."""
-
-    async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
-        """Process deliveries until they end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ RISK_SOURCE_TOPIC                        N partitions, keyed by log id
 from __future__ import annotations
 
 from agents.pipeline import Options, Pipeline
-from app.faust_app import Agent, RiskApp, Runtime
+from agents.ports import Agent
+from app.faust_app import RiskApp, Runtime
 from app.kafka.log import KafkaLog
 from app.ops.preflight import Checked
 from app.ops.web import add_pages

@@ -11,11 +11,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from agents.alert import Alert
 from agents.pipeline import Options, Pipeline
-from agents.ports import Delivery, Target
-from agents.process import Process
-from agents.repartition import Repartition
+from agents.ports import Agent, Delivery, Target
 from app.ops.metrics import Metrics
 from app.settings import Settings
 from codec.dead_letters import DeadLetter
@@ -106,7 +103,7 @@ class TopologyTestDriver:
         self._source = -1
 
     async def __aenter__(self) -> TopologyTestDriver:
-        agents: dict[str, Repartition | Process | Alert] = {
+        agents: dict[str, Agent] = {
             self.names.source: self.pipeline.repartition,
             self.names.visits: self.pipeline.process,
             self.names.prediction: self.pipeline.alert,
