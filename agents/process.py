@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from agents.gather import Arrival, gather
+from agents.notices import Notices
 from agents.ports import Delivery, Log, Metrics, StatePartition, Target
 from agents.rejects import report
 from agents.score import score
-from agents.sessionize import Sessionized, sessionize
+from agents.sessionize import LateVisits, Sessionized, sessionize
 from codec import output_rows
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
@@ -53,6 +54,7 @@ class Process:
         """model: None switches scoring off; batch_rows: maximum number of visits in one flush."""
         self._log, self._names, self._model, self._metrics = log, names, model, metrics
         self._batch_rows, self._emit_every_change = batch_rows, emit_every_change
+        self._late = Notices("visits were late")
         #: every prediction names the model that made it
         self._headers = [] if model is None else [("model", model.sha256.encode())]
 
@@ -123,11 +125,22 @@ class Process:
     def _count(self, batch: Sessionized, rows: Mapping[Target, Rows]) -> None:
         self._metrics.add("flushes")
         self._metrics.add("visits", len(batch.visits))
-        self._metrics.add("late", batch.late)
+        self._metrics.add("late", len(batch.late))
+        self._name_late(batch.late)
         self._metrics.add("repeated", batch.repeated)
         self._metrics.add("detached_slices", batch.detached)
         for (topic, _), written in rows.items():
             self._metrics.add("rows", len(written), topic)
+
+    def _name_late(self, late: LateVisits) -> None:
+        topic = self._names.source
+
+        def line(i: int) -> str:
+            hours = late.behind[i] / 3_600_000
+            where = f"topic {topic} partition {late.source[i]} offset {late.offset[i]}"
+            return f"{where}: the visit does not count, it is late: {hours:.1f} h behind stream time"
+
+        self._late.add(len(late), line)
 
     def _report_gaps(self, gaps: Sequence[Gap]) -> None:
         self._metrics.add("gaps", len(gaps))
