@@ -28,6 +28,9 @@ from models.visit_batch import CorruptVisitBatch, NewerVisitBatch, VisitBatch, d
 log = logging.getLogger(__name__)
 
 
+_LATE = "topic %s partition %d offset %d: the visit does not count, it is late: %.1f h behind stream time"
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One record of a chunk of the visits topic; a chunk without records is one part without a visit batch."""
@@ -134,13 +137,7 @@ class Process:
 
     def _name_late(self, late: LateVisits) -> None:
         topic = self._names.source
-
-        def line(i: int) -> str:
-            hours = late.behind[i] / 3_600_000
-            where = f"topic {topic} partition {late.source[i]} offset {late.offset[i]}"
-            return f"{where}: the visit does not count, it is late: {hours:.1f} h behind stream time"
-
-        self._late.add(len(late), line)
+        self._late.add(len(late), lambda i: _LATE % (topic, late.source[i], late.offset[i], late.behind[i] / 3_600_000))
 
     def _report_gaps(self, gaps: Sequence[Gap]) -> None:
         self._metrics.add("gaps", len(gaps))

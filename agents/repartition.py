@@ -31,6 +31,10 @@ MAX_BATCH_ROWS = 20_000
 #: number of buffered visits of a source partition above which its fetching is paused; at half of it, it resumes
 MAX_BUFFERED_ROWS = 200_000
 
+_OVERSIZED = (
+    "topic %s partition %d offsets %d to %d: a record's headers are too large to be forwarded; its visit counts"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -147,9 +151,8 @@ class Repartition:
         if visits.headers is None:
             return visits
         kept, oversized = self._headers.apply(visits.headers)
-        where = f"topic {chunk.topic} partition {chunk.partition}, offsets {chunk.start} to {chunk.next_offset - 1}"
         self._oversized.add(
-            oversized, lambda _: f"{where}: a record's headers are too large to forward; the visit counts"
+            oversized, lambda _: _OVERSIZED % (chunk.topic, chunk.partition, chunk.start, chunk.next_offset - 1)
         )
         return replace(visits, headers=kept)
 

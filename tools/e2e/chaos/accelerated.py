@@ -163,10 +163,9 @@ def _run(
         fleet.stop(number)
     fleet.running[1].wait_idle(timeout=REST_S)
     fleet.stop(1)
-    names = settings.topic_names
     expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-    outputs = asyncio.run(read_outputs(settings.broker, names, settings.topic_prefix))
-    tables, _ = asyncio.run(verdict.read_changelog(settings.broker, names.students_changelog, PARTITIONS))
+    outputs = asyncio.run(read_outputs(settings))
+    tables, _ = asyncio.run(verdict.read_changelog(settings, PARTITIONS))
     differences = verdict.output_differences(expected, outputs) + verdict.state_differences(expected, tables)
     lost, duplicated = verdict.lost_and_duplicated(expected, outputs)
     return AcceleratedResult(
