@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from connect import register
+from connect import rebuild, register
 from tests.support import golden_cases
-from tests.support.sink_documents import Document, Record, documents, index_of
+from tests.support.connect_stub import SinkStub
+from tests.support.sink_documents import REPLACE_FIELD, Document, Record, documents, index_of
 from tests.support.stub_server import StubServer, running
 from tools.parity import cases
 from tools.parity import recorded as parity
@@ -88,7 +90,41 @@ def test_a_sink_reads_committed_records_from_the_beginning_and_keeps_bad_ones_as
     # an update would not use the offset as the document's version
     assert config["write.method"] == "INSERT"
     # a transform that renames the topic loses offsets without it
-    assert ("transforms" in config) == (config.get("flush.synchronously") == "true")
+    routed = any(key.endswith(".type") and value.endswith("RegexRouter") for key, value in config.items())
+    assert routed == (config.get("flush.synchronously") == "true")
+    # a value that is JSON but no object would be sent again and again; this leaves out no field, and refuses it
+    assert config["transforms"].split(",")[0] == "objects"
+    assert config["transforms.objects.type"] == REPLACE_FIELD
+    assert config["transforms.objects.exclude"] == "-"
+    # after kill -9 its consumer is missed for 45 s by default; the broker's own lower limit is 6 s
+    assert 6_000 <= int(config["consumer.override.session.timeout.ms"]) <= 10_000
+
+
+#: the sink's own properties that the configurations use, all in the reference of version 16.0
+SINK_KEYS = {
+    *("connection.url", "connection.timeout.ms", "read.timeout.ms", "max.retries", "max.in.flight.requests"),
+    *("schema.ignore", "write.method", "key.ignore", "behavior.on.null.values", "behavior.on.malformed.documents"),
+    *("drop.invalid.message", "flush.synchronously"),
+}
+#: what Kafka Connect itself reads
+CONNECT_KEYS = (
+    "connector.class",
+    "tasks.max",
+    "topics",
+    "key.",
+    "value.",
+    "transforms",
+    "errors.",
+    "consumer.override.",
+)
+
+
+def test_sinks_have_only_properties_of_the_version_that_the_image_pins() -> None:
+    """Connect ignores a property that a connector does not have."""
+    dockerfile = (CONNECT.parent / "docker/connect/Dockerfile").read_text()
+    assert "kafka-connect-elasticsearch-16.0." in dockerfile
+    used = {key for config in SINKS.values() for key in config if key in SINK_KEYS or not key.startswith(CONNECT_KEYS)}
+    assert used == SINK_KEYS
 
 
 @pytest.mark.parametrize("name", KEYED)
@@ -98,6 +134,8 @@ def test_a_keyed_sink_uses_the_keys_bytes_as_id_and_deletes_on_tombstones(name: 
     assert config["behavior.on.null.values"] == "delete"
     assert config["key.converter"] == "org.apache.kafka.connect.storage.StringConverter"
     assert config["key.converter.converter.encoding"] == "ISO-8859-1"
+    # with more, a request repeated after an outage may come after the delete that superseded it
+    assert config["max.in.flight.requests"] == "1"
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS))
@@ -184,6 +222,15 @@ def test_ids_of_session_keys_are_one_to_one_in_latin_1_and_not_in_utf_8() -> Non
     assert len(documents({**ours, "key.converter.converter.encoding": "UTF-8"}, records)) < len(keys)
 
 
+@pytest.mark.parametrize("name", SINKS)
+def test_a_value_that_is_no_object_is_no_document(name: str) -> None:
+    """The no-op transform makes it a dead letter, on a real Connect in tests/test_cdc.py; without it the sink stands
+    still."""
+    values = [b'{"USERID":1}', b"5", b"[1]", b'"x"', b"{}"]
+    records: list[tuple[int, Record]] = [(i, (b"%d" % i, value)) for i, value in enumerate(values)]
+    assert list(documents(SINKS[name], records).values()) == [{"USERID": 1}, {}]
+
+
 def test_predictions_are_kept_as_the_latest_per_student_and_as_a_history() -> None:
     def prediction(student: int, score: float, at: int) -> Record:
         value = {"USERID": student, "PREDICTION": score, "CREATED_DATE": at}
@@ -208,6 +255,11 @@ class Stub(StubServer):
         self.configs: dict[str, dict[str, str]] = {}
         self.seen: list[str] = []
         self.refusal: tuple[int, str] | None = None
+        #: keys of every connector, as Connect lists them
+        self.keys = ["connection.username", "connection.password", "elastic.security.protocol"]
+        #: what a login has to be, and a response in place of JSON
+        self.authorization: str | None = None
+        self.page: tuple[int, bytes] | None = None
         #: state of the connector and of its tasks, one per poll; the last one repeats
         self.script: list[tuple[str, list[str]]] = [("UNASSIGNED", []), ("RUNNING", []), ("RUNNING", ["RUNNING"])]
         self.trace = (
@@ -219,6 +271,10 @@ class Stub(StubServer):
             self.unmounted -= 1
             return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
         self.seen.append(f"{method} {path}")
+        if headers.get("authorization") != self.authorization:
+            return 401, {"message": "who are you?"}
+        if path.startswith("/connector-plugins/"):
+            return 200, [{"name": name, "type": "STRING"} for name in self.keys]
         if path == "/":
             return 200, {"version": "4.1.1", "commit": "x"}
         name = path.split("/")[2]
@@ -231,6 +287,8 @@ class Stub(StubServer):
         return 200, {"name": name, "connector": {"state": connector}, "tasks": states}
 
     def _put(self, name: str, body: dict[str, str]) -> tuple[int, Any]:
+        if self.page:
+            return self.page
         if self.busy:
             self.busy -= 1
             return 409, {"message": "rebalance"}
@@ -330,7 +388,6 @@ def test_set_overrides_a_key_in_every_file_that_has_it(rest: Stub, run: Callable
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--set=databse.port=1", "sink-agg"], "--set databse.port: no such key in sink-agg"),
         (["--set=x", "sink-agg"], "--set x: expected KEY=VALUE"),
         (["index-template"], "is not a connector's configuration: connector.class is missing"),
         (["sink-nothing"], "No such file"),
@@ -345,7 +402,175 @@ def test_wrong_usage_is_reported_on_one_line(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("script", ["connect/register.py", "kibana/load.py"])
+def test_set_adds_a_key_that_connect_knows_and_refuses_any_other(
+    rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A login of Elasticsearch is in no file. A misspelt key would be read by nobody."""
+    new = {
+        "connection.username": "sink",
+        "connection.password": "${env:ELASTICSEARCH_PASSWORD}",
+        "elastic.security.protocol": "SSL",
+        "consumer.override.max.poll.records": "10",
+    }
+    assert run(*(f"--set={key}={value}" for key, value in new.items()), "sink-agg") == 0
+    assert rest.configs["sink-agg"] == CONFIGS["sink-agg"] | new
+    capsys.readouterr()
+    assert run("--set=conection.username=sink", "sink-agg", "sink-sessions") == 1
+    why = "no such key in sink-agg, sink-sessions, and Connect knows none of that name"
+    assert capsys.readouterr().err == f"register: --set conection.username: {why}\n"
+
+
+def test_an_answer_that_is_no_json_is_quoted(
+    rest: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest.page, rest.unmounted = (500, b"<html>\n<h1>Bad gateway</h1>"), 0
+    assert run("sink-agg", timeout=1) == 1
+    assert capsys.readouterr().err == (
+        "register: sink-agg was rejected: HTTP 500: <html> <h1>Bad gateway</h1> (timed out)\n"
+    )
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("how", ["variables", "file", "URL"])
+def test_a_login_is_sent_and_never_printed(
+    rest: Stub,
+    how: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """User and password come from the environment, a file, or the URL, where special characters are quoted."""
+    rest.authorization, rest.unmounted = basic("ada", "p/w:1"), 0
+    url = rest.url
+    if how == "URL":
+        url = url.replace("//", "//ada:p%2Fw%3A1@")
+    else:
+        monkeypatch.setenv("CONNECT_USER", "ada")
+    if how == "variables":
+        monkeypatch.setenv("CONNECT_PASSWORD", "p/w:1")
+    if how == "file":
+        (tmp_path / "password").write_text("p/w:1\n")
+        monkeypatch.setenv("CONNECT_PASSWORD_FILE", str(tmp_path / "password"))
+    assert register.main([f"--url={url}", "--timeout=20", "sink-agg"]) == 0
+    printed = capsys.readouterr()
+    assert f"at {rest.url}\n" in printed.out
+    assert "p/w" not in printed.out + printed.err
+    assert "p%2Fw" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "line"),
+    [
+        ({}, "", "refuses the login (HTTP 401): set CONNECT_USER and CONNECT_PASSWORD"),
+        ({"CONNECT_USER": "ada"}, "", "user ada has no password: set CONNECT_PASSWORD or CONNECT_PASSWORD_FILE"),
+        ({"CONNECT_PASSWORD": "x"}, "", "CONNECT_PASSWORD without a user: set CONNECT_USER"),
+        ({"CONNECT_USER": "a", "CONNECT_PASSWORD_FILE": "/none"}, "", "CONNECT_PASSWORD_FILE: /none: No such file"),
+        ({"CONNECT_CA": "/none"}, "https://127.0.0.1:1", "CONNECT_CA: /none: "),
+        ({}, "kafka:8083", "the URL is wrong: it has to begin with http:// or https:// and a host"),
+        ({}, "http://ada:secret@h:port", "the URL is wrong: "),
+    ],
+)
+def test_a_wrong_login_is_reported_on_one_line(
+    rest: Stub,
+    variables: dict[str, str],
+    url: str,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rest.authorization, rest.unmounted = basic("ada", "pw"), 0
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert register.main([f"--url={url or rest.url}", "--timeout=20", "sink-agg"]) == 1
+    err = capsys.readouterr().err
+    assert line in err
+    assert err.count("\n") == 1
+    assert "secret" not in err
+
+
+def test_a_proxy_is_for_other_machines_and_is_named(
+    run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://ada:secret@127.0.0.1:9")
+    assert run("sink-agg") == 0
+    assert register.main(["--url=http://connect.example:8083", "--timeout=0.05", "sink-agg"]) == 1
+    err = capsys.readouterr().err
+    assert "(through the proxy 127.0.0.1; NO_PROXY lists hosts that need none)" in err
+    assert "secret" not in err
+
+
+# --- rebuilding an index ---
+
+
+class Index(StubServer):
+    """Elasticsearch as far as an index is rebuilt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.status = 200
+
+    def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
+        self.seen.append(f"{method} {path}")
+        if method == "PUT":
+            assert json.loads(body) == TEMPLATE
+        return self.status, {"error": {"reason": "no"}} if self.status != 200 else {"acknowledged": True}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild, "POLL_S", 0.005)
+    # the scripts import one another by their own names
+    monkeypatch.setattr("register.POLL_S", 0.005)
+    monkeypatch.setattr("register.SETTLED_S", 0.02)
+
+
+@pytest.mark.parametrize("name", SINKS)
+def test_rebuilding_stops_the_sink_and_reads_its_topic_from_the_beginning(
+    quick: None, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It waits until the consumer has left its group. `tests/test_search.py` deletes a real index, and
+    `tests/test_cdc.py` sets a real sink back."""
+    index = index_of(SINKS[name])
+    with running(SinkStub(name, SINKS[name])) as connect, running(Index()) as elasticsearch:
+        command = [f"--url={connect.url}", f"--elasticsearch={elasticsearch.url}", "--timeout=20", name]
+        assert rebuild.main(command) == 0
+        assert connect.seen == ["PUT stop", "DELETE offsets", "PUT resume"]
+        assert elasticsearch.seen == ["PUT /_index_template/moodle-risk", f"DELETE /{index}"]
+        assert capsys.readouterr().out == f"{name}: {index} is being rebuilt; RUNNING, 1 task\n"
+
+
+def test_a_sink_is_not_stopped_if_elasticsearch_refuses(quick: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with running(SinkStub("sink-agg", SINKS["sink-agg"])) as connect, running(Index()) as elasticsearch:
+        elasticsearch.status = 401
+        command = [f"--url={connect.url}", f"--elasticsearch={elasticsearch.url}", "--timeout=20", "sink-agg"]
+        assert rebuild.main(command) == 1
+        assert connect.seen == []
+        err = capsys.readouterr().err
+        assert err.startswith(f"rebuild: PUT {elasticsearch.url}/_index_template/moodle-risk: HTTP 401: ")
+        assert err.count("\n") == 1
+
+
+def test_a_source_and_a_sink_that_would_not_begin_at_the_beginning_are_refused(
+    quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An index would stay empty."""
+    key = "consumer.override.auto.offset.reset"
+    latest = SINKS["sink-agg"] | {key: "latest"}
+    for name, config in (("source-mariadb", SOURCES["source-mariadb"]), ("sink-agg", latest)):
+        with running(SinkStub(name, config)) as connect:
+            assert rebuild.main([f"--url={connect.url}", "--timeout=20", name]) == 1
+            assert connect.seen == []
+    assert capsys.readouterr().err == (
+        "rebuild: source-mariadb is not a sink: its configuration has no topics\n"
+        f"rebuild: sink-agg would not begin at the beginning: {key} is not earliest\n"
+    )
+
+
+@pytest.mark.parametrize("script", ["connect/register.py", "connect/rebuild.py", "kibana/load.py"])
 def test_a_script_needs_only_python(script: str) -> None:
     """The script runs isolated and without site-packages."""
     command = [sys.executable, "-I", "-S", str(CONNECT.parent / script), "--help"]
