@@ -85,11 +85,11 @@ def wait_for_kibana(kibana: Server, deadline: float) -> str:
         status, answer = kibana.request("GET", "/api/status")
         try:
             level = answer["status"]["overall"]["level"]
-            version = answer["version"]["number"]
         except (KeyError, TypeError):
-            level, version = answer.get("message") or f"HTTP {status}", ""
-        if status == 200 and version and level == "available":
-            return str(version)
+            level = answer.get("message") or f"HTTP {status}"
+        if status == 200 and level == "available":
+            # not told to anybody who has not logged in
+            return str(answer.get("version", {}).get("number", "of an unknown version"))
         if status in (401, 403):
             raise RestError(f"{kibana.url} refuses the login (HTTP {status}): set KIBANA_USER and KIBANA_PASSWORD")
         pause(deadline, f"{kibana.url} is not ready: {level}", POLL_S)

@@ -22,8 +22,9 @@ from connect import rebuild
 from stack import mariadb
 from tests.support import golden_cases
 from tests.support.cluster import TIMEOUT_S, Deployment, row, run_async, until
+from tests.support.connect_stub import IndexStub
 from tests.support.stub_server import running
-from tests.test_connect import SINKS, Index
+from tests.test_connect import SINKS
 from tools.e2e.connector import CONNECT, hosts, register
 from tools.e2e.oracle import differences, expected_tables
 from tools.e2e.read_topic import Record
@@ -349,7 +350,7 @@ def test_a_sink_keeps_what_is_no_object_as_dead_letters_and_reads_its_topic_agai
         once = ["{USERID=1}", "null", "{USERID=2}"]
         assert until(written, lambda lines: len(lines) >= len(once)) == once
         assert [record.value for record in deployment.read(dead_letters)] == [b"5", b"[1]", b'"x"']
-        with running(Index()) as index:
+        with running(IndexStub()) as index:
             command = [f"--url={chain.connect}", f"--elasticsearch={index.url}", f"--timeout={TIMEOUT_S}", "sink-file"]
             assert rebuild.main(command) == 0, capsys.readouterr().err
         assert until(written, lambda lines: len(lines) >= 2 * len(once)) == 2 * once

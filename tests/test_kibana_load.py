@@ -191,6 +191,16 @@ def test_a_login_and_an_api_key_are_sent_and_never_printed(
         assert not [secret for secret in ("p:w", "a2V5", "ada") if secret in printed]
 
 
+def test_a_status_without_a_version_suffices(
+    kibana: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kibana tells its version only to those who have logged in."""
+    kibana.statuses = [(200, {"status": {"overall": {"level": "available"}}})]
+    kibana.imports = [(401, {"message": "Unauthorized"})]
+    assert run() == 1
+    assert capsys.readouterr().err == "load: Kibana rejected the file (HTTP 401): Unauthorized\n"
+
+
 def test_a_certificate_is_checked_against_the_ca_that_is_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,8 @@
-"""The part of Kafka Connect's REST API that stops a sink, sets it back and starts it."""
+"""What connect/rebuild.py uses of Kafka Connect and of Elasticsearch."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from tests.support.stub_server import StubServer
 
 
 class SinkStub(StubServer):
-    """One registered sink."""
+    """Kafka Connect with one registered sink, which it stops, sets back and starts."""
 
     def __init__(self, name: str, config: Mapping[str, str]) -> None:
         super().__init__()
@@ -40,3 +41,18 @@ class SinkStub(StubServer):
             self.state = {"stop": "STOPPED", "resume": "RUNNING"}[part]
             return 202, b""
         return 200, {"message": "offsets were reset"}
+
+
+class IndexStub(StubServer):
+    """Elasticsearch as far as an index is rebuilt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.status = 200
+
+    def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
+        self.seen.append(f"{method} {path}")
+        if method == "PUT":
+            assert json.loads(body)["index_patterns"] == ["moodle_logs_*"]
+        return self.status, {"error": {"reason": "no"}} if self.status != 200 else {"acknowledged": True}
