@@ -50,7 +50,7 @@ class Pipeline:
         options: Options,
         partitions: int,
     ) -> Pipeline:
-        """Build the agents; partitions: of the source topic; model: None switches scoring off."""
+        """Build the agents; partitions: of the visits topic; model: None switches scoring off."""
         return cls(
             Repartition(
                 log,

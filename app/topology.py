@@ -1,6 +1,6 @@
 """The topology: declares topics, tables and agents. Their names are durable state.
 
-RISK_SOURCE_TOPIC                        N partitions, keyed by log id
+RISK_SOURCE_TOPIC                        any number of partitions, keyed by log id
    | agent repartition                   decode, read in time order, route by student
    v
 <app>-visits                             N partitions, keyed by student; a record is a visit batch
@@ -57,8 +57,9 @@ def declare(settings: Settings) -> RiskApp:
 def assemble(app: RiskApp, checked: Checked) -> None:
     """Build the runtime of the app's agents and tables. Touches neither network nor disk."""
     settings, names = app.settings, app.settings.topic_names
-    students = _owned(app, STUDENTS, settings.app_id, checked.partitions)
-    alerts = _owned(app, ALERTS, f"{settings.app_id}-alerts", 1)
+    counts = {"partitions": checked.partitions, "sources": checked.sources}
+    students = _owned(app, STUDENTS, settings.app_id, **counts)
+    alerts = _owned(app, ALERTS, f"{settings.app_id}-alerts")
     kafka = KafkaLog(settings.brokers, names.visits, names.dead_letters, students, alerts)
     options = Options(
         batch_rows=settings.batch_rows,
@@ -68,13 +69,14 @@ def assemble(app: RiskApp, checked: Checked) -> None:
     )
     pipeline = Pipeline.build(kafka, names, checked.decoder, checked.model, app.metrics, options, checked.partitions)
     agents: dict[str, Agent] = {REPARTITION: pipeline.repartition, PROCESS: pipeline.process, ALERT: pipeline.alert}
-    app.runtime = Runtime(kafka, checked.model, agents)
+    fixed = dict.fromkeys((names.visits, names.students_changelog), checked.partitions)
+    app.runtime = Runtime(kafka, checked.model, agents, fixed)
     app.conf.topic_partitions = checked.partitions
 
 
-def _owned(app: RiskApp, table_name: str, transactional_id: str, sources: int) -> OwnedPartitions:
+def _owned(app: RiskApp, table_name: str, transactional_id: str, **counts: int) -> OwnedPartitions:
     table = app.tables[table_name]
     assert isinstance(table, StateTable)
-    owned = OwnedPartitions(table, app.settings.brokers, transactional_id, sources)
+    owned = OwnedPartitions(table, app.settings.brokers, transactional_id, **counts)
     table.on_owned = owned.renew
     return owned

@@ -42,6 +42,8 @@ class Position:
     after_corrupt: Bools
     #: number of students with a state record
     students: int = 0
+    #: number of partitions of the visits topic among which the students are divided; 0: not stated
+    partitions: int = 0
 
     @classmethod
     def start(cls, sources: int) -> Position:
@@ -74,6 +76,8 @@ class NewVisits:
     detached: int
     #: the gaps that corrupt visit batches left
     gaps: Sequence[Gap]
+    #: number of visit batches dropped because their students were divided among another number of partitions
+    outdated: int = 0
 
 
 def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> NewVisits:
@@ -86,10 +90,14 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
     parts: list[Visits] = []
     before_parts: list[Int64s] = []
     gaps: list[Gap] = []
-    repeated = detached = 0
+    repeated = detached = outdated = 0
     for visit_batch in visit_batches:
         if visit_batch.corrupt:
             position = replace(position, after_corrupt=np.ones_like(position.after_corrupt))
+            continue
+        if visit_batch.partitions != position.partitions and visit_batch.partitions and position.partitions:
+            # its sender did not know that the app has grown; the log has been read again from this position
+            outdated += 1
             continue
         position = _widen(position, visit_batch.sources)
         offsets, after_corrupt = position.offsets.copy(), position.after_corrupt.copy()
@@ -122,7 +130,7 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
         parts.append(visits)
         before_parts.append(before)
     before = np.concatenate(before_parts) if before_parts else np.empty(0, np.int64)
-    return NewVisits(concatenate(parts), before, position, repeated, detached, gaps)
+    return NewVisits(concatenate(parts), before, position, repeated, detached, gaps, outdated)
 
 
 def _announce(watermarks: Watermarks, ranges: Sequence[SourceRange]) -> Watermarks:
@@ -155,9 +163,9 @@ def _widen(position: Position, sources: int) -> Position:
 
 
 def pack(position: Position) -> bytes:
-    """The position as little-endian int64 words: version and checksum (models/state.py), stream time, students, 0,
-    then offsets, watermarks and after_corrupt [s]."""
-    head = np.array([0, position.watermarks.stream_time, position.students, 0], np.int64)
+    """The position as little-endian int64 words: version and checksum (models/state.py), stream time, students,
+    partitions, then offsets, watermarks and after_corrupt [s]."""
+    head = np.array([0, position.watermarks.stream_time, position.students, position.partitions], np.int64)
     return state.pack_words(
         VERSION, np.concatenate((head, position.offsets, position.watermarks.at, position.after_corrupt))
     )
@@ -176,7 +184,7 @@ def unpack(raw: bytes | None, sources: int) -> Position:
     words = np.frombuffer(raw, "<i8").astype(np.int64)
     table = words[_HEAD:].reshape(_COLUMNS, -1)
     watermarks = replace(Watermarks.unknown(table.shape[1]), at=table[1], stream_time=int(words[1]))
-    return _widen(Position(table[0], watermarks, table[2].astype(np.bool_), int(words[2])), sources)
+    return _widen(Position(table[0], watermarks, table[2].astype(np.bool_), int(words[2]), int(words[3])), sources)
 
 
 def pack_next_offset(offset: int) -> bytes:

@@ -14,8 +14,9 @@ Faust keeps the app, agents, assignment, recovery, flow control and timers. The 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from aiokafka.errors import ConsumerStoppedError
@@ -23,7 +24,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from app.errors import MissingRecords
+from app.errors import MissingRecords, PartitionsChanged
 from app.kafka.ledger import Ledger
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.thread import Thread
@@ -43,6 +44,8 @@ class Consumer(driver.Consumer):
     max_rows: int = 50_000
     #: called at the start of a rebalance, before the partitions are given up
     revoking: Callable[[], Awaitable[None]] | None = None
+    #: the number of partitions that topics had when this worker was built; another one ends it
+    fixed_partitions: Mapping[str, int] = MappingProxyType({})
 
     def on_init(self) -> None:
         """Create the state that a restart of the consumer clears."""
@@ -52,6 +55,8 @@ class Consumer(driver.Consumer):
         self._expected: dict[TP, int] = {}
         #: partitions paused by an agent, independent of Faust's pauses for full queues
         self._paused: set[TP] = set()
+        #: number of partitions of each topic at the start of this generation
+        self._partitions: dict[str, int] = {}
         #: the generation that has sought the committed offsets
         self._sought_generation: int | None = None
         #: chunks without records that tell the agents each partition's position after a seek
@@ -81,6 +86,10 @@ class Consumer(driver.Consumer):
     def resume(self, topic: str, partition: int) -> None:
         """Continue fetching a partition."""
         self._paused.discard(TP(topic, partition))
+
+    def partitions(self, topic: str) -> int:
+        """Return the number of partitions that a topic had at the start of this generation, 0 if it is unknown."""
+        return self._partitions.get(topic, 0)
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Return the number of unprocessed records of each source partition, as of the last poll of its end."""
@@ -157,10 +166,13 @@ class Consumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Seek the committed offsets, and queue a chunk without records for each source partition.
 
-        Raises MissingRecords if a partition ends before its committed offset: the topic has been recreated.
+        Raises MissingRecords if a partition ends before its committed offset: the topic has been recreated; and
+        PartitionsChanged. What a worker sends afterwards as a member of this generation, it sends to topics that have
+        not grown: they grow only while the group has no member (`faust -A app grow`).
         """
         generation = self.app.consumer_generation_id
         self._sought_generation = None
+        await self._update_partitions()
         sources = sorted(tp for tp in self.assignment() if not self._is_changelog(tp))
         committed = {TP(*tp): offset for tp, offset in (await self.seek_to_committed()).items()}
         earliest = await self.earliest_offsets(*sources) if sources else {}
@@ -181,6 +193,16 @@ class Consumer(driver.Consumer):
         self._end_offsets = {tp: ends[tp] for tp in positions}
         self._position_chunks = [_position_chunk(tp, position, ends[tp]) for tp, position in positions.items()]
         self._sought_generation = generation
+
+    async def _update_partitions(self) -> None:
+        topics = {tp.topic for tp in self.assignment()} | self.fixed_partitions.keys()
+        self._partitions = await self._chunk_thread.count_partitions(topics)
+        for topic, expected in self.fixed_partitions.items():
+            if (actual := self._partitions[topic]) != expected:
+                raise PartitionsChanged(
+                    f"topic {topic} has {actual} partitions, and had {expected} when this worker started: stop all "
+                    f"workers, then run `faust -A app grow --partitions {max(actual, expected)}`"
+                )
 
     # -- fetching
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -33,11 +33,11 @@ class Topic:
     configs: dict[str, str] = field(default_factory=dict)
 
 
-def wanted(names: TopicNames, sources: int) -> list[Topic]:
-    """List all topics the app writes, for a source topic of `sources` partitions."""
+def wanted(names: TopicNames, partitions: int) -> list[Topic]:
+    """List all topics the app writes; partitions: among which it divides the students."""
     return [
-        Topic(names.visits, sources, _A_MONTH),
-        Topic(names.students_changelog, sources, _COMPACTED),
+        Topic(names.visits, partitions, _A_MONTH),
+        Topic(names.students_changelog, partitions, _COMPACTED),
         Topic(names.alerts_changelog, 1, _COMPACTED),
         Topic(names.sessions, 1, _UNLIMITED),
         Topic(names.agg, 1, _COMPACTED),
@@ -55,6 +55,22 @@ async def partitions_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> di
     return {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0 and t["partitions"]}
 
 
+def divided_among(names: TopicNames, existing: Mapping[str, int]) -> int:
+    """Return the number of partitions among which the app divides the students, from those of the `existing` topics.
+
+    That of the source topic when the app is first started; only `faust -A app grow` changes it. Raises ConfigError if
+    that was interrupted.
+    """
+    counts = {topic: existing[topic] for topic in (names.visits, names.students_changelog) if topic in existing}
+    if len(set(counts.values())) > 1:
+        have = " and ".join(f"topic {topic} has {count} partitions" for topic, count in counts.items())
+        raise ConfigError(
+            f"{have}: growing was interrupted; stop all workers, then run `faust -A app grow --partitions "
+            f"{max(counts.values())}`"
+        )
+    return next(iter(counts.values()), existing[names.source])
+
+
 async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int) -> list[str]:
     """Create the missing topics; return a line for each existing topic whose configuration may lose rows.
 
@@ -69,7 +85,7 @@ async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replicati
         if partitions[topic.name] != topic.partitions:
             raise ConfigError(
                 f"topic {topic.name} has {partitions[topic.name]} partitions and must have {topic.partitions}: "
-                "delete it, or set another RISK_APP_ID or RISK_TOPIC_PREFIX"
+                "set another RISK_APP_ID or RISK_TOPIC_PREFIX, whichever it begins with"
             )
     configs = await configs_of(admin, [t.name for t in existing])
     return [line for topic in existing for line in _check_configs(topic, configs.get(topic.name, {}))]

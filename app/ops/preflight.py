@@ -23,6 +23,7 @@ from app.kafka import acls, topics
 from app.kafka.registry import SchemaRegistry
 from app.model_file import load_model
 from app.settings import Settings
+from app.state.stored_positions import read_positions, unfinished_growth
 from codec.avro_schema import Json, check
 from codec.moodle_log import LogDecoder
 from models.risk import RiskModel
@@ -47,8 +48,10 @@ def check_machine(settings: Settings, *, web: bool) -> None:
 class Checked:
     """The result of preflight, from which the worker is built."""
 
-    #: partitions of the source topic, and so of the visits topic and of the table of students
+    #: partitions of the visits topic and of the table of students
     partitions: int
+    #: partitions of the source topic
+    sources: int
     decoder: LogDecoder
     #: None: scoring is off
     model: RiskModel | None
@@ -63,15 +66,25 @@ async def preflight(settings: Settings) -> Checked:
     model = load_model(settings.model)
     admin = await connect(settings)
     try:
-        partitions = (await topics.partitions_of(admin, [names.source])).get(names.source)
-        if partitions is None:
+        existing = await topics.partitions_of(admin, [names.source, names.visits, names.students_changelog])
+        sources = existing.get(names.source)
+        if sources is None:
             raise ConfigError(
                 f"topic {names.source} does not exist on {settings.broker}: start the Debezium connector, "
                 "or set RISK_SOURCE_TOPIC"
             )
+        partitions = topics.divided_among(names, existing)
         for line in await topics.declare(admin, topics.wanted(names, partitions), settings.replication):
             log.warning("%s", line)
         await _require_rights(admin, settings, partitions, scoring=model is not None)
+        records = await read_positions(settings, partitions)
+        if unfinished := unfinished_growth(names.students_changelog, records):
+            raise ConfigError(unfinished)
+        if sources > partitions:
+            log.info(
+                "topic %s has %d partitions, topic %s %d: at most %d workers have students; see `faust -A app grow`",
+                names.source, sources, names.visits, partitions, partitions,
+            )  # fmt: skip
     except KafkaError as error:
         raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error}") from error
     finally:
@@ -80,7 +93,7 @@ async def preflight(settings: Settings) -> Checked:
     # most records have this schema: with it known, they can be decoded even if the registry goes down
     registry = SchemaRegistry(settings.schema_registry, known={schema_id: schema})
     decoder = LogDecoder(registry, check(schema, settings.source_topic), unit_ms=settings.unit_ms)
-    return Checked(partitions, decoder, model)
+    return Checked(partitions, sources, decoder, model)
 
 
 async def _require_rights(admin: AIOKafkaAdminClient, settings: Settings, partitions: int, *, scoring: bool) -> None:
