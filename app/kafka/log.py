@@ -15,6 +15,7 @@ from app.state.partition import OwnedPartitions, Partition
 from codec.dead_letters import DeadLetter
 from codec.record import NO_HEADERS
 from models.chunk import Chunk
+from models.rules import NEVER
 
 T = TypeVar("T")
 
@@ -40,6 +41,11 @@ class KafkaLog:
     async def release(self) -> None:
         """Let flushes finish, and own no state partition from now on."""
         await asyncio.gather(self.owned_students.release(), self.owned_alerts.release())
+
+    def newest_event_time(self) -> int:
+        """Return the largest event time that this worker has applied [ms]; NEVER before the first."""
+        positions = (partition.loaded_position for partition in self.owned_students.all())
+        return max((p.watermarks.newest for p in positions if p is not None), default=NEVER)
 
     async def stop(self) -> None:
         """Release the state partitions, and disconnect."""
