@@ -29,6 +29,8 @@ class Options:
     unit: str
     #: pause of `alert` at the end of its topic [s]
     alert_pause_s: float = 0.0
+    #: whether `repartition` holds back visits that slower partitions may precede, and heartbeats
+    hold_back: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Pipeline:
                 partitions=partitions,
                 batch_rows=options.batch_rows,
                 unit=options.unit,
+                hold_back=options.hold_back,
             ),
             Process(
                 log,

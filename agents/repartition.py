@@ -41,10 +41,12 @@ class Round:
 class Assignment:
     """The source partitions this worker reads in one generation: aligned in time, routed by student. Mutable."""
 
-    def __init__(self, assigned: frozenset[int], sources: int, router: Router, max_rows: int) -> None:
+    def __init__(
+        self, assigned: frozenset[int], sources: int, router: Router, max_rows: int, *, hold_back: bool = True
+    ) -> None:
         """sources: partitions of the source topic, at least; max_rows: maximum number of visits in a visit batch, and
-        approximate maximum in a round."""
-        self._router, self._max_rows = router, max_rows
+        approximate maximum in a round; hold_back: see Repartition."""
+        self._router, self._max_rows, self._hold_back = router, max_rows, hold_back
         self._sources = max(sources, max(assigned, default=-1) + 1)
         self._aligner = Aligner(set(assigned))
         self._coalescer = HeartbeatCoalescer(router.partitions)
@@ -58,9 +60,9 @@ class Assignment:
 
     def rounds(self) -> Iterator[Round]:
         """Release the visits that no slower partition can precede; the last round only has the chunks that are done."""
-        while ranges := self._aligner.release(self._max_rows):
+        while ranges := self._aligner.release(self._max_rows, hold_back=self._hold_back):
             batches = visit_batches(ranges, self._sources, self._router, self._max_rows)
-            yield Round(self._coalescer.coalesce(batches), self._done())
+            yield Round(self._coalescer.coalesce(batches) if self._hold_back else batches, self._done())
         yield Round((), self._done())
 
     def buffered(self) -> dict[int, int]:
@@ -89,13 +91,18 @@ class Repartition:
         batch_rows: int,
         unit: str,
         max_buffered_rows: int = MAX_BUFFERED_ROWS,
+        hold_back: bool = True,
     ) -> None:
-        """partitions: of the visits topic, whatever the source topic has; unit: of timecreated, ms or s."""
+        """partitions: of the visits topic, whatever the source topic has; unit: of timecreated, ms or s.
+
+        hold_back: whether visits that slower partitions may precede, and heartbeats, are sent later. Without it all
+        visits partitions get everything that has been read at once.
+        """
         self._log, self._names, self._decoder, self._metrics = log, names, decoder, metrics
         self._router = Router(partitions)
         self._max_rows = min(batch_rows, MAX_BATCH_ROWS)
         self._max_buffered_rows = max_buffered_rows
-        self._unit, self._warned_of_unit = unit, False
+        self._unit, self._warned_of_unit, self._hold_back = unit, False, hold_back
 
     async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
         """Decode, align and route the chunks of the source topic until they end."""
@@ -105,7 +112,9 @@ class Repartition:
             if first.generation != generation:
                 # visits buffered under the former assignment are fetched again by their current owners
                 generation = first.generation
-                assignment = Assignment(first.assigned, first.partitions, self._router, self._max_rows)
+                assignment = Assignment(
+                    first.assigned, first.partitions, self._router, self._max_rows, hold_back=self._hold_back
+                )
             for delivery, visits in group:
                 assignment.add(delivery.chunk, visits)
             for round_ in assignment.rounds():

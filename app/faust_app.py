@@ -14,6 +14,7 @@ from agents.ports import Agent, Delivery
 from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
 from app.kafka.queue import ChunkQueue, QueuedChunk
+from app.ops.drain import Drain
 from app.ops.metrics import Metrics
 from app.ops.watchdog import INTERVAL_S, Status, Watchdog, status_of
 from app.settings import Settings
@@ -41,6 +42,8 @@ class Runtime:
     agents: Mapping[str, Agent]
     #: topics whose number of partitions must not change while the worker runs, with that number
     partitions: Mapping[str, int]
+    #: None: the worker works until it is stopped
+    drain: Drain | None = None
 
 
 class ChunkSchema(faust.Schema[Any, Any]):
@@ -170,6 +173,9 @@ class RiskApp(faust.App):
             self.consumer.source_topic = self.settings.source_topic
             self.consumer.newest_event_time = self.runtime.kafka.newest_event_time
             await self.runtime.kafka.start(self.consumer)
+            if self.runtime.drain is not None:
+                self.runtime.drain.attach(self.consumer)
+                self.add_future(self.runtime.drain.run())
 
     async def _report_to_watchdog(self) -> None:
         while not self.should_stop:

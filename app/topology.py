@@ -23,6 +23,7 @@ from agents.pipeline import Options, Pipeline
 from agents.ports import Agent
 from app.faust_app import RiskApp, Runtime
 from app.kafka.log import KafkaLog
+from app.ops.drain import Drain
 from app.ops.preflight import Checked
 from app.ops.web import add_pages
 from app.settings import Settings
@@ -54,8 +55,11 @@ def declare(settings: Settings) -> RiskApp:
     return app
 
 
-def assemble(app: RiskApp, checked: Checked) -> None:
-    """Build the runtime of the app's agents and tables. Touches neither network nor disk."""
+def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) -> None:
+    """Build the runtime of the app's agents and tables. Touches neither network nor disk.
+
+    drain_for: the process for which this worker drains (app/ops/drain.py), None for any other worker.
+    """
     settings, names = app.settings, app.settings.topic_names
     counts = {"partitions": checked.partitions, "sources": checked.sources}
     students = _owned(app, STUDENTS, settings.app_id, **counts)
@@ -66,11 +70,12 @@ def assemble(app: RiskApp, checked: Checked) -> None:
         emit_every_change=settings.emit_every_change,
         unit=settings.time_unit,
         alert_pause_s=ALERT_PAUSE_S,
+        hold_back=drain_for is None,
     )
     pipeline = Pipeline.build(kafka, names, checked.decoder, checked.model, app.metrics, options, checked.partitions)
     agents: dict[str, Agent] = {REPARTITION: pipeline.repartition, PROCESS: pipeline.process, ALERT: pipeline.alert}
-    fixed = dict.fromkeys((names.visits, names.students_changelog), checked.partitions)
-    app.runtime = Runtime(kafka, checked.model, agents, fixed)
+    drain = None if drain_for is None else Drain(names.source, students, checked.partitions, drain_for)
+    app.runtime = Runtime(kafka, checked.model, agents, checked.internal, drain)
     app.conf.topic_partitions = checked.partitions
 
 

@@ -49,6 +49,8 @@ class Consumer(driver.Consumer):
     revoking: Callable[[], Awaitable[None]] | None = None
     #: the number of partitions that topics had when this worker was built; another one ends it
     fixed_partitions: Mapping[str, int] = MappingProxyType({})
+    #: whether a partition is to be fetched now
+    may_fetch: Callable[[TP], bool] = staticmethod(lambda tp: True)
     #: the topic whose partitions are aligned in time, and the newest event time that the app has applied [ms]
     source_topic: str | None = None
     newest_event_time: Callable[[], int] = staticmethod(lambda: NEVER)
@@ -102,6 +104,10 @@ class Consumer(driver.Consumer):
     def partitions(self, topic: str) -> int:
         """Return the number of partitions that a topic had at the start of this generation, 0 if it is unknown."""
         return self._partitions.get(topic, 0)
+
+    def next_offset(self, tp: TP) -> int:
+        """Return the offset behind what has been delivered of a source partition, -1 before the first seek."""
+        return self._expected.get(tp, -1)
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Return the number of unprocessed records of each source partition, as of the last poll of its end."""
@@ -266,7 +272,7 @@ class Consumer(driver.Consumer):
         return tp.topic in self.app.tables.changelog_topics
 
     def _fetchable(self) -> set[TP]:
-        active = self._get_active_partitions() - self._paused
+        active = {tp for tp in self._get_active_partitions() - self._paused if self.may_fetch(tp)}
         return active if self._has_sought() else {tp for tp in active if self._is_changelog(tp)}
 
     async def _drain_messages(self, fetcher: Any) -> None:

@@ -16,7 +16,9 @@ from codec.record_batch import OutputColumns, Rows, batches
 _BATCH_BYTES = 960_000
 
 
-def new_producer(brokers: Sequence[str], *, transactional_id: str | None = None) -> AIOKafkaProducer:
+def new_producer(
+    brokers: Sequence[str], *, transactional_id: str | None = None, transaction_timeout_ms: int = 30_000
+) -> AIOKafkaProducer:
     """Create a producer that neither loses, duplicates nor reorders rows.
 
     One with a transactional id needs `app.upstream.install()` for its latency.
@@ -26,7 +28,7 @@ def new_producer(brokers: Sequence[str], *, transactional_id: str | None = None)
         acks="all",
         enable_idempotence=True,
         transactional_id=transactional_id,
-        transaction_timeout_ms=30_000,
+        transaction_timeout_ms=transaction_timeout_ms,
         max_batch_size=_BATCH_BYTES,
         request_timeout_ms=20_000,
     )

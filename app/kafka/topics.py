@@ -33,11 +33,14 @@ class Topic:
     configs: dict[str, str] = field(default_factory=dict)
 
 
-def wanted(names: TopicNames, partitions: int) -> list[Topic]:
-    """List all topics the app writes; partitions: among which it divides the students."""
+def wanted(names: TopicNames, partitions: int, changelog: int | None = None) -> list[Topic]:
+    """List all topics the app writes.
+
+    partitions: of the visits topic; changelog: of the changelog of students, if that is another number.
+    """
     return [
         Topic(names.visits, partitions, _A_MONTH),
-        Topic(names.students_changelog, partitions, _COMPACTED),
+        Topic(names.students_changelog, changelog or partitions, _COMPACTED),
         Topic(names.alerts_changelog, 1, _COMPACTED),
         Topic(names.sessions, 1, _UNLIMITED),
         Topic(names.agg, 1, _COMPACTED),
@@ -55,20 +58,23 @@ async def partitions_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> di
     return {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0 and t["partitions"]}
 
 
-def divided_among(names: TopicNames, existing: Mapping[str, int]) -> int:
-    """Return the number of partitions among which the app divides the students, from those of the `existing` topics.
+def internal_partitions(names: TopicNames, existing: Mapping[str, int]) -> dict[str, int]:
+    """Return the number of partitions that the visits topic and the changelog of students have or get, in this order.
 
-    That of the source topic when the app is first started; only `faust -A app grow` changes it. Raises ConfigError if
-    that was interrupted.
+    When the app is first started that is the number of the source topic. Only `faust -A app grow` changes it.
     """
-    counts = {topic: existing[topic] for topic in (names.visits, names.students_changelog) if topic in existing}
-    if len(set(counts.values())) > 1:
-        have = " and ".join(f"topic {topic} has {count} partitions" for topic, count in counts.items())
-        raise ConfigError(
-            f"{have}: growing was interrupted; stop all workers, then run `faust -A app grow --partitions "
-            f"{max(counts.values())}`"
-        )
-    return next(iter(counts.values()), existing[names.source])
+    internal = (names.visits, names.students_changelog)
+    new = next((existing[topic] for topic in internal if topic in existing), existing[names.source])
+    return {topic: existing.get(topic, new) for topic in internal}
+
+
+def unfinished_growth(internal: Mapping[str, int]) -> str | None:
+    """Return what to say if the internal topics have different numbers of partitions, else None."""
+    if len(set(internal.values())) == 1:
+        return None
+    have = " and ".join(f"topic {topic} has {count} partitions" for topic, count in internal.items())
+    most = max(internal.values())
+    return f"{have}: growing was interrupted; stop all workers, then run `faust -A app grow --partitions {most}`"
 
 
 async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int) -> list[str]:

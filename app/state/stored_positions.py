@@ -52,6 +52,16 @@ async def _read(
     return found
 
 
+def divided_by(records: Sequence[bytes | None]) -> int:
+    """Return the number of partitions among which the students of these position records are divided.
+
+    0 if there is no record. If none states it (layout 2), it is that of the partitions up to the last that has one.
+    Raises StateError for a record that cannot be read.
+    """
+    stated = max((positions.unpack(record, 0).partitions for record in records), default=0)
+    return stated or max((number for number, record in enumerate(records, 1) if record is not None), default=0)
+
+
 def unfinished_growth(topic: str, records: Sequence[bytes | None]) -> str | None:
     """Return what to say if the position records of the partitions of a changelog are for another number of them.
 
