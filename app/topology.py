@@ -64,7 +64,7 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
     counts = {"partitions": checked.partitions, "sources": checked.sources}
     students = _owned(app, STUDENTS, settings.app_id, **counts)
     alerts = _owned(app, ALERTS, f"{settings.app_id}-alerts")
-    kafka = KafkaLog(settings.brokers, names.visits, names.dead_letters, students, alerts)
+    kafka = KafkaLog(settings, students, alerts)
     options = Options(
         batch_rows=settings.batch_rows,
         emit_every_change=settings.emit_every_change,
@@ -82,6 +82,6 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
 def _owned(app: RiskApp, table_name: str, transactional_id: str, **counts: int) -> OwnedPartitions:
     table = app.tables[table_name]
     assert isinstance(table, StateTable)
-    owned = OwnedPartitions(table, app.settings.brokers, transactional_id, **counts)
+    owned = OwnedPartitions(table, app.settings, transactional_id, **counts)
     table.on_owned = owned.renew
     return owned

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.admin import NewPartitions
 
-from app.kafka import topics
-from app.ops.failpoints import GROW_POINTS, VARIABLE
+from app.kafka.clients import new_admin
+from app.ops.failpoints import VARIABLE
 from models.murmur2 import partitions_of
 from stack.supervisor import die_with_parent
 from tests.support.cluster import (
@@ -65,8 +64,8 @@ class Log:
         """Compare changelog and disk of worker 1 with the oracle; each student must be in its partition only."""
         written = _take(self.rows, np.arange(self.written))
         expected = expected_tables(zip(written.userid.tolist(), written.at.tolist(), strict=True))
-        broker, names = self.deployment.servers.broker, self.deployment.names
-        tables = run_async(read_changelog(broker, names.students_changelog, partitions))[0]
+        names = self.deployment.names
+        tables = run_async(read_changelog(self.deployment.settings, names.students_changelog, partitions))[0]
         tables = [{key: value for key, value in table.items() if value} for table in tables]
         lines = state_differences(expected, tables) + disk_differences(self.deployment.state(), tables)
         for number, table in enumerate(tables):
@@ -83,7 +82,7 @@ def add_partitions(deployment: Deployment, topic: str, partitions: int) -> None:
     """Add partitions to a topic, as kafka-topics --alter does."""
 
     async def add() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=deployment.servers.broker)
+        admin = new_admin(deployment.settings)
         await admin.start()
         try:
             await admin.create_partitions({topic: NewPartitions(partitions)})

@@ -19,12 +19,14 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from app.errors import MissingRecords, PartitionsChanged
+from app.kafka.clients import new_producer
 from app.kafka.ledger import Ledger
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.thread import Thread
@@ -411,7 +413,16 @@ def _position_chunk(tp: TP, position: int, end: int, as_of: int = NEVER) -> Chun
     return Chunk(tp.topic, tp.partition, (), (), (), position, position, max(position, end), as_of=as_of)
 
 
+class Producer(driver.Producer):
+    """Faust's producer, which a worker starts and never sends with."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
+        app: Any = self.app
+        return new_producer(app.settings, transactional_id=transactional_id)
+
+
 class Transport(driver.Transport):
     """Kafka with chunks as messages."""
 
     Consumer = Consumer
+    Producer = Producer

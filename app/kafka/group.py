@@ -13,6 +13,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import InconsistentGroupProtocolError, KafkaError, for_code
 
 from app.errors import ConfigError
+from app.kafka.clients import new_consumer
 from app.settings import Settings
 
 #: how much longer than RISK_SESSION_TIMEOUT a group may take to forget a member that was killed [s]
@@ -58,9 +59,9 @@ def _running(settings: Settings, hosts: list[str]) -> str:
 async def locked(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
     """Be the only member of the group. Raises ConfigError if a worker is one."""
     timeout_ms = int(settings.session_timeout_s * 1000)
-    consumer = AIOKafkaConsumer(
+    consumer = new_consumer(
+        settings,
         settings.source_topic,
-        bootstrap_servers=settings.brokers,
         group_id=settings.app_id,
         partition_assignment_strategy=[LockAssignor],
         enable_auto_commit=False,

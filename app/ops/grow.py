@@ -25,8 +25,9 @@ from aiokafka.errors import KafkaError
 
 from app.errors import ConfigError
 from app.kafka import topics
+from app.kafka.clients import new_consumer, new_producer
 from app.kafka.group import locked, wait_until_idle
-from app.kafka.producer import last_offset, new_producer, send_rows
+from app.kafka.producer import last_offset, send_rows
 from app.kafka.reader import read_chunks
 from app.ops.failpoints import failpoints
 from app.ops.preflight import connect
@@ -116,7 +117,7 @@ async def _fencing(settings: Settings, partitions: int) -> AsyncIterator[AIOKafk
     """Fence the owners of all partitions; yield the producer of partition 0, which any worker that starts fences."""
     for number in reversed(range(partitions)):
         producer = new_producer(
-            settings.brokers,
+            settings,
             transactional_id=f"{settings.app_id}-{number}",
             transaction_timeout_ms=_TRANSACTION_MS,
         )
@@ -131,7 +132,7 @@ async def _fencing(settings: Settings, partitions: int) -> AsyncIterator[AIOKafk
 
 async def _has_records(settings: Settings, partitions: int) -> bool:
     tps = [TopicPartition(settings.topic_names.visits, number) for number in range(partitions)]
-    async with AIOKafkaConsumer(bootstrap_servers=settings.brokers) as consumer:
+    async with new_consumer(settings) as consumer:
         return any((await consumer.end_offsets(tps)).values())
 
 
@@ -186,9 +187,7 @@ def _rows(state: dict[bytes, bytes], target: Int64s, number: int, now: int) -> d
 async def _read_state(settings: Settings, topic: str, number: int) -> dict[bytes, bytes]:
     """Read the students' records of one partition of the changelog."""
     tp, state = TopicPartition(topic, number), dict[bytes, bytes]()
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.brokers, isolation_level="read_committed", max_partition_fetch_bytes=1 << 22
-    )
+    consumer = new_consumer(settings, max_partition_fetch_bytes=1 << 22)
     await consumer.start()
     try:
         consumer.assign([tp])

@@ -13,8 +13,10 @@ from aiokafka import AIOKafkaProducer
 
 from agents.ports import Target
 from app.errors import PartitionsChanged
-from app.kafka.producer import last_offset, new_producer, send_rows
+from app.kafka.clients import new_producer
+from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
+from app.settings import Settings
 from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
 from app.upstream.aiokafka import is_fenced
@@ -188,7 +190,7 @@ class OwnedPartitions:
     def __init__(
         self,
         table: StateTable,
-        brokers: Sequence[str],
+        settings: Settings,
         transactional_id: str,
         *,
         partitions: int = 0,
@@ -196,7 +198,7 @@ class OwnedPartitions:
     ) -> None:
         """partitions, sources: see Partition."""
         self._table = table
-        self._brokers = brokers
+        self._settings = settings
         self._transactional_id = transactional_id
         self._counts = {"partitions": partitions, "sources": sources}
         self._partitions: dict[int, Partition] = {}
@@ -228,6 +230,6 @@ class OwnedPartitions:
         await asyncio.gather(*(p.close() for p in partitions.values()))
 
     async def _open(self, number: int) -> Partition:
-        producer = new_producer(self._brokers, transactional_id=f"{self._transactional_id}-{number}")
+        producer = new_producer(self._settings, transactional_id=f"{self._transactional_id}-{number}")
         await producer.start()
         return Partition(number, self._table, producer, **self._counts)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.kafka.clients import new_consumer
 from app.settings import Settings
 from models import position as positions
 from models.state import StateError
@@ -17,7 +18,7 @@ _FIRST, _FURTHER = 100, 30
 
 async def read_positions(settings: Settings, partitions: int) -> list[bytes | None]:
     """Return the last committed position record of each partition of the changelog, None for one without."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.brokers, isolation_level="read_committed")
+    consumer = new_consumer(settings)
     await consumer.start()
     try:
         topic, records, distance = settings.topic_names.students_changelog, dict[TopicPartition, bytes](), _FIRST
