@@ -47,13 +47,21 @@ class Partition:
     """
 
     def __init__(
-        self, number: int, table: StateTable, producer: AIOKafkaProducer, *, partitions: int = 0, sources: int = 0
+        self,
+        number: int,
+        table: StateTable,
+        producer: AIOKafkaProducer,
+        *,
+        partitions: int = 0,
+        sources: int = 0,
+        max_ahead_ms: int = 0,
     ) -> None:
         """partitions: of the table, 0 if it keeps no position; sources: partitions of the source topic, at least."""
         self.number = number
         self._table = table
         self._producer = producer
         self._partitions, self._sources = partitions, sources
+        self._max_ahead_ms = max_ahead_ms
         self._position: Position | None = None
         #: records by student, None for the null student
         self._cache: dict[int | None, bytes] = {}
@@ -69,8 +77,22 @@ class Partition:
                 position = positions.unpack(raw, self._sources)
             if position.partitions not in (0, self._partitions):
                 raise PartitionsChanged(divided_otherwise(self._table.changelog, self._partitions, position.partitions))
-            self._position = replace(position, partitions=self._partitions)
+            self._position = self._set_back(replace(position, partitions=self._partitions))
         return self._position
+
+    def _set_back(self, position: Position) -> Position:
+        """Limit stream time to RISK_MAX_AHEAD beyond the clock: the way back after an event from the future."""
+        if not self._max_ahead_ms:
+            return position
+        limit = time.time_ns() // 1_000_000 + self._max_ahead_ms
+        limited = positions.set_back(position, limit)
+        if limited is not position:
+            hours = (max(position.watermarks.newest, position.watermarks.stream_time) - limit) / 3_600_000
+            log.warning(
+                "%s-%d: stream time was %.1f h further ahead of the clock than RISK_MAX_AHEAD allows, and is set back",
+                self._table.changelog, self.number, hours,
+            )  # fmt: skip
+        return limited
 
     @property
     def next_offset(self) -> int:
@@ -232,4 +254,5 @@ class OwnedPartitions:
     async def _open(self, number: int) -> Partition:
         producer = new_producer(self._settings, transactional_id=f"{self._transactional_id}-{number}")
         await producer.start()
-        return Partition(number, self._table, producer, **self._counts)
+        ahead = self._settings.max_ahead_ms
+        return Partition(number, self._table, producer, max_ahead_ms=ahead, **self._counts)
