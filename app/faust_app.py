@@ -26,7 +26,7 @@ from models.risk import RiskModel
 log = logging.getLogger(__name__)
 
 #: maximum age of the consumer's metadata [s]: partitions added to the source topic are noticed, and read, after it
-METADATA_MAX_AGE_S = 5.0
+METADATA_MAX_AGE_S = 2.0
 #: time without a poll after which a worker leaves the group [s]: the longest possible. While the registry is down
 #: everything waits, and a worker that leaves the group with full queues never joins it again
 _NEVER_IDLE_S = float((2**31 - 1) // 1000)

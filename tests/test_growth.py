@@ -176,7 +176,7 @@ def test_a_worker_is_led_to_grow_and_never_to_delete():
     (told,) = {unfinished_growth("t", [position.pack(p), None]) for p in positions([1], partitions=1)}
     assert told == (
         "topic t has 2 partitions, and its students are divided among 1: growing was interrupted; stop all workers, "
-        "then run `faust -A app grow --partitions 2`"
+        "then run faust -A app grow --partitions 2"
     )
     existing = {NAMES.source: 3, NAMES.visits: 4}
     internal = topics.internal_partitions(NAMES, existing)
@@ -185,4 +185,4 @@ def test_a_worker_is_led_to_grow_and_never_to_delete():
     assert topics.unfinished_growth(internal) is None
     grown = topics.unfinished_growth({NAMES.visits: 4, NAMES.students_changelog: 2})
     assert grown is not None
-    assert "--partitions 4`" in grown
+    assert "--partitions 4" in grown

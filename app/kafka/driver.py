@@ -139,7 +139,7 @@ class Consumer(driver.Consumer):
             await self.sleep(END_OFFSETS_INTERVAL_S)
             if self._has_sought():
                 generation, as_of = self._sought_generation, self._newest_so_far()
-                has_grown = await self._source_has_grown(as_of)
+                has_grown = await self.source_has_grown(as_of)
                 ends = await self.highwaters(*self._expected)
                 if self._has_sought() and generation == self._sought_generation:
                     # a fetch that was answered later may know of more
@@ -163,7 +163,7 @@ class Consumer(driver.Consumer):
         due = as_of >= self._confirmed.get(tp, NEVER) + CONFIRM_EVERY_MS
         return due and tp.topic == self.source_topic and tp not in self._unconfirmed
 
-    async def _source_has_grown(self, as_of: int) -> bool:
+    async def source_has_grown(self, as_of: int) -> bool:
         """Whether the source topic has partitions that this generation does not know, if that matters for `as_of`.
 
         Nobody reads those yet: without a confirmation, event time cannot run away from them.
@@ -265,7 +265,7 @@ class Consumer(driver.Consumer):
             if (actual := self._partitions[topic]) != expected:
                 raise PartitionsChanged(
                     f"topic {topic} has {actual} partitions, and had {expected} when this worker started: stop all "
-                    f"workers, then run `faust -A app grow --partitions {max(actual, expected)}`"
+                    f"workers, then run faust -A app grow --partitions {max(actual, expected)}"
                 )
 
     # -- fetching

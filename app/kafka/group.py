@@ -47,12 +47,12 @@ async def wait_until_idle(admin: AIOKafkaAdminClient, settings: Settings) -> Non
     give_up = time.monotonic() + settings.session_timeout_s + _MARGIN_S
     while hosts := await members(admin, settings.app_id):
         if time.monotonic() > give_up:
-            raise ConfigError(f"{_running(settings, hosts)}: stop them, on {', '.join(sorted(set(hosts)))}")
+            where = ", ".join(sorted(set(hosts)))
+            raise ConfigError(
+                f"{len(hosts)} workers of consumer group {settings.app_id} (RISK_APP_ID) are running, on {where}: "
+                "stop them"
+            )
         await asyncio.sleep(_POLL_S)
-
-
-def _running(settings: Settings, hosts: list[str]) -> str:
-    return f"{len(hosts)} workers of consumer group {settings.app_id} (RISK_APP_ID) are running"
 
 
 @asynccontextmanager

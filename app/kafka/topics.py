@@ -74,7 +74,7 @@ def unfinished_growth(internal: Mapping[str, int]) -> str | None:
         return None
     have = " and ".join(f"topic {topic} has {count} partitions" for topic, count in internal.items())
     most = max(internal.values())
-    return f"{have}: growing was interrupted; stop all workers, then run `faust -A app grow --partitions {most}`"
+    return f"{have}: growing was interrupted; stop all workers, then run faust -A app grow --partitions {most}"
 
 
 async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int) -> list[str]:

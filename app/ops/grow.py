@@ -98,12 +98,15 @@ async def _try_to_grow(
             return False
         if not before and await _has_records(settings, counts[names.visits]):
             return False
+        new = {topic: NewPartitions(partitions) for topic, count in counts.items() if count < partitions}
+        if new:
+            await admin.create_partitions(new, validate_only=True)  # both, or none
         if current:
             await _rewind(lock, names.source, current[0])
         await failpoints.at("rewound")
         for topic in (names.visits, names.students_changelog):
-            if counts[topic] < partitions:
-                await admin.create_partitions({topic: NewPartitions(partitions)})
+            if topic in new:
+                await admin.create_partitions({topic: new[topic]})
             await failpoints.at("created")
         if current:
             await _move(settings, producer, current, partitions, say)

@@ -84,7 +84,7 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
         await _require_rights(admin, settings, max(internal.values()), scoring=model is not None)
         if sources > partitions:
             log.info(
-                "topic %s has %d partitions, topic %s %d: at most %d workers have students; see `faust -A app grow`",
+                "topic %s has %d partitions, topic %s %d: at most %d workers have students; see faust -A app grow",
                 names.source, sources, names.visits, partitions, partitions,
             )  # fmt: skip
     except KafkaError as error:

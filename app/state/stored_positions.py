@@ -82,5 +82,5 @@ def divided_otherwise(topic: str, partitions: int, stated: int) -> str:
     """Say that the students in a changelog of `partitions` are divided among another number, and what to do."""
     return (
         f"topic {topic} has {partitions} partitions, and its students are divided among {stated}: growing was "
-        f"interrupted; stop all workers, then run `faust -A app grow --partitions {max(partitions, stated)}`"
+        f"interrupted; stop all workers, then run faust -A app grow --partitions {max(partitions, stated)}"
     )
