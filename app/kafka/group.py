@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import InconsistentGroupProtocolError, KafkaError, for_code
+from aiokafka.errors import GroupCoordinatorNotAvailableError, InconsistentGroupProtocolError, KafkaError, for_code
 
 from app.errors import ConfigError
 from app.kafka.clients import new_consumer
@@ -31,7 +31,7 @@ class LockAssignor(RoundRobinPartitionAssignor):  # type: ignore[misc]
 
 
 async def members(admin: AIOKafkaAdminClient, group: str) -> list[str]:
-    """Return the hosts of the group's members. Raises KafkaError."""
+    """Return the hosts of the group's members. Raises KafkaError; GroupCoordinatorNotAvailableError for a moment."""
     (answer,) = await admin.describe_consumer_groups([group])
     (described,) = answer.to_object()["groups"]
     if described["error_code"] and described["members"]:
@@ -42,11 +42,19 @@ async def members(admin: AIOKafkaAdminClient, group: str) -> list[str]:
 async def wait_until_idle(admin: AIOKafkaAdminClient, settings: Settings) -> None:
     """Wait until the group has no member, as long as it takes to forget one that was killed.
 
-    Raises ConfigError if it still has one then.
+    Raises ConfigError if it still has one then, KafkaError.
     """
     give_up = time.monotonic() + settings.session_timeout_s + _MARGIN_S
-    while hosts := await members(admin, settings.app_id):
-        if time.monotonic() > give_up:
+    while True:
+        late = time.monotonic() > give_up
+        try:
+            if not (hosts := await members(admin, settings.app_id)):
+                return
+        except GroupCoordinatorNotAvailableError:  # a broker has just started
+            if late:
+                raise
+            hosts = []
+        if hosts and late:
             where = ", ".join(sorted(set(hosts)))
             raise ConfigError(
                 f"{len(hosts)} workers of consumer group {settings.app_id} (RISK_APP_ID) are running, on {where}: "
