@@ -12,7 +12,8 @@ import pytest
 from faust.types import TP
 
 from app.errors import PartitionsChanged
-from app.kafka.driver import CONFIRM_EVERY_MS, with_has_next
+from app.kafka.confirmations import CONFIRM_EVERY_MS
+from app.kafka.driver import with_has_next
 from app.kafka.queue import FULL_BYTES, QueuedChunk
 from app.topology import declare
 from models.chunk import Chunk
