@@ -21,7 +21,7 @@ from schema_registry.client.errors import ClientError
 from schema_registry.client.schema import AvroSchema
 
 import stack
-from stack.kafka import parse_cluster_id
+from stack.kafka import parse_metadata
 from stack.lockfile import holder, wait_released
 from stack.process_spec import ServerFiles
 from stack.server import HOST
@@ -40,27 +40,28 @@ def pids(directory: Path) -> dict[str, int | None]:
 
 
 def metadata(*racks: str | None, cluster_id: str | None) -> bytes:
-    """Encode a Metadata response, version 2, as a broker does."""
+    """Encode a Metadata response, version 2, as a broker does; the nodes have the ids 1, 2, …"""
 
     def text(value: str | None) -> bytes:
         return struct.pack(">h", -1) if value is None else struct.pack(">h", len(value)) + value.encode()
 
-    brokers = b"".join(struct.pack(">i", 1) + text(HOST) + struct.pack(">i", 9092) + text(rack) for rack in racks)
+    nodes = enumerate(racks, 1)
+    brokers = b"".join(struct.pack(">i", n) + text(HOST) + struct.pack(">i", 9092) + text(rack) for n, rack in nodes)
     return struct.pack(">ii", 0, len(racks)) + brokers + text(cluster_id) + struct.pack(">ii", 1, 0)
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (metadata(None, cluster_id="abc"), "abc"),
-        (metadata("r1", None, cluster_id="abc"), "abc"),
-        (metadata(cluster_id="abc"), None),
-        (metadata(None, cluster_id=None), None),
+        (metadata(None, cluster_id="abc"), ([1], "abc")),
+        (metadata("r1", None, cluster_id="abc"), ([1, 2], "abc")),
+        (metadata(cluster_id="abc"), ([], "abc")),
+        (metadata(None, cluster_id=None), ([1], None)),
     ],
     ids=["one broker", "with and without rack", "no live broker", "no cluster id"],
 )
-def test_parse_cluster_id(answer: bytes, expected: str | None) -> None:
-    assert parse_cluster_id(answer) == expected
+def test_parse_metadata(answer: bytes, expected: tuple[list[int], str | None]) -> None:
+    assert parse_metadata(answer) == expected
 
 
 # -- the environment
