@@ -11,13 +11,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from click import Choice
 from faust.cli import option
 
 import stack
 from app.commands.base import Command
 from app.errors import ConfigError
 from tools.e2e.chaos import run as runner
-from tools.e2e.chaos.actions import ACTIONS, TAKEOVER_S
+from tools.e2e.chaos.actions import TAKEOVER_S
+from tools.e2e.chaos.broker_actions import BROKER_ACTIONS, actions_for
 from tools.e2e.workers import E2EError
 
 
@@ -47,7 +49,16 @@ class chaos(Command):
             show_default=True,
             help="Time allowed after the session timeout until a killed worker's partitions are taken over [s].",
         ),
-        option("--only", default="", help=f"Repeat a single fault: one of {', '.join(ACTIONS)}."),
+        option(
+            "--only", default="", help=f"Inject only these faults, with commas between: {', '.join(actions_for(1))}."
+        ),
+        option(
+            "--brokers",
+            type=Choice(["1", "3"]),
+            default="1",
+            show_default=True,
+            help=f"Number of brokers. Three have faults of their own: {', '.join(BROKER_ACTIONS)}.",
+        ),
         option("--keep", type=Path, help="Directory in which to keep logs and data. [default: a temporary one]"),
     )
 
@@ -59,19 +70,22 @@ class chaos(Command):
         session_timeout: float,
         takeover: float,
         only: str,
+        brokers: str,
         keep: Path | None,
         **_: Any,
     ) -> int:
         """Run the chaos test."""
-        if only and only not in ACTIONS:
-            raise ConfigError(f"--only: {only!r} is none of {', '.join(ACTIONS)}")
+        actions = actions_for(int(brokers))
+        names = [name.strip() for name in only.split(",") if name.strip()]
+        if unknown := [name for name in names if name not in actions]:
+            raise ConfigError(f"--only: {', '.join(unknown)} is none of {', '.join(actions)}")
         logging.disable(logging.CRITICAL)  # clients log every outage of the broker
         seed = random.randrange(1_000_000) if seed is None else seed
         with tempfile.TemporaryDirectory(prefix="moodle-risk-chaos-") as temporary:
             directory = (keep or Path(temporary)).resolve()
             directory.mkdir(parents=True, exist_ok=True)
             try:
-                result = runner.run(seed, minutes * 60, session_timeout, directory, _report, only)
+                result = runner.run(seed, minutes * 60, session_timeout, directory, _report, names, int(brokers))
             except (stack.StackError, E2EError) as error:
                 print(f"moodle-risk: seed {seed}: {error}", file=sys.stderr)
                 return 1

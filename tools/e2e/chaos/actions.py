@@ -34,6 +34,10 @@ class Context:
     session_s: float
     #: number of partitions of the state
     partitions: int
+    #: the workers' app id
+    app_id: str
+    #: duration of the run's faults [s]
+    seconds: float
     #: whether the whole log has been sent, so that no more output is to be expected
     all_sent: Callable[[], bool]
     #: longest time from a kill until another worker had taken over [s]; 0 if that was not measured
