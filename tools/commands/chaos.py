@@ -18,7 +18,7 @@ import stack
 from app.commands.base import Command
 from app.errors import ConfigError
 from tools.e2e.chaos import run as runner
-from tools.e2e.chaos.actions import TAKEOVER_S
+from tools.e2e.chaos.actions import ACTIONS, TAKEOVER_S
 from tools.e2e.chaos.broker_actions import BROKER_ACTIONS, actions_for
 from tools.e2e.workers import E2EError
 
@@ -49,9 +49,7 @@ class chaos(Command):
             show_default=True,
             help="Time allowed after the session timeout until a killed worker's partitions are taken over [s].",
         ),
-        option(
-            "--only", default="", help=f"Inject only these faults, with commas between: {', '.join(actions_for(1))}."
-        ),
+        option("--only", default="", help=f"Inject only these faults, with commas between: {', '.join(ACTIONS)}."),
         option(
             "--brokers",
             type=Choice(["1", "3"]),

@@ -18,22 +18,31 @@ from tools.e2e.workers import E2EError
 IN_SYNC_S = 120.0
 #: longest time a broker is away after a short fault, and the time it is away or suspended in a long one [s]
 SHORT_S, AWAY_S, SUSPENDED_S = 3.0, 60.0, 20.0
-#: the last part of this time does not fit a short run [s]
+#: largest share of the run that a long fault may take
 _LONGEST_SHARE = 0.3
+#: time a broker has after its suspension to notice that it was replaced [s]
+_AWAKE_S = 4.0
+#: answers that must agree, and the pause between them [s]
+_ANSWERS, _PAUSE_S = 4, 0.5
 
 
 def replicas_of(context: Context) -> Replicas:
     """Return the cluster's replicas."""
-    return Replicas(context.servers.broker)
+    return Replicas(context.settings)
 
 
 def wait_in_sync(context: Context) -> None:
-    """Wait until no partition lacks a replica. Raises E2EError if one still does after IN_SYNC_S."""
-    deadline = time.monotonic() + IN_SYNC_S
-    while missing := replicas_of(context).out_of_sync():
-        if time.monotonic() > deadline:
+    """Wait until no partition lacks a replica. Raises E2EError if one still does after IN_SYNC_S.
+
+    Several answers must agree: that of a broker that was suspended may be as old as its suspension.
+    """
+    deadline, agreed = time.monotonic() + IN_SYNC_S, 0
+    while agreed < _ANSWERS:
+        missing = replicas_of(context).out_of_sync()
+        agreed = 0 if missing else agreed + 1
+        if missing and time.monotonic() > deadline:
             raise E2EError(f"{context.monitor.action}: not in sync after {IN_SYNC_S:g} s: {', '.join(missing[:9])}")
-        context.fleet.sleep(0.3)
+        context.fleet.sleep(_PAUSE_S)
 
 
 def any_node(context: Context) -> str:
@@ -43,13 +52,13 @@ def any_node(context: Context) -> str:
 
 def transaction_coordinator(context: Context) -> str:
     """Return the name of the broker that coordinates the transactions of a random partition of the state."""
-    transactional_id = f"{context.app_id}-{context.rng.randrange(context.partitions)}"
+    transactional_id = f"{context.settings.app_id}-{context.rng.randrange(context.partitions)}"
     return NODES[replicas_of(context).coordinator(transactional_id, TRANSACTION) - 1]
 
 
 def group_coordinator(context: Context) -> str:
     """Return the name of the broker that coordinates the workers' consumer group."""
-    return NODES[replicas_of(context).coordinator(context.app_id, GROUP) - 1]
+    return NODES[replicas_of(context).coordinator(context.settings.app_id, GROUP) - 1]
 
 
 def kill_node(choose: Callable[[Context], str]) -> Action:
@@ -102,6 +111,7 @@ def suspend_node(context: Context) -> None:
         context.fleet.sleep(min(SUSPENDED_S, context.seconds * _LONGEST_SHARE))
     finally:
         stack.resume(name, context.servers.directory)
+    context.fleet.sleep(_AWAKE_S)
     wait_in_sync(context)
 
 

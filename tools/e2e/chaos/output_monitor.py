@@ -11,6 +11,9 @@ from collections.abc import Callable
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.kafka.clients import new_consumer
+from app.settings import Settings
+
 #: polling interval, and timeout of a request [s]
 _POLL_S, _REQUEST_S = 0.05, 1.0
 
@@ -21,9 +24,9 @@ class OutputMonitor(threading.Thread):
     Measures only while `enabled` is set, and until `all_sent`: without input there is no output.
     """
 
-    def __init__(self, broker: str, topic: str, all_sent: Callable[[], bool]) -> None:
+    def __init__(self, settings: Settings, topic: str, all_sent: Callable[[], bool]) -> None:
         super().__init__(name="output-monitor", daemon=True)
-        self._broker, self._tp = broker, TopicPartition(topic, 0)
+        self._settings, self._tp = settings, TopicPartition(topic, 0)
         self._all_sent = all_sent
         self.enabled = threading.Event()
         self._stopping = threading.Event()
@@ -48,12 +51,8 @@ class OutputMonitor(threading.Thread):
         while not self._stopping.is_set():
             try:
                 if consumer is None:
-                    consumer = AIOKafkaConsumer(
-                        bootstrap_servers=self._broker,
-                        isolation_level="read_committed",
-                        # a broker that is suspended keeps its connections
-                        request_timeout_ms=round(_REQUEST_S * 1000),
-                    )
+                    # a broker that is suspended keeps its connections
+                    consumer = new_consumer(self._settings, request_timeout_ms=round(_REQUEST_S * 1000))
                     await consumer.start()
                 ends = await asyncio.wait_for(consumer.end_offsets([self._tp]), 3 * _REQUEST_S)
                 end_offset = ends[self._tp]

@@ -14,6 +14,8 @@ from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
 
+from app.kafka.clients import new_admin
+from app.settings import Settings
 from app.upstream.aiokafka import send_request
 from tools.e2e.workers import E2EError
 
@@ -43,8 +45,8 @@ class PartitionReplicas:
 class Replicas:
     """Questions and requests to the cluster, each over a connection of its own."""
 
-    def __init__(self, brokers: str) -> None:
-        self._brokers = brokers
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
     def partitions(self) -> list[PartitionReplicas]:
         """Return all partitions of all topics, internal ones included."""
@@ -78,10 +80,10 @@ class Replicas:
             except (KafkaError, OSError) as error:
                 failure = error
             await asyncio.sleep(_PAUSE_S)
-        raise E2EError(f"{self._brokers} do not answer: {failure!r}")
+        raise E2EError(f"{self._settings.broker} does not answer: {failure!r}")
 
     async def _attempt(self, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._brokers, request_timeout_ms=round(_REQUEST_S * 1000))
+        admin = new_admin(self._settings, request_timeout_ms=round(_REQUEST_S * 1000))
         await admin.start()
         try:
             return await question(admin)
