@@ -32,8 +32,10 @@ from tools.replay.log_rows import LogRows
 
 #: partitions of the log, and so of the state
 PARTITIONS = 4
-#: rows sent a second; workers are down much of the time, so that some rows are always a backlog
-RATE = 1_000
+#: rows sent a second, by number of brokers; workers are down much of the time, so that some rows are always a backlog
+RATES = {1: 1_000, 3: 400}
+#: time the workers have for the backlog that is left at the end [s]
+REST_S = 300.0
 #: topic configuration with segments of one second that are cleaned as soon as possible: the changelog that is read
 #: back has been compacted while it was written
 COMPACTED = {
@@ -119,7 +121,7 @@ def run(
             "RISK_REPLICATION": str(brokers),
         }
         settings = Settings.from_env(variables)
-        rows = generate_workload(seed, round(RATE * seconds), seconds)
+        rows = generate_workload(seed, round(RATES[brokers] * seconds), seconds)
         actions = {
             name: action for name, action in actions_for(brokers).items() if name in (only or actions_for(brokers))
         }
@@ -165,7 +167,7 @@ def _run(
     while not feeder.done:
         fleet.sleep(0.2)
     monitor.enabled.clear()
-    fleet.running[1].wait_idle(timeout=120.0)
+    fleet.running[1].wait_idle(timeout=REST_S)
     fleet.stop(1)
     monitor.stop()
     monitor.join()
