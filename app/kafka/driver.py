@@ -14,7 +14,7 @@ Faust keeps the app, agents, assignment, recovery, flow control and timers. The 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,8 +24,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from app.errors import MissingRecords
 from app.kafka.clients import new_producer
+from app.kafka.ends import END_OFFSETS_INTERVAL_S, ends_behind
 from app.kafka.ledger import Ledger
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.thread import Thread
@@ -33,10 +33,6 @@ from app.upstream.faust import new_message
 from models.chunk import Chunk
 from models.rules import MAX_LEAD_MS, NEVER
 
-#: interval between requests for the partitions' end offsets [s]
-END_OFFSETS_INTERVAL_S = 0.5
-#: answers after which a partition's end is believed to be below its committed offset
-_END_ATTEMPTS = 8
 #: pause if no partition may be fetched [s]
 _IDLE_S = 0.02
 #: a source partition is confirmed to be read to its end again when event time has advanced by this much [ms]
@@ -208,7 +204,7 @@ class Consumer(driver.Consumer):
         earliest = await self.earliest_offsets(*sources) if sources else {}
         as_of = self._newest_so_far()
         positions = {tp: committed.get(tp) or earliest[tp] for tp in sources}
-        ends = await self._ends_behind(positions)
+        ends = await ends_behind(positions, self.highwaters)
         if positions:
             await self.seek_wait(positions)
         self._ledger.clear()
@@ -220,26 +216,6 @@ class Consumer(driver.Consumer):
         self._note_ends(as_of)
         self._position_chunks = [_position_chunk(tp, position, ends[tp]) for tp, position in positions.items()]
         self._sought_generation = generation
-
-    async def _ends_behind(self, positions: Mapping[TP, int]) -> dict[TP, int]:
-        """Return the end offset of each partition. Raises MissingRecords if one stays below its position.
-
-        A broker that was suspended may lead a partition in its own opinion only, and answer with an old end.
-        """
-        ends: dict[TP, int] = dict(await self.highwaters(*positions)) if positions else {}
-        for attempt in range(_END_ATTEMPTS):
-            missing = [tp for tp, position in positions.items() if position > ends[tp]]
-            if not missing:
-                break
-            if attempt == _END_ATTEMPTS - 1:
-                tp = missing[0]
-                raise MissingRecords(
-                    f"topic {tp.topic} partition {tp.partition} ends at offset {ends[tp]}, but {positions[tp]} was "
-                    "committed: the topic was deleted and created again; set another RISK_APP_ID to start over"
-                )
-            await self.sleep(END_OFFSETS_INTERVAL_S)
-            ends |= await self.highwaters(*missing)
-        return ends
 
     # -- fetching
 

@@ -34,6 +34,8 @@ from tools.replay.log_rows import LogRows
 PARTITIONS = 4
 #: rows sent a second, by number of brokers; workers are down much of the time, so that some rows are always a backlog
 RATES = {1: 1_000, 3: 400}
+#: time until the first row is in the topic, and until the first worker has partitions [s]
+START_S = 120.0
 #: time the workers have for the backlog that is left at the end [s]
 REST_S = 300.0
 #: topic configuration with segments of one second that are cleaned as soon as possible: the changelog that is read
@@ -150,13 +152,13 @@ def _run(
     feeder = Feeder(settings, rows, seconds, PARTITIONS)
     monitor = OutputMonitor(settings, names.agg, lambda: feeder.done)
     feeder.start()
-    _wait(lambda: feeder.sent > 0, 30.0, "the source topic has no row")
+    _wait(lambda: feeder.sent > 0, START_S, "the source topic has no row")
     rng, session_s = random.Random(seed), settings.session_timeout_s
     context = Context(
         fleet, monitor, servers, rng, session_s, PARTITIONS, settings, seconds, all_sent=lambda: feeder.done
     )
     fleet.start(1)
-    _wait(lambda: bool((fleet.running[1].stats() or {"lag": None})["lag"]), 60.0, "the first worker has not started")
+    _wait(lambda: bool((fleet.running[1].stats() or {"lag": None})["lag"]), START_S, "the first worker has not started")
     monitor.start()
     context.wait_for_output()
     monitor.enabled.set()
