@@ -27,12 +27,17 @@ from stack.lifecycle import (
 )
 from stack.lockfile import exclusive, holder, wait_released
 from stack.mariadb import MARIADB
+from stack.opensearch import OPENSEARCH
 from stack.process_spec import ProcessSpec, ServerFiles
 from stack.registry import REGISTRY
 from stack.search import SEARCH
 
 #: optional servers by the option that requests them
-OPTIONAL: Mapping[str, tuple[str, ...]] = {"cdc": (MARIADB.name, CONNECT.name), "search": (SEARCH.name,)}
+OPTIONAL: Mapping[str, tuple[str, ...]] = {
+    "cdc": (MARIADB.name, CONNECT.name),
+    "search": (SEARCH.name,),
+    "opensearch": (OPENSEARCH.name,),
+}
 #: time after which servers are stopped if no command stops them [h]
 HOURS = 12.0
 
@@ -71,8 +76,13 @@ class Environment:
 
     @property
     def search(self) -> str:
+        """Base URL of Elasticsearch. Raises StackError if it is not running."""
+        return self._get("RISK_SEARCH", "Elasticsearch")
+
+    @property
+    def opensearch(self) -> str:
         """Base URL of OpenSearch. Raises StackError if it is not running."""
-        return self._get("RISK_SEARCH", "OpenSearch")
+        return self._get("RISK_OPENSEARCH", "OpenSearch")
 
     def __str__(self) -> str:
         """Export statements for a shell."""
@@ -105,6 +115,7 @@ def up(
     registry: bool = True,
     cdc: bool = False,
     search: bool = False,
+    opensearch: bool = False,
     brokers: int | None = None,
     version: str | None = None,
     hours: float = HOURS,
@@ -114,15 +125,15 @@ def up(
 
     The servers stop at `down`, after `hours`, or when the process `owner_pid` dies, whichever comes first.
     Servers that were already running keep their ports, owner and end. `cdc` adds MariaDB and Kafka Connect and implies
-    Kafka and the registry; `search` adds OpenSearch. brokers: number of Kafka's nodes, None for as many as `directory`
-    has data of, or one; version: Kafka's, by default that of STACK_KAFKA. Raises StackError after stopping the servers
-    it started.
+    Kafka and the registry; `search` adds Elasticsearch, `opensearch` OpenSearch. brokers: number of Kafka's nodes, None
+    for as many as `directory` has data of, or one; version: Kafka's, by default that of STACK_KAFKA. Raises StackError
+    after stopping the servers it started.
     """
     directory = checked(directory)
     nodes = nodes_of(directory, brokers)
     wanted = dict.fromkeys(nodes) | {KAFKA.name: kafka_port} if kafka or cdc else {}
     wanted |= {REGISTRY.name: registry_port} if registry or cdc else {}
-    wanted |= dict.fromkeys(requested(cdc=cdc, search=search))
+    wanted |= dict.fromkeys(requested(cdc=cdc, search=search, opensearch=opensearch))
     with exclusive(directory / "lock", START_S):
         for name, port in wanted.items():
             if port is not None:
@@ -156,10 +167,11 @@ def nodes_of(directory: Path, brokers: int | None) -> Sequence[str]:
     return NODES[:wanted]
 
 
-def fetch(*, cdc: bool = False, search: bool = False, version: str | None = None) -> None:
+def fetch(*, cdc: bool = False, search: bool = False, opensearch: bool = False, version: str | None = None) -> None:
     """Download what `up` needs. Raises StackError; Unavailable if a requirement is missing."""
     default = SERVERS.keys() - requested(**dict.fromkeys(OPTIONAL, True))
-    fetch_parts([name for name in SERVERS if name in default | requested(cdc=cdc, search=search)], version)
+    optional = requested(cdc=cdc, search=search, opensearch=opensearch)
+    fetch_parts([name for name in SERVERS if name in default | optional], version)
 
 
 def requested(**options: bool) -> set[str]:
