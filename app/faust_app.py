@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faust
@@ -15,7 +16,7 @@ from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.ops.metrics import Metrics
-from app.ops.watchdog import INTERVAL_S, Status, Watchdog, status_of
+from app.ops.watchdog import INTERVAL_S, Status, Watchdog, give_up, status_of
 from app.settings import Settings
 from app.state.table import StateTable
 from app.upstream import SCHEME, install
@@ -153,7 +154,8 @@ class RiskApp(faust.App):
 
     async def on_start(self) -> None:
         """Start the watchdog, and connect the log to which the agents write."""
-        self.watchdog = Watchdog(self.settings.stall_timeout_s, lambda: self.crash_reason)
+        end = partial(give_up, settings=self.settings)
+        self.watchdog = Watchdog(self.settings.stall_timeout_s, lambda: self.crash_reason, end)
         self.watchdog.start()
         self.add_future(self._report_to_watchdog())
         await super().on_start()

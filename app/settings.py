@@ -14,6 +14,7 @@ from models.topic_names import TopicNames
 
 Emit = Literal["batch", "changes"]
 TimeUnit = Literal["ms", "s"]
+LogFormat = Literal["text", "json"]
 #: column of `Settings.describe` at which meanings begin
 _INDENT = 25
 
@@ -78,8 +79,11 @@ class Settings:
         "RISK_STALL_TIMEOUT",
         "a worker that makes no progress for this long although there is work ends with exit code 1 [s]",
     )
-    web_bind: str = _setting(_WORKER, "127.0.0.1", "RISK_WEB_BIND", "address of /health and /stats")
-    web_port: int = _setting(_WORKER, 6066, "RISK_WEB_PORT", "port of /health and /stats, one for each worker")
+    log_format: LogFormat = _setting(
+        _WORKER, "text", "RISK_LOG_FORMAT", "text: lines for people; json: one JSON object for each event"
+    )
+    web_bind: str = _setting(_WORKER, "127.0.0.1", "RISK_WEB_BIND", "address of /health, /stats and /metrics")
+    web_port: int = _setting(_WORKER, 6066, "RISK_WEB_PORT", "port of these pages, one for each worker")
 
     @property
     def unit_ms(self) -> int:
@@ -115,6 +119,13 @@ class Settings:
         settings._check()
         return settings
 
+    @classmethod
+    def for_refusal(cls, environ: Mapping[str, str]) -> Settings:
+        """Return settings for saying that the others in `environ` are wrong: how to log, and as which app."""
+        names = {"app_id": "RISK_APP_ID", "log_format": "RISK_LOG_FORMAT"}
+        values: dict[str, Any] = {name: environ[v] for name, v in names.items() if v in environ}
+        return cls(**values)
+
     def _check(self) -> None:
         for server in self.brokers:
             host, _, port = server.rpartition(":")
@@ -131,6 +142,7 @@ class Settings:
             ("RISK_EMIT", self.emit, ("batch", "changes")),
             ("RISK_TIME_UNIT", self.time_unit, ("ms", "s")),
             ("RISK_STORE", self.store, ("rocksdb://", "memory://")),
+            ("RISK_LOG_FORMAT", self.log_format, ("text", "json")),
         ):
             if value not in allowed:
                 raise ConfigError(f"{variable}: {value!r} is none of {', '.join(allowed)}")

@@ -14,6 +14,7 @@ from faust.cli.base import cli
 
 #: command → the module with its class, and its line in `faust -A app --help`
 COMMANDS = {
+    "worker": ("app.commands.worker", "Run the pipeline."),
     "settings": ("app.commands.settings", "List the environment variables that configure the app."),
     "parity": ("tools.commands.parity", "Compare KSQL's output with the app's: recorded cases or a live cluster."),
     "replay": ("tools.commands.replay", "Write a log into the source topic as Debezium would."),
@@ -54,5 +55,6 @@ class LazyCommand(click.Command):
 
 def register() -> None:
     """Add the commands to `faust -A app`."""
+    importlib.import_module("faust.cli.worker")  # registers Faust's command, which ours then replaces
     for name, (module, short_help) in COMMANDS.items():
         cli.add_command(LazyCommand(name, module, short_help))

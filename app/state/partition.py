@@ -57,7 +57,7 @@ class Partition:
         """The source offsets applied so far; read from the store at the first batch, which is after recovery."""
         if self._position is None:
             raw = self.read(positions.KEY)
-            with self._locating_errors(positions.KEY):
+            with self._locating_errors():
                 self._position = positions.unpack(raw, self._sources)
         return self._position
 
@@ -65,7 +65,7 @@ class Partition:
     def next_offset(self) -> int:
         """Offset of the first prediction that the agent `alert` has not read."""
         raw = self.read(positions.NEXT_OFFSET_KEY)
-        with self._locating_errors(positions.NEXT_OFFSET_KEY):
+        with self._locating_errors():
             return positions.unpack_next_offset(raw)
 
     @property
@@ -89,21 +89,21 @@ class Partition:
         if missing:
             keys = keys_of(students.student[missing], students.null[missing])
             stored = self._table.read(self.number, keys)
-            with self._locating_errors(*(key for key, r in zip(keys, stored, strict=True) if r is not None)):
+            with self._locating_errors():
                 state.check([r for r in stored if r is not None], state.VERSION, "a state record")
             for i, record in zip(missing, stored, strict=True):
                 records[i] = record
         return records
 
     @contextmanager
-    def _locating_errors(self, *keys: bytes) -> Iterator[None]:
-        """Add table, topic, partition, key and remedy to a StateError of one of the records under `keys`."""
+    def _locating_errors(self) -> Iterator[None]:
+        """Add table, topic, partition and remedy to a StateError; not the key, which may be a student's id."""
         try:
             yield
         except StateError as error:
-            topic, text = self._table.changelog, keys[error.index].decode("utf-8", "backslashreplace")
+            topic = self._table.changelog
             remedy = "" if isinstance(error, NewerState) else f"; {_REMEDY % topic}"
-            where = f"table {self._table.name} (topic {topic}) partition {self.number} key {text}"
+            where = f"table {self._table.name} (topic {topic}) partition {self.number}"
             raise type(error)(f"{where}: {error}{remedy}") from None
 
     async def flush(
