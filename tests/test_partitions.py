@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 
+from app.ops.metrics import Metrics
 from app.state.partition import OwnedPartitions, Partition
 from codec.record import NO_HEADERS
 from models import position as positions
@@ -31,6 +32,7 @@ class FakeTable:
     def __init__(self, steps: list[Any]) -> None:
         self.steps = steps
         self.records: dict[bytes, bytes] = {}
+        self.flushes = Metrics().flushes(self.name)
 
     def read(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         self.steps.append(("read", *keys))

@@ -46,6 +46,7 @@ class Partition:
         self._table = table
         self._producer = producer
         self._sources = sources
+        self._histograms = table.flushes
         self._position: Position | None = None
         #: records by student, None for the null student
         self._cache: dict[int | None, bytes] = {}
@@ -122,6 +123,7 @@ class Partition:
         async with self._flushing:
             if self.closed:
                 return False
+            began = time.monotonic()
             state = dict(records)
             if position is not None:
                 state[positions.KEY] = positions.pack(position)
@@ -138,6 +140,8 @@ class Partition:
             if cached is not None:
                 self._update_cache(*cached)
             self._position = position or self._position
+            self._histograms.duration.observe(time.monotonic() - began)
+            self._histograms.rows.observe(sum(map(len, rows.values())))
             return True
 
     async def _commit(self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes]) -> int:
@@ -150,7 +154,9 @@ class Partition:
         logged = await send_rows(self._producer, self._table.changelog, self.number, changes)
         offset = await last_offset(sent + logged)
         await failpoints.at("sent")
+        began = time.monotonic()
         await self._producer.commit_transaction()
+        self._histograms.commit.observe(time.monotonic() - began)
         await failpoints.at("committed")
         return offset
 
