@@ -22,7 +22,7 @@ from models.visits import Visits
 
 log = logging.getLogger(__name__)
 
-#: maximum number of visits in a visit batch: at 24 B each, a batch stays below the broker's limit of 1 MiB
+#: maximum number of visits in a visit batch, which is limited in bytes too (models/routing.py)
 MAX_BATCH_ROWS = 20_000
 #: number of buffered visits of a source partition above which its fetching is paused; at half of it, it resumes
 MAX_BUFFERED_ROWS = 200_000
@@ -51,7 +51,7 @@ class Assignment:
 
     def add(self, chunk: Chunk, visits: Visits) -> None:
         """Add a chunk of a source partition with the visits decoded from it, possibly none."""
-        self._aligner.add(chunk.partition, visits, chunk.next_offset, chunk.lagging)
+        self._aligner.add(chunk.partition, visits, chunk.next_offset, chunk.lagging, chunk.as_of)
         self._open[chunk.partition].append(chunk)
 
     def rounds(self) -> Iterator[Round]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from models.rules import Int64s
+from models.rules import NEVER, Int64s
 
 #: one record's headers, as in Kafka: ordered, names may repeat
 Headers = Sequence[tuple[str, bytes | None]]
@@ -37,6 +37,9 @@ class Chunk:
     headers: Sequence[Headers] | None = None
     #: size of the record batches it was read from [bytes]
     nbytes: int = 0
+    #: the newest event time known before the broker was asked for `end`, if everything up to it has been delivered
+    #: (SourceRange.as_of) [ms]; NEVER: unknown
+    as_of: int = NEVER
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -55,6 +58,7 @@ class Chunk:
             next_offset=later.next_offset,
             end=later.end,
             nbytes=self.nbytes + later.nbytes,
+            as_of=max(self.as_of, later.as_of),
         )
 
     @property

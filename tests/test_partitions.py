@@ -13,6 +13,7 @@ import pytest
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 
 from app.ops.metrics import Metrics
+from app.settings import Settings
 from app.state.partition import OwnedPartitions, Partition
 from codec.record import NO_HEADERS
 from models import position as positions
@@ -156,7 +157,7 @@ async def test_a_released_partition_is_not_owned(monkeypatch):
     steps: list[Any] = []
     table: Any = FakeTable(steps)
     monkeypatch.setattr("app.state.partition.new_producer", lambda *_, **__: FakeProducer(steps))
-    owned = OwnedPartitions(table, ["127.0.0.1:1"], "t", lambda: 1)
+    owned = OwnedPartitions(table, Settings(), "t", lambda: 1)
     await owned.renew({3}, 1)
     first = owned.get(3)
     assert first is not None
@@ -173,14 +174,14 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
     """The next owner's producer thus fences a worker that was suspended."""
     ids: list[str] = []
 
-    def producer(_: Sequence[str], *, transactional_id: str) -> FakeProducer:
+    def producer(_: Settings, *, transactional_id: str) -> FakeProducer:
         ids.append(transactional_id)
         return FakeProducer([])
 
     monkeypatch.setattr("app.state.partition.new_producer", producer)
     for _ in range(2):
         table: Any = FakeTable([])
-        await OwnedPartitions(table, ["127.0.0.1:1"], "app", lambda: 1).renew({3}, 1)
+        await OwnedPartitions(table, Settings(), "app", lambda: 1).renew({3}, 1)
     assert ids == ["app-3", "app-3"]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import aiokafka
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
+from app.kafka.clients import new_consumer
 from app.kafka.reader import read_chunks
 from app.upstream.aiokafka import is_closed
 from models.chunk import Chunk
@@ -20,12 +21,13 @@ class Thread(AIOKafkaConsumerThread):
     """Faust's consumer thread, with chunks instead of records."""
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        conf = self.app.conf
+        app: Any = self.app
+        conf = app.conf
         self._assignor = self.app.assignor
-        return aiokafka.AIOKafkaConsumer(
+        return new_consumer(
+            app.settings,
             client_id=conf.broker_client_id,
             group_id=conf.id,
-            bootstrap_servers=server_list(transport.url, transport.default_port),
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -40,7 +42,6 @@ class Thread(AIOKafkaConsumerThread):
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
-            **credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
     async def chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:

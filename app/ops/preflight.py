@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError
 
 from app.errors import ConfigError
 from app.kafka import acls, topics
+from app.kafka.clients import new_admin
 from app.kafka.registry import SchemaRegistry
 from app.model_file import load_model
 from app.settings import Settings
@@ -114,7 +115,7 @@ async def _latest(settings: Settings) -> tuple[int, Json]:
 
 async def connect(settings: Settings) -> AIOKafkaAdminClient:
     """Start an admin client of the brokers. Raises ConfigError if none answers."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers, request_timeout_ms=int(PATIENCE_S * 1000))
+    admin = new_admin(settings, request_timeout_ms=int(PATIENCE_S * 1000))
     try:
         with silent("aiokafka"):
             await asyncio.wait_for(admin.start(), PATIENCE_S)

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from aiokafka import AIOKafkaProducer
 
 from agents.ports import Target
-from app.kafka.producer import last_offset, new_producer, send_rows
+from app.kafka.clients import new_producer
+from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
+from app.settings import Settings
 from app.state.table import StateTable
 from app.upstream.aiokafka import is_fenced
 from codec.record_batch import Rows, changelog_rows
@@ -182,9 +184,9 @@ def _cache_keys(students: StudentDictionary) -> list[int | None]:
 class OwnedPartitions:
     """The partitions of one table that this worker owns."""
 
-    def __init__(self, table: StateTable, brokers: Sequence[str], transactional_id: str, sources: int) -> None:
+    def __init__(self, table: StateTable, settings: Settings, transactional_id: str, sources: int) -> None:
         self._table = table
-        self._brokers = brokers
+        self._settings = settings
         self._transactional_id = transactional_id
         self._sources = sources
         self._partitions: dict[int, Partition] = {}
@@ -216,6 +218,6 @@ class OwnedPartitions:
         await asyncio.gather(*(p.close() for p in partitions.values()))
 
     async def _open(self, number: int) -> Partition:
-        producer = new_producer(self._brokers, transactional_id=f"{self._transactional_id}-{number}")
+        producer = new_producer(self._settings, transactional_id=f"{self._transactional_id}-{number}")
         await producer.start()
         return Partition(number, self._table, producer, self._sources)

@@ -213,9 +213,14 @@ REACHES = (
                 call_thread="self, fun, *args, **kwargs",
                 verify_event_path="self, now, tp",
             ),
-            f"{_THREAD}:server_list": "urls, default_port",
-            f"{_THREAD}:credentials_to_aiokafka_auth": "credentials=None, ssl_context=None",
         },
+    ),
+    Reach(
+        "Faust's producer",
+        "faust-streaming",
+        "app/kafka/driver.py",
+        "all clients of Kafka are made in one place, app/kafka/clients.py",
+        _of(f"{_THREAD}:Producer", _new_producer="self, transactional_id=None"),
     ),
     Reach(
         "Flow control",
