@@ -18,13 +18,22 @@ from prometheus_client.registry import Collector
 from app.faust_app import RiskApp
 from app.kafka.driver import Consumer
 from models.rules import NEVER
+from models.watermarks import Watermarks
 
 #: what /health and moodle_risk_problem can name
 PROBLEMS = ("stopping", "rebalancing", "recovering", "starting")
 #: reasons of dead letters; each begins at 0, so that an alert sees the first one
 REASONS = (
     *("bad-magic", "truncated", "malformed", "unknown-schema", "unreadable-schema", "type-mismatch", "negative-time"),
-    *("time-too-large", "bad-frame", "not UTF-8", "not JSON", "not a JSON object", "JSON nested too deep"),
+    *(
+        "time-too-large",
+        "ahead-of-clock",
+        "bad-frame",
+        "not UTF-8",
+        "not JSON",
+        "not a JSON object",
+        "JSON nested too deep",
+    ),
     "created_date is negative",
 )
 
@@ -45,6 +54,7 @@ COUNTERS: Mapping[str, Help] = {
     "source_tombstones": Help("Tombstones among the events."),
     "rejected": Help("Records that became dead letters.", "reason", REASONS),
     "suspicious_unit": Help("Events whose timecreated does not look like RISK_TIME_UNIT."),
+    "ahead": Help("Events more than an hour ahead of the clock."),
     "visits": Help("Visits applied to the state, late ones included."),
     "late": Help("Visits refused because they are too far behind stream time."),
     "repeated": Help("Visits dropped because they had been applied before."),
@@ -141,20 +151,29 @@ class WorkerCollector(Collector):
         cached = [(str(p.number), p.known) for p in owned]
         yield labelled("cached_students", "State records cached in memory.", "partition", cached)
         yield labelled("state_disk_bytes", "Size of the local databases, standbys included.", "table", self._disk())
-        times = [
-            (str(n), p.watermarks.stream_time / 1000) for n, p in known.items() if p.watermarks.stream_time != NEVER
-        ]
-        yield labelled("stream_time_seconds", "Stream time of an owned partition since the epoch.", "partition", times)
-        now = time.time()
-        delays = [(partition, now - at) for partition, at in times]
-        yield labelled(
-            "stream_time_delay_seconds", "How far stream time is behind the clock, ahead if < 0.", "partition", delays
-        )
+        yield from self._time({str(number): position.watermarks for number, position in known.items()})
         yield labelled(
             "watermark_seconds",
             "Largest event time of a source partition that an owned partition has applied, since the epoch.",
             "partition",
             _watermarks(position.watermarks.at.tolist() for position in known.values()),
+        )
+
+    def _time(self, partitions: Mapping[str, Watermarks]) -> Iterator[Metric]:
+        known = {number: watermarks for number, watermarks in partitions.items() if watermarks.stream_time != NEVER}
+        now, at = time.time(), {number: watermarks.stream_time / 1000 for number, watermarks in known.items()}
+        yield labelled("stream_time_seconds", "Stream time since the epoch.", "partition", at.items())
+        yield labelled(
+            "stream_time_delay_seconds",
+            "How far stream time is behind the clock; below 0: ahead of it.",
+            "partition",
+            ((number, now - seconds) for number, seconds in at.items()),
+        )
+        yield labelled(
+            "stream_time_held_seconds",
+            "How far stream time is behind the newest event, because a source partition has a backlog.",
+            "partition",
+            ((number, max(0, w.newest - w.stream_time) / 1000) for number, w in known.items()),
         )
 
     def _disk(self) -> list[tuple[str, float]]:

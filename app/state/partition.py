@@ -43,12 +43,15 @@ class Partition:
     commit the same records are written to RocksDB, then to the cache.
     """
 
-    def __init__(self, number: int, table: StateTable, producer: AIOKafkaProducer, sources: int) -> None:
+    def __init__(
+        self, number: int, table: StateTable, producer: AIOKafkaProducer, sources: int, max_ahead_ms: int = 0
+    ) -> None:
         self.number = number
         self._table = table
         self._producer = producer
         self._sources = sources
         self._histograms = table.flushes
+        self._max_ahead_ms = max_ahead_ms
         self._position: Position | None = None
         #: records by student, None for the null student
         self._cache: dict[int | None, bytes] = {}
@@ -61,8 +64,22 @@ class Partition:
         if self._position is None:
             raw = self.read(positions.KEY)
             with self._locating_errors():
-                self._position = positions.unpack(raw, self._sources)
+                self._position = self._set_back(positions.unpack(raw, self._sources))
         return self._position
+
+    def _set_back(self, position: Position) -> Position:
+        """Limit stream time to RISK_MAX_AHEAD beyond the clock: the way back after an event from the future."""
+        if not self._max_ahead_ms:
+            return position
+        limit = time.time_ns() // 1_000_000 + self._max_ahead_ms
+        limited = positions.set_back(position, limit)
+        if limited is not position:
+            hours = (max(position.watermarks.newest, position.watermarks.stream_time) - limit) / 3_600_000
+            log.warning(
+                "%s-%d: stream time was %.1f h further ahead of the clock than RISK_MAX_AHEAD allows, and is set back",
+                self._table.changelog, self.number, hours,
+            )  # fmt: skip
+        return limited
 
     @property
     def next_offset(self) -> int:
@@ -220,4 +237,4 @@ class OwnedPartitions:
     async def _open(self, number: int) -> Partition:
         producer = new_producer(self._settings, transactional_id=f"{self._transactional_id}-{number}")
         await producer.start()
-        return Partition(number, self._table, producer, self._sources)
+        return Partition(number, self._table, producer, self._sources, self._settings.max_ahead_ms)
