@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +110,8 @@ def test_sigterm_ends_a_worker_that_still_checks_its_servers(tmp_path: Path) -> 
     with process:
         assert process.stdout is not None
         assert any("looking up" in line for line in process.stdout)
-        asked = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(TIMEOUT_S) == 0
-        assert time.monotonic() - asked < 4  # the look-up would give up after 6 s, with exit code 1
+        assert process.wait(TIMEOUT_S) == 0  # the look-up would give up after 6 s, with exit code 1
 
 
 @pytest.fixture

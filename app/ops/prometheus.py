@@ -34,7 +34,7 @@ REASONS = (
         "not a JSON object",
         "JSON nested too deep",
     ),
-    "created_date is negative",
+    *("created_date is negative", "userid is no BIGINT", "created_date is no BIGINT", "prediction is no DOUBLE"),
 )
 
 
