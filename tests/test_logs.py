@@ -164,3 +164,11 @@ def test_the_last_words_of_a_worker_are_an_event(logging_json: Deployment, fault
 def test_the_format_is_checked() -> None:
     assert Settings.from_env({"RISK_LOG_FORMAT": "json"}).log_format == "json"
     assert Settings.for_refusal({"RISK_LOG_FORMAT": "jsn"}).log_format != "json"
+
+
+def test_the_worker_prints_nothing_past_the_log() -> None:
+    """What is printed is no JSON; app.ops.logs.say writes what must not go through the logging module."""
+    sources = [path for path in (ROOT / "app").rglob("*.py") if "commands" not in path.parts]
+    sources += [path for folder in ("agents", "codec", "models") for path in (ROOT / folder).rglob("*.py")]
+    printing = re.compile(r"\bprint\(|sys\.std(out|err)\.write")
+    assert [path.name for path in sources if printing.search(path.read_text())] == []
