@@ -31,6 +31,8 @@ class Topic:
     name: str
     partitions: int
     configs: dict[str, str] = field(default_factory=dict)
+    #: whether a sink may keep an index of it: versions of its documents are offsets
+    indexed: bool = False
 
 
 def wanted(names: TopicNames, sources: int) -> list[Topic]:
@@ -39,10 +41,10 @@ def wanted(names: TopicNames, sources: int) -> list[Topic]:
         Topic(names.visits, sources, _A_MONTH),
         Topic(names.students_changelog, sources, _COMPACTED),
         Topic(names.alerts_changelog, 1, _COMPACTED),
-        Topic(names.sessions, 1, _UNLIMITED),
-        Topic(names.agg, 1, _COMPACTED),
-        Topic(names.prediction, 1, _UNLIMITED),
-        Topic(names.in_risk, 1, _UNLIMITED),
+        Topic(names.sessions, 1, _UNLIMITED, indexed=True),
+        Topic(names.agg, 1, _COMPACTED, indexed=True),
+        Topic(names.prediction, 1, _UNLIMITED, indexed=True),
+        Topic(names.in_risk, 1, _UNLIMITED, indexed=True),
         Topic(names.dead_letters, 1, _UNLIMITED),
     ]
 
@@ -56,7 +58,8 @@ async def partitions_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> di
 
 
 async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int) -> list[str]:
-    """Create the missing topics; return a line for each existing topic whose configuration may lose rows.
+    """Create the missing topics; return a line for each existing topic whose configuration may lose rows, and for each
+    output that is made anew.
 
     Raises ConfigError if one cannot be created, or has the wrong number of partitions or cleanup policy.
     """
@@ -72,7 +75,16 @@ async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replicati
                 "delete it, or set another RISK_APP_ID or RISK_TOPIC_PREFIX"
             )
     configs = await configs_of(admin, [t.name for t in existing])
-    return [line for topic in existing for line in _check_configs(topic, configs.get(topic.name, {}))]
+    lines = [line for topic in existing for line in _check_configs(topic, configs.get(topic.name, {}))]
+    # state without its output: the topic was deleted
+    if any(topic.name.endswith("-changelog") for topic in existing):
+        lines += [
+            f"topic {topic.name} was missing and is made anew: an index of the former one ignores its rows until it is "
+            "rebuilt (connect/rebuild.py)"
+            for topic in topics
+            if topic.indexed and topic.name not in partitions
+        ]
+    return lines
 
 
 def _check_configs(topic: Topic, configs: dict[str, str]) -> list[str]:

@@ -24,16 +24,13 @@ from models.watermarks import Watermarks
 PROBLEMS = ("stopping", "rebalancing", "recovering", "starting")
 #: reasons of dead letters; each begins at 0, so that an alert sees the first one
 REASONS = (
-    *("bad-magic", "truncated", "malformed", "unknown-schema", "unreadable-schema", "type-mismatch", "negative-time"),
-    *(
-        "time-too-large",
-        "ahead-of-clock",
-        "bad-frame",
-        "not UTF-8",
-        "not JSON",
-        "not a JSON object",
-        "JSON nested too deep",
-    ),
+    # of the source topic's records
+    *("bad-magic", "truncated", "malformed", "unknown-schema", "unreadable-schema", "type-mismatch"),
+    *("negative-time", "time-too-large", "ahead-of-clock"),
+    # of visit batches
+    "bad-frame",
+    # of predictions
+    *("not UTF-8", "not JSON", "not a JSON object", "JSON nested too deep", "key too long"),
     *("created_date is negative", "userid is no BIGINT", "created_date is no BIGINT", "prediction is no DOUBLE"),
 )
 
