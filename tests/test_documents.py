@@ -249,7 +249,15 @@ def _messages(source: Path) -> list[str]:
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Call) and node.args:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name in ("warning", "error", "critical", "ConfigError", "MissingRecords", "DamagedDatabase", "Standing"):
+            if name in (
+                "warning",
+                "error",
+                "critical",
+                "ConfigError",
+                "MissingRecords",
+                "DamagedDatabase",
+                "PartitionsChanged",
+            ):
                 nodes.append(node.args[0])
         elif isinstance(node, ast.Return) and source.name in ("watchdog.py", "topics.py"):
             nodes += node.value.elts if isinstance(node.value, ast.List) else [node.value] if node.value else []

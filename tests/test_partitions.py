@@ -81,7 +81,7 @@ def partition(
     """Create a partition; return it with its table and the list of calls."""
     steps: list[Any] = []
     table: Any = FakeTable(steps)
-    return Partition(3, table, FakeProducer(steps, fail, transactions), 1), table, steps
+    return Partition(3, table, FakeProducer(steps, fail, transactions), partitions=4, sources=1), table, steps
 
 
 async def flush(p: Partition) -> bool:
@@ -157,7 +157,7 @@ async def test_a_released_partition_is_not_owned(monkeypatch):
     steps: list[Any] = []
     table: Any = FakeTable(steps)
     monkeypatch.setattr("app.state.partition.new_producer", lambda *_, **__: FakeProducer(steps))
-    owned = OwnedPartitions(table, Settings(), "t", lambda: 1)
+    owned = OwnedPartitions(table, Settings(), "t")
     await owned.renew({3}, 1)
     first = owned.get(3)
     assert first is not None
@@ -181,7 +181,7 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
     monkeypatch.setattr("app.state.partition.new_producer", producer)
     for _ in range(2):
         table: Any = FakeTable([])
-        await OwnedPartitions(table, Settings(), "app", lambda: 1).renew({3}, 1)
+        await OwnedPartitions(table, Settings(), "app").renew({3}, 1)
     assert ids == ["app-3", "app-3"]
 
 

@@ -56,6 +56,7 @@ COUNTERS: Mapping[str, Help] = {
     "late": Help("Visits refused because they are too far behind stream time."),
     "repeated": Help("Visits dropped because they had been applied before."),
     "detached_slices": Help("Source ranges refused because they would leave a hole; their new owner sends them again."),
+    "outdated_batches": Help("Visit batches dropped because they were made for another number of partitions."),
     "gaps": Help("Gaps in the source offsets because a visit batch was damaged: visits are missing."),
     "flushes": Help("Transactions of the state."),
     "rows": Help("Rows written to the output topics.", "topic"),

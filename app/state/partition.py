@@ -7,14 +7,17 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from aiokafka import AIOKafkaProducer
 
 from agents.ports import Target
+from app.errors import PartitionsChanged
 from app.kafka.clients import new_producer
 from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
 from app.settings import Settings
+from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
 from app.upstream.aiokafka import is_fenced
 from codec.record_batch import Rows, changelog_rows
@@ -44,12 +47,20 @@ class Partition:
     """
 
     def __init__(
-        self, number: int, table: StateTable, producer: AIOKafkaProducer, sources: int, max_ahead_ms: int = 0
+        self,
+        number: int,
+        table: StateTable,
+        producer: AIOKafkaProducer,
+        *,
+        partitions: int = 0,
+        sources: int = 0,
+        max_ahead_ms: int = 0,
     ) -> None:
+        """partitions: of the table, 0 if it keeps no position; sources: partitions of the source topic, at least."""
         self.number = number
         self._table = table
         self._producer = producer
-        self._sources = sources
+        self._partitions, self._sources = partitions, sources
         self._histograms = table.flushes
         self._max_ahead_ms = max_ahead_ms
         self._position: Position | None = None
@@ -64,7 +75,10 @@ class Partition:
         if self._position is None:
             raw = self.read(positions.KEY)
             with self._locating_errors():
-                self._position = self._set_back(positions.unpack(raw, self._sources))
+                position = positions.unpack(raw, self._sources)
+            if position.partitions not in (0, self._partitions):
+                raise PartitionsChanged(divided_otherwise(self._table.changelog, self._partitions, position.partitions))
+            self._position = self._set_back(replace(position, partitions=self._partitions))
         return self._position
 
     def _set_back(self, position: Position) -> Position:
@@ -201,11 +215,20 @@ def _cache_keys(students: StudentDictionary) -> list[int | None]:
 class OwnedPartitions:
     """The partitions of one table that this worker owns."""
 
-    def __init__(self, table: StateTable, settings: Settings, transactional_id: str, sources: int) -> None:
+    def __init__(
+        self,
+        table: StateTable,
+        settings: Settings,
+        transactional_id: str,
+        *,
+        partitions: int = 0,
+        sources: int = 0,
+    ) -> None:
+        """partitions, sources: see Partition."""
         self._table = table
         self._settings = settings
         self._transactional_id = transactional_id
-        self._sources = sources
+        self._counts = {"partitions": partitions, "sources": sources}
         self._partitions: dict[int, Partition] = {}
 
     def get(self, number: int) -> Partition | None:
@@ -216,6 +239,10 @@ class OwnedPartitions:
     def all(self) -> Iterable[Partition]:
         """Return all partitions owned."""
         return self._partitions.values()
+
+    def fenced(self) -> list[str]:
+        """Return changelog-partition of each that was taken over while it is still assigned to this worker."""
+        return [f"{self._table.changelog}-{n}" for n, partition in self._partitions.items() if partition.closed]
 
     async def renew(self, numbers: set[int], generation: int) -> None:
         """Take over partitions `numbers`: discard all memory, and fence the former owners.
@@ -237,4 +264,5 @@ class OwnedPartitions:
     async def _open(self, number: int) -> Partition:
         producer = new_producer(self._settings, transactional_id=f"{self._transactional_id}-{number}")
         await producer.start()
-        return Partition(number, self._table, producer, self._sources, self._settings.max_ahead_ms)
+        ahead = self._settings.max_ahead_ms
+        return Partition(number, self._table, producer, max_ahead_ms=ahead, **self._counts)
