@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faust
@@ -17,7 +18,7 @@ from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.refusals import ATTEMPTS, LASTING_S, REFUSALS, LoginRefused
 from app.ops.drain import Drain
 from app.ops.metrics import Metrics
-from app.ops.watchdog import INTERVAL_S, Status, Watchdog, status_of
+from app.ops.watchdog import INTERVAL_S, Status, Watchdog, give_up, status_of
 from app.settings import Settings
 from app.state.table import StateTable
 from app.upstream import SCHEME, install
@@ -167,6 +168,7 @@ class RiskApp(faust.App):
         self.watchdog = Watchdog(
             self.settings.stall_timeout_s,
             lambda: self.crash_reason,
+            partial(give_up, settings=self.settings),
             hint=lambda: REFUSALS.reason(self.settings),
         )
         self.watchdog.start()

@@ -17,6 +17,7 @@ from models.topic_names import TopicNames
 Emit = Literal["batch", "changes"]
 TimeUnit = Literal["ms", "s"]
 Deduplicate = Literal["off", "log-id"]
+LogFormat = Literal["text", "json"]
 #: column of `Settings.describe` at which meanings begin
 _INDENT = 25
 
@@ -95,8 +96,11 @@ class Settings(SecuritySettings):
         "RISK_STALL_TIMEOUT",
         "a worker that makes no progress for this long although there is work ends with exit code 1 [s]",
     )
-    web_bind: str = _setting(_WORKER, "127.0.0.1", "RISK_WEB_BIND", "address of /health and /stats")
-    web_port: int = _setting(_WORKER, 6066, "RISK_WEB_PORT", "port of /health and /stats, one for each worker")
+    log_format: LogFormat = _setting(
+        _WORKER, "text", "RISK_LOG_FORMAT", "text: lines for people; json: one JSON object for each event"
+    )
+    web_bind: str = _setting(_WORKER, "127.0.0.1", "RISK_WEB_BIND", "address of /health, /stats and /metrics")
+    web_port: int = _setting(_WORKER, 6066, "RISK_WEB_PORT", "port of these pages, one for each worker")
 
     @property
     def unit_ms(self) -> int:
@@ -147,6 +151,13 @@ class Settings(SecuritySettings):
         settings._check()
         return settings
 
+    @classmethod
+    def for_refusal(cls, environ: Mapping[str, str]) -> Settings:
+        """Return settings for saying that the others in `environ` are wrong: how to log, and as which app."""
+        names = {"app_id": "RISK_APP_ID", "log_format": "RISK_LOG_FORMAT"}
+        values: dict[str, Any] = {name: environ[v] for name, v in names.items() if v in environ}
+        return cls(**values)
+
     def _check(self) -> None:
         for server in self.brokers:
             host, _, port = server.rpartition(":")
@@ -165,6 +176,7 @@ class Settings(SecuritySettings):
             ("RISK_TIME_UNIT", self.time_unit, ("ms", "s")),
             ("RISK_DEDUPLICATE", self.deduplicate, ("off", "log-id")),
             ("RISK_STORE", self.store, ("rocksdb://", "memory://")),
+            ("RISK_LOG_FORMAT", self.log_format, ("text", "json")),
         ):
             if value not in allowed:
                 raise ConfigError(f"{variable}: {value!r} is none of {', '.join(allowed)}")

@@ -43,6 +43,8 @@ SLOW = (
     "test_worker_golden",
     "test_watchdog",
     "test_worker_registry",
+    "test_logs",
+    "test_prometheus",
     "test_stack",
     "test_compose",
     "test_replay",

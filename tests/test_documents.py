@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_commands_exist(path: Path) -> None:
         assert command in COMMANDS
         if options := set(re.findall(r"--[a-z-]+", arguments)):
             assert options <= set(re.findall(r'"(--[a-z-]+)"', OURS[command].read_text())), command
-    for module in re.findall(r"python3? -m ([\w.]+)", text):
+    for module in set(re.findall(r"python3? -m ([\w.]+)", text)) - sys.stdlib_module_names:
         parts = ROOT.joinpath(*module.split("."))
         assert parts.with_suffix(".py").exists() or (parts / "__main__.py").exists(), module
     for script in re.findall(r"python3? ([\w/]+\.py)", text):

@@ -66,6 +66,7 @@ class Partition:
         self._table = table
         self._producer = producer
         self._partitions, self._sources = partitions, sources
+        self._histograms = table.flushes
         self._max_ahead_ms = max_ahead_ms
         self._position: Position | None = None
         #: records by student, None for the null student
@@ -80,7 +81,7 @@ class Partition:
         """The source offsets applied so far; read from the store at the first batch, which is after recovery."""
         if self._position is None:
             raw = self.read(positions.KEY)
-            with self._locating_errors(positions.KEY):
+            with self._locating_errors():
                 position = positions.unpack(raw, self._sources)
             if position.partitions not in (0, self._partitions):
                 raise PartitionsChanged(divided_otherwise(self._table.changelog, self._partitions, position.partitions))
@@ -105,7 +106,7 @@ class Partition:
     def next_offset(self) -> int:
         """Offset of the first prediction that the agent `alert` has not read."""
         raw = self.read(positions.NEXT_OFFSET_KEY)
-        with self._locating_errors(positions.NEXT_OFFSET_KEY):
+        with self._locating_errors():
             return positions.unpack_next_offset(raw)
 
     @property
@@ -129,7 +130,7 @@ class Partition:
         if missing:
             keys = keys_of(students.student[missing], students.null[missing])
             stored = self._table.read(self.number, keys)
-            with self._locating_errors(*(key for key, r in zip(keys, stored, strict=True) if r is not None)):
+            with self._locating_errors():
                 state.check([r for r in stored if r is not None], state.VERSION, "a state record")
             for i, record in zip(missing, stored, strict=True):
                 records[i] = record
@@ -150,14 +151,14 @@ class Partition:
             return applied_ids.unpack(records)
 
     @contextmanager
-    def _locating_errors(self, *keys: bytes) -> Iterator[None]:
-        """Add table, topic, partition, key and remedy to a StateError of one of the records under `keys`."""
+    def _locating_errors(self) -> Iterator[None]:
+        """Add table, topic, partition and remedy to a StateError; not the key, which may be a student's id."""
         try:
             yield
         except StateError as error:
-            topic, text = self._table.changelog, keys[error.index].decode("utf-8", "backslashreplace")
+            topic = self._table.changelog
             remedy = "" if isinstance(error, NewerState) else f"; {_REMEDY % topic}"
-            where = f"table {self._table.name} (topic {topic}) partition {self.number} key {text}"
+            where = f"table {self._table.name} (topic {topic}) partition {self.number}"
             raise type(error)(f"{where}: {error}{remedy}") from None
 
     async def flush(
@@ -177,6 +178,7 @@ class Partition:
         async with self._flushing:
             if self.closed:
                 return False
+            began = time.monotonic()
             state = dict(records)
             if position is not None:
                 state[positions.KEY] = positions.pack(position)
@@ -195,6 +197,8 @@ class Partition:
             if log_ids:
                 self._update_cached_log_ids(log_ids)
             self._position = position or self._position
+            self._histograms.duration.observe(time.monotonic() - began)
+            self._histograms.rows.observe(sum(map(len, rows.values())))
             return True
 
     async def _commit(
@@ -212,7 +216,9 @@ class Partition:
                 sent += await send_rows(self._producer, self._table.changelog, self.number, changes)
         offset = await last_offset(sent)
         await failpoints.at("sent")
+        began = time.monotonic()
         await self._producer.commit_transaction()
+        self._histograms.commit.observe(time.monotonic() - began)
         await failpoints.at("committed")
         return offset
 
