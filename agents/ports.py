@@ -87,8 +87,11 @@ class Log(Protocol):
     async def processed(self, chunk: Chunk) -> None:
         """Mark a chunk as processed: all its results are written, so its offsets may be committed."""
 
-    def pause(self, topic: str, partition: int) -> None:
-        """Stop fetching a partition."""
+    def pause(self, topic: str, partition: int, waits_for: str = "") -> None:
+        """Stop fetching a partition; waits_for: for what, if that must arrive for the work to go on.
+
+        Without it the partition waits for others, which have work to do.
+        """
 
     def resume(self, topic: str, partition: int) -> None:
         """Fetch a partition again."""
@@ -105,3 +108,6 @@ class Metrics(Protocol):
 
     def add(self, name: str, number: int = 1, reason: str | None = None) -> None:
         """Count `number` of `name`."""
+
+    def outcome(self, topic: str, used: int, refused: int, last: str = "") -> None:
+        """Tell what became of a fetch of `topic`: records used and refused; last: the last of those, one line."""

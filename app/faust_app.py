@@ -16,7 +16,9 @@ from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.refusals import ATTEMPTS, LASTING_S, REFUSALS, LoginRefused
+from app.kafka.registry import SchemaRegistry
 from app.ops.drain import Drain
+from app.ops.hosts import host_check
 from app.ops.metrics import Metrics
 from app.ops.watchdog import INTERVAL_S, Status, Watchdog, give_up, status_of
 from app.settings import Settings
@@ -39,6 +41,7 @@ class Runtime:
     """The runtime of a worker, built by app/topology.py from the result of preflight."""
 
     kafka: KafkaLog
+    registry: SchemaRegistry
     model: RiskModel | None
     #: agents by declared name
     agents: Mapping[str, Agent]
@@ -80,9 +83,10 @@ class RiskApp(faust.App):
             store=settings.store,
             datadir=str(settings.datadir),
             autodiscover=False,
-            web_bind=settings.web_bind,
+            web_bind=settings.web_address,
             web_port=settings.web_port,
-            web_host=settings.web_bind,
+            web_host=f"[{settings.web_address}]" if ":" in settings.web_address else settings.web_address,
+            web_application_options={"middlewares": [host_check(settings.web_names)]},
             web_router_enabled=False,
             web_tables_enabled=False,
             web_graph_enabled=False,

@@ -36,11 +36,44 @@ class Settings(SecuritySettings):
     schema_registry: str = _setting(
         _SERVERS, "http://127.0.0.1:8081", "RISK_SCHEMA_REGISTRY", "URL of the schema registry (Confluent's API)"
     )
+    registry_user: str = _setting(
+        _SERVERS, "", "RISK_SCHEMA_REGISTRY_USER", "user of the registry, if its URL has none"
+    )
+    registry_password: str = _setting(
+        _SERVERS, "", "RISK_SCHEMA_REGISTRY_PASSWORD", "that user's password", secret=True
+    )
+    registry_password_file: str = _setting(
+        _SERVERS, "", "RISK_SCHEMA_REGISTRY_PASSWORD_FILE", "path of a file with the password instead"
+    )
+    registry_token: str = _setting(
+        _SERVERS, "", "RISK_SCHEMA_REGISTRY_TOKEN", "bearer token for the registry, instead of a user", secret=True
+    )
+    registry_token_file: str = _setting(
+        _SERVERS, "", "RISK_SCHEMA_REGISTRY_TOKEN_FILE", "path of a file with the token instead"
+    )
+    registry_ca: str = _setting(
+        _SERVERS,
+        "",
+        "RISK_SCHEMA_REGISTRY_CA",
+        "path of the certificates (PEM) of the authorities that may vouch for the registry; empty: the usual ones",
+    )
+    registry_patience_s: float = _setting(
+        _SERVERS,
+        10.0,
+        "RISK_REGISTRY_PATIENCE",
+        "how long a schema id that the registry does not know is requested before its records are given up [s]",
+    )
     source_topic: str = _setting(
         _INPUT,
         "demo.demo.mdl_logstore_standard_log",
         "RISK_SOURCE_TOPIC",
         "topic of Moodle's log: Avro, written by Debezium and unwrapped",
+    )
+    schema_subject: str = _setting(
+        _INPUT,
+        "",
+        "RISK_SCHEMA_SUBJECT",
+        "subject of the log's schema; empty: named by the topic (…-value), else the schema of its latest record",
     )
     time_unit: TimeUnit = _setting(
         _INPUT, "ms", "RISK_TIME_UNIT", "unit of timecreated: ms, or s, which Moodle itself writes"
@@ -99,8 +132,13 @@ class Settings(SecuritySettings):
     log_format: LogFormat = _setting(
         _WORKER, "text", "RISK_LOG_FORMAT", "text: lines for people; json: one JSON object for each event"
     )
-    web_bind: str = _setting(_WORKER, "127.0.0.1", "RISK_WEB_BIND", "address of /health, /stats and /metrics")
+    web_bind: str = _setting(
+        _WORKER, "127.0.0.1", "RISK_WEB_BIND", "address of /health, /stats and /metrics, IPv4 or IPv6"
+    )
     web_port: int = _setting(_WORKER, 6066, "RISK_WEB_PORT", "port of these pages, one for each worker")
+    web_hosts: str = _setting(
+        _WORKER, "", "RISK_WEB_HOSTS", "further host names, separated by commas, by which these pages may be requested"
+    )
 
     @property
     def unit_ms(self) -> int:
@@ -131,6 +169,16 @@ class Settings(SecuritySettings):
     def topic_names(self) -> TopicNames:
         """The names of all topics the app reads or writes."""
         return TopicNames.of(source=self.source_topic, prefix=self.topic_prefix, app_id=self.app_id)
+
+    @property
+    def web_address(self) -> str:
+        """The address of the web pages; of IPv6 without brackets."""
+        return self.web_bind.strip("[]")
+
+    @property
+    def web_names(self) -> list[str]:
+        """The host names by which the web pages may be requested, besides this machine's and addresses."""
+        return [self.web_address, *self.web_hosts.split(",")]
 
     @property
     def brokers(self) -> list[str]:
@@ -193,6 +241,8 @@ class Settings(SecuritySettings):
             raise ConfigError(f"RISK_WEB_PORT: {self.web_port} is not a port (1 to 65535)")
         if not 1 <= self.session_timeout_s <= 300:
             raise ConfigError(f"RISK_SESSION_TIMEOUT: {self.session_timeout_s:g} s is not within 1 to 300")
+        if not 0 <= self.registry_patience_s <= 3600:
+            raise ConfigError(f"RISK_REGISTRY_PATIENCE: {self.registry_patience_s:g} s is not within 0 to 3600")
         if not 5 <= self.stall_timeout_s <= 3600:
             raise ConfigError(f"RISK_STALL_TIMEOUT: {self.stall_timeout_s:g} s is not within 5 to 3600")
         if not 0 <= self.max_ahead_s <= 315_360_000:

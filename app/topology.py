@@ -78,7 +78,7 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
     pipeline = Pipeline.build(kafka, names, checked.decoder, checked.model, app.metrics, options, checked.partitions)
     agents: dict[str, Agent] = {REPARTITION: pipeline.repartition, PROCESS: pipeline.process, ALERT: pipeline.alert}
     drain = None if drain_for is None else Drain(names.source, students, checked.partitions, drain_for)
-    app.runtime = Runtime(kafka, checked.model, agents, checked.internal, drain)
+    app.runtime = Runtime(kafka, checked.registry, checked.model, agents, checked.internal, drain)
     app.conf.topic_partitions = checked.partitions
 
 

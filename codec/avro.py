@@ -70,6 +70,8 @@ class Plan:
     at: int | None
     #: index of the field id, of the same types; None: no such field, or nobody asks for it
     log_id: int | None = None
+    #: what is odd about the schema, for the log; empty: nothing
+    doubt: str = ""
 
 
 class Undecodable(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +21,21 @@ class RejectedRecord:
 
     #: the index of the record in the chunk
     index: int
-    #: bad-magic, truncated, malformed, unknown-schema, unreadable-schema, type-mismatch,
+    #: bad-magic, truncated, malformed, unknown-schema, wrong-schema, unreadable-schema, type-mismatch,
     #: negative-time, time-too-large or ahead-of-clock
     reason: str
+    #: one line for the operator
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class OddSchema:
+    """A writer's schema that an operator must hear of: its records are refused, or read although something is odd."""
+
+    schema_id: int
+    #: number of records of the chunk that have it
+    records: int
+    refused: bool
     #: one line for the operator
     detail: str
 
@@ -47,6 +60,8 @@ class DecodedChunk:
     suspicious: int
     #: the log's own id of each row [n], NO_LOG_ID for a row without one; None: not read
     log_id: Int64s | None = None
+    #: the odd ones among the schemas of the records
+    odd_schemas: Sequence[OddSchema] = ()
 
     def __len__(self) -> int:
         return len(self.row)

@@ -269,6 +269,15 @@ def test_the_workers_variables_are_settings() -> None:
     assert (settings.emit, settings.time_unit, settings.topic_prefix) == ("batch", "ms", "")
 
 
+def test_services_ask_each_other_directly() -> None:
+    """Docker can set a proxy in every container; it knows none of the services."""
+    for name, service in SERVICES.items():
+        addresses = {*re.findall(r"https?://([a-z0-9.]+)", json.dumps(service))}
+        if "http" in str(service.get("command", "")) or name == "worker":
+            for variable in ("NO_PROXY", "no_proxy"):
+                assert addresses <= set(service["environment"][variable].split(",")), name
+
+
 def test_registered_connectors_exist_and_refer_to_services() -> None:
     command = SERVICES["connectors"]["command"]
     assert (ROOT / command[1].lstrip("/")).exists()

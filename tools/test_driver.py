@@ -186,7 +186,7 @@ class TopologyTestDriver:
         """Wake `feed`, which waits for this."""
         self._waiting.pop(id(chunk)).set_result(None)
 
-    def pause(self, topic: str, partition: int) -> None:
+    def pause(self, topic: str, partition: int, waits_for: str = "") -> None:
         """No-op: nothing is fetched here."""
 
     def resume(self, topic: str, partition: int) -> None:

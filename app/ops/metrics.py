@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram
 
+from app.ops.refusals import Refusals
+
 #: upper bounds of the histograms' buckets: durations [s], and numbers of rows
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ROWS = (1, 10, 100, 1_000, 10_000, 100_000)
@@ -30,6 +32,7 @@ class Metrics:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}
+        self.refusals = Refusals()
         #: what /metrics shows; app/ops/prometheus.py adds the counters
         self.registry = CollectorRegistry()
         self._duration = self._histogram("flush_duration_seconds", "Duration of a flush.", DURATIONS_S)
@@ -50,6 +53,10 @@ class Metrics:
     def flushes(self, table: str) -> FlushHistograms:
         """Return the histograms of one table's flushes."""
         return FlushHistograms(self._duration.labels(table), self._commit.labels(table), self._rows.labels(table))
+
+    def outcome(self, topic: str, used: int, refused: int, last: str = "") -> None:
+        """Add what became of a fetch of `topic`, see Refusals.add."""
+        self.refusals.add(topic, used, refused, last)
 
     def __getitem__(self, name: str) -> int:
         return self._counts[name]

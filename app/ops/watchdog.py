@@ -94,7 +94,9 @@ def status_of(app: Any) -> Status:
     if isinstance(consumer, Consumer):
         work, progress = consumer.backlog()
         if work:
-            return Status(work, progress, stopping)
+            # a registry that answers without the schema that is waited for: the wait is bounded
+            answers = 0 if app.runtime is None else app.runtime.registry.answers
+            return Status(work, (progress, answers), stopping)
     return Status(None, None, stopping)
 
 

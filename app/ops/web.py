@@ -33,6 +33,8 @@ def add_pages(app: RiskApp) -> None:
             "stream_time_ahead_s": None if ahead is None else round(ahead / 1000),
             "cautions": cautions.lines(positions, now_ms),
         }
+        if problem == "rejecting":
+            answer["reason"] = app.metrics.refusals.reason
         return web.json(answer, status=200 if problem is None else 503)
 
     @app.page("/stats", name="stats")
@@ -54,6 +56,8 @@ def _problem(app: RiskApp) -> str | None:
         return "recovering"
     if not app.tables.actives_ready:
         return "starting"
+    if app.metrics.refusals.reason is not None:
+        return "rejecting"
     return None
 
 
