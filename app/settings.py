@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError
+from app.kafka.security import SecuritySettings
+from app.setting import setting as _setting
 from models.topic_names import TopicNames
 
 Emit = Literal["batch", "changes"]
@@ -19,16 +21,12 @@ LogFormat = Literal["text", "json"]
 _INDENT = 25
 
 
-def _setting(group: str, default: Any, variable: str, text: str) -> Any:
-    return field(default=default, metadata={"group": group, "variable": variable, "text": text})
-
-
 #: headings of `Settings.describe`
 _SERVERS, _INPUT, _OUTPUT, _WORKER = "Servers", "Input", "Output and scoring", "Worker"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(SecuritySettings):
     """The settings. `Settings.from_env` reads and checks them; `Settings.describe` lists them."""
 
     broker: str = _setting(
@@ -153,6 +151,7 @@ class Settings:
             host, _, port = server.rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ConfigError(f"RISK_BROKER: {server!r} is not host:port, e.g. 127.0.0.1:9092")
+        self.check_security()
         url, shown = urlsplit(self.schema_registry), without_credentials(self.schema_registry)
         if url.scheme not in ("http", "https") or not url.netloc:
             raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} is not an http:// or https:// URL")
@@ -191,18 +190,25 @@ class Settings:
             raise ConfigError(f"RISK_REPLICATION: {self.replication} is not at least 1")
 
     @classmethod
+    def listed(cls) -> list[Field[Any]]:
+        """Return the settings by group, the servers first."""
+        return sorted(fields(cls), key=lambda f: f.metadata["group"] != _SERVERS)
+
+    @classmethod
     def describe(cls, width: int = 100) -> str:
         """List the settings by group, in lines of `width` characters: variable, default, meaning."""
         lines: list[str] = []
         group = ""
-        for f in fields(cls):
+        for f in cls.listed():
             if f.metadata["group"] != group:
                 group = f.metadata["group"]
                 lines += ["", group]
             default = f"default: {f.default}" if str(f.default) else "default: empty"
             meaning = wrap(f"{f.metadata['text']} ({default})", max(40, width - _INDENT))
-            lines.append(f"  {f.metadata['variable']:<{_INDENT - 2}}{meaning[0]}")
-            lines += [" " * _INDENT + line for line in meaning[1:]]
+            variable = f"  {f.metadata['variable']}"
+            if len(variable) < _INDENT:
+                variable = variable.ljust(_INDENT) + meaning.pop(0)
+            lines += [variable, *(" " * _INDENT + line for line in meaning)]
         return "\n".join(lines[1:])
 
 

@@ -16,11 +16,12 @@ import faust.worker
 
 from app.errors import ConfigError
 from app.kafka.clients import order_brokers
+from app.kafka.refusals import REFUSALS
 from app.ops import drain, logs
 from app.ops.failpoints import failpoints
 from app.ops.logs import say
 from app.ops.preflight import check_machine, preflight, silent
-from app.ops.watchdog import in_a_line
+from app.ops.watchdog import in_a_line, with_hint
 from app.settings import Settings
 from app.topology import assemble
 
@@ -58,7 +59,8 @@ class Worker(faust.worker.Worker):
             super().execute_from_commandline()
         finally:
             if app.crash_reason is not None:
-                say(settings, f"gave up: {in_a_line(app.crash_reason)}")
+                reason = with_hint(in_a_line(app.crash_reason), REFUSALS.reason(settings))
+                say(settings, f"gave up: {reason}")
 
     def _log_in(self, settings: Settings) -> None:
         """Log in the format of the settings, from now on; Faust, which does it again, until the end."""

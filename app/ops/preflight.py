@@ -21,6 +21,8 @@ from aiokafka.errors import KafkaError
 from app.errors import ConfigError
 from app.kafka import acls, topics
 from app.kafka.clients import new_admin
+from app.kafka.diagnosis import diagnose
+from app.kafka.refusals import REFUSALS
 from app.kafka.registry import SchemaRegistry
 from app.model_file import load_model
 from app.settings import Settings
@@ -88,7 +90,8 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
                 names.source, sources, names.visits, partitions, partitions,
             )  # fmt: skip
     except KafkaError as error:
-        raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error}") from error
+        refused = f"{settings.broker} (RISK_BROKER) refused: {error}"
+        raise ConfigError(REFUSALS.reason(settings) or refused) from error
     finally:
         await admin.close()
     schema_id, schema = await _latest(settings)
@@ -115,8 +118,8 @@ async def _divided_among(settings: Settings, internal: Mapping[str, int], *, dra
 async def _require_rights(admin: AIOKafkaAdminClient, settings: Settings, partitions: int, *, scoring: bool) -> None:
     """Raise ConfigError with all rights that the broker does not grant."""
     wanted = acls.needed(settings.topic_names, scoring=scoring)
-    transactional_ids = [f"{settings.app_id}-{n}" for n in range(partitions)] + [f"{settings.app_id}-alerts-0"]
-    if denied := await acls.missing(admin, wanted, settings.app_id, transactional_ids):
+    ids = acls.transactional_ids(settings.app_id, partitions)
+    if denied := await acls.missing(admin, wanted, settings.app_id, ids):
         raise ConfigError(
             f"{settings.broker} (RISK_BROKER) does not grant the user this worker runs as the rights "
             f"{', '.join(denied)}: grant them (kafka-acls --add)"
@@ -148,7 +151,10 @@ async def connect(settings: Settings) -> AIOKafkaAdminClient:
         with silent("aiokafka"):
             await asyncio.wait_for(admin.start(), PATIENCE_S)
     except (KafkaError, OSError) as error:
-        raise ConfigError(f"no Kafka broker answers at {settings.broker}: start it, or set RISK_BROKER") from error
+        nobody = f"no Kafka broker answers at {settings.broker}: start it, or set RISK_BROKER"
+        # a broker that answers nothing until now would not tell the reason either
+        reason = "" if isinstance(error, TimeoutError) else await diagnose(settings, PATIENCE_S)
+        raise ConfigError(reason or nobody) from error
     return admin
 
 
