@@ -17,6 +17,7 @@ from models.topic_names import TopicNames
 Emit = Literal["batch", "changes"]
 TimeUnit = Literal["ms", "s"]
 LogFormat = Literal["text", "json"]
+Deduplicate = Literal["off", "log-id"]
 #: column of `Settings.describe` at which meanings begin
 _INDENT = 25
 
@@ -43,6 +44,12 @@ class Settings(SecuritySettings):
     )
     time_unit: TimeUnit = _setting(
         _INPUT, "ms", "RISK_TIME_UNIT", "unit of timecreated: ms, or s, which Moodle itself writes"
+    )
+    deduplicate: Deduplicate = _setting(
+        _INPUT,
+        "off",
+        "RISK_DEDUPLICATE",
+        "off: each row counts, as in KSQL; log-id: a row whose id has been applied is dropped and counted",
     )
     max_ahead_s: float = _setting(
         _INPUT,
@@ -116,6 +123,11 @@ class Settings(SecuritySettings):
         return self.emit == "changes"
 
     @property
+    def deduplicates(self) -> bool:
+        """Whether rows whose log id has been applied are dropped."""
+        return self.deduplicate == "log-id"
+
+    @property
     def topic_names(self) -> TopicNames:
         """The names of all topics the app reads or writes."""
         return TopicNames.of(source=self.source_topic, prefix=self.topic_prefix, app_id=self.app_id)
@@ -162,6 +174,7 @@ class Settings(SecuritySettings):
         for variable, value, allowed in (
             ("RISK_EMIT", self.emit, ("batch", "changes")),
             ("RISK_TIME_UNIT", self.time_unit, ("ms", "s")),
+            ("RISK_DEDUPLICATE", self.deduplicate, ("off", "log-id")),
             ("RISK_STORE", self.store, ("rocksdb://", "memory://")),
             ("RISK_LOG_FORMAT", self.log_format, ("text", "json")),
         ):

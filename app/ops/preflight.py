@@ -27,7 +27,7 @@ from app.kafka.registry import SchemaRegistry
 from app.model_file import load_model
 from app.settings import Settings
 from app.state.stored_positions import divided_by, read_positions, unfinished_growth
-from codec.avro_schema import Json, check
+from codec.avro_schema import DeclaredColumns, Json, check
 from codec.moodle_log import LogDecoder
 from models.risk import RiskModel
 
@@ -97,7 +97,8 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
     schema_id, schema = await _latest(settings)
     # most records have this schema: with it known, they can be decoded even if the registry goes down
     registry = SchemaRegistry(settings.schema_registry, known={schema_id: schema})
-    decoder = LogDecoder(registry, check(schema, settings.source_topic), unit_ms=settings.unit_ms)
+    declared = check_schema(settings, schema)
+    decoder = LogDecoder(registry, declared, unit_ms=settings.unit_ms, with_log_id=settings.deduplicates)
     return Checked(partitions, sources, internal, decoder, model)
 
 
@@ -113,6 +114,19 @@ async def _divided_among(settings: Settings, internal: Mapping[str, int], *, dra
     if unfinished := topics.unfinished_growth(internal) or unfinished_growth(changelog, records):
         raise ConfigError(unfinished)
     return internal[changelog]
+
+
+def check_schema(settings: Settings, schema: Json) -> DeclaredColumns:
+    """Return the columns that KSQL declares for the source topic's latest schema.
+
+    Raises ConfigError if KSQL refuses the schema, or if its ids cannot be de-duplicated and should be.
+    """
+    declared = check(schema, settings.source_topic)
+    if settings.deduplicates and (kind := declared.columns["ID"]) not in ("BIGINT", "INTEGER"):
+        raise ConfigError(
+            f"RISK_DEDUPLICATE: column id of topic {settings.source_topic} is {kind} and must be an integer: set off"
+        )
+    return declared
 
 
 async def _require_rights(admin: AIOKafkaAdminClient, settings: Settings, partitions: int, *, scoring: bool) -> None:
