@@ -55,6 +55,8 @@ COUNTERS: Mapping[str, Help] = {
     "visits": Help("Visits applied to the state, late ones included."),
     "late": Help("Visits refused because they are too far behind stream time."),
     "repeated": Help("Visits dropped because they had been applied before."),
+    "duplicates": Help("Rows dropped because a row with their log id had been applied."),
+    "without_log_id": Help("Rows without a log id, which de-duplication cannot recognise."),
     "detached_slices": Help("Source ranges refused because they would leave a hole; their new owner sends them again."),
     "outdated_batches": Help("Visit batches dropped because they were made for another number of partitions."),
     "gaps": Help("Gaps in the source offsets because a visit batch was damaged: visits are missing."),
