@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import faust.worker
 
 from app.errors import ConfigError
-from app.kafka.clients import order_brokers
+from app.kafka.clients import without_silent_brokers
 from app.ops.failpoints import failpoints
 from app.ops.preflight import check_machine, preflight, silent
 from app.ops.watchdog import in_a_line
@@ -35,7 +35,7 @@ class Worker(faust.worker.Worker):
             settings = replace(app.settings, web_bind=app.conf.web_bind, web_port=app.conf.web_port)
             check_machine(settings, web=app.conf.web_enabled)
             with silent("aiokafka"):
-                app.settings = asyncio.run(order_brokers(app.settings))
+                app.settings = asyncio.run(without_silent_brokers(app.settings))
             checked = asyncio.run(preflight(replace(settings, broker=app.settings.broker)))
         except ConfigError as error:
             print(f"moodle-risk: {error}", file=sys.stderr)

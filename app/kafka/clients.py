@@ -43,11 +43,12 @@ def new_admin(settings: Settings, **options: Any) -> AIOKafkaAdminClient:
     return AIOKafkaAdminClient(**_connection(settings), **options)
 
 
-async def order_brokers(settings: Settings) -> Settings:
-    """Return the settings with the brokers that answer before those that do not.
+async def without_silent_brokers(settings: Settings) -> Settings:
+    """Return the settings with the brokers that answer only; with all of them if none does.
 
-    A client asks the listed brokers in order when it starts, and waits long for one that is silent: it is suspended,
-    or a firewall drops what is sent to it. If one answers within _FIRST_S, the others have _OTHERS_S more.
+    A client begins with a random one of the listed brokers, and waits long for one that is silent: it is suspended, or
+    a firewall drops what is sent to it. Afterwards it knows all brokers of the cluster from the one that has answered.
+    If one answers within _FIRST_S, the others have _OTHERS_S more.
     """
     brokers = settings.brokers
     if len(brokers) == 1:
@@ -61,8 +62,8 @@ async def order_brokers(settings: Settings) -> Settings:
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    first = [broker for task, broker in asked.items() if task not in waiting and task.result()]
-    return replace(settings, broker=",".join([*first, *(broker for broker in brokers if broker not in first)]))
+    answering = [broker for task, broker in asked.items() if task not in waiting and task.result()]
+    return replace(settings, broker=",".join(answering or brokers))
 
 
 async def _answers(settings: Settings) -> bool:
