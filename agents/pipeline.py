@@ -28,12 +28,16 @@ class Options:
     emit_every_change: bool
     #: unit of timecreated, ms or s
     unit: str
+    #: whether rows whose log id has been applied are dropped
+    deduplicate: bool = False
     #: names of record headers that are not forwarded (models/headers.py)
     ignored_headers: Sequence[str] = ()
     #: events further ahead of the clock than this are rejected [ms], 0 for none
     max_ahead_ms: int = 0
     #: pause of `alert` at the end of its topic [s]
     alert_pause_s: float = 0.0
+    #: whether `repartition` holds back visits that slower partitions may precede, and heartbeats
+    hold_back: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Pipeline:
         options: Options,
         partitions: int,
     ) -> Pipeline:
-        """Build the agents; partitions: of the source topic; model: None switches scoring off."""
+        """Build the agents; partitions: of the visits topic; model: None switches scoring off."""
         return cls(
             Repartition(
                 log,
@@ -65,6 +69,7 @@ class Pipeline:
                 partitions=partitions,
                 batch_rows=options.batch_rows,
                 unit=options.unit,
+                hold_back=options.hold_back,
                 ignored_headers=options.ignored_headers,
                 max_ahead_ms=options.max_ahead_ms,
             ),
@@ -75,6 +80,7 @@ class Pipeline:
                 metrics,
                 batch_rows=options.batch_rows,
                 emit_every_change=options.emit_every_change,
+                deduplicate=options.deduplicate,
             ),
             Alert(log, names, metrics, pause_s=options.alert_pause_s),
         )

@@ -14,9 +14,11 @@ import faust.worker
 
 from app.errors import ConfigError
 from app.kafka.clients import without_silent_brokers
+from app.kafka.refusals import REFUSALS
+from app.ops import drain
 from app.ops.failpoints import failpoints
 from app.ops.preflight import check_machine, preflight, silent
-from app.ops.watchdog import in_a_line
+from app.ops.watchdog import in_a_line, with_hint
 from app.topology import assemble
 
 
@@ -34,19 +36,22 @@ class Worker(faust.worker.Worker):
             failpoints.arm(os.environ)
             settings = replace(app.settings, web_bind=app.conf.web_bind, web_port=app.conf.web_port)
             check_machine(settings, web=app.conf.web_enabled)
+            drain_for = int(os.environ[drain.VARIABLE]) if drain.VARIABLE in os.environ else None
             with silent("aiokafka"):
                 app.settings = asyncio.run(without_silent_brokers(app.settings))
-            checked = asyncio.run(preflight(replace(settings, broker=app.settings.broker)))
+            settings = replace(settings, broker=app.settings.broker)
+            checked = asyncio.run(preflight(settings, draining=drain_for is not None))
         except ConfigError as error:
             print(f"moodle-risk: {error}", file=sys.stderr)
             raise SystemExit(1) from None
-        assemble(app, checked)
+        assemble(app, checked, drain_for=drain_for)
         relax_garbage_collection()
         try:
             super().execute_from_commandline()
         finally:
             if app.crash_reason is not None:
-                print(f"moodle-risk: gave up: {in_a_line(app.crash_reason)}", file=sys.stderr, flush=True)
+                reason = with_hint(in_a_line(app.crash_reason), REFUSALS.reason(settings))
+                print(f"moodle-risk: gave up: {reason}", file=sys.stderr, flush=True)
 
 
 def relax_garbage_collection() -> None:

@@ -38,6 +38,7 @@ FAULTS = {
     "registry": "the registry is down for a while",
     "disk": "a damaged or missing RocksDB directory",
     "compaction": "the changelog is compacted while it is written",
+    "grows": "partitions are added to the source topic or to the app's own, by `grow` or by hand",
     "misleading": "records of the log whose bytes mislead the fast parser",
 }
 
@@ -66,6 +67,42 @@ _DEATHS = "tests/test_worker_deaths.py::test_nothing_is_lost_and_nothing_comes_t
 _FAULTS = "tests/test_worker_faults.py::test_nothing_is_lost_and_nothing_comes_twice[{}]".format
 
 REMEDIES = (
+    # -- growing
+    Remedy(
+        "visit-batches-for-other-partitions-are-dropped",
+        ("grows", "suspended"),
+        "models.position:drop_applied",
+        condition("visit_batch.partitions", "False"),
+        ("tests/test_growth.py::test_visit_batches_for_another_number_of_partitions_are_dropped",),
+    ),
+    Remedy(
+        "internal-topics-grow-only-while-no-worker-runs",
+        ("grows",),
+        "app.kafka.driver:Consumer._update_partitions",
+        condition("actual", "False"),
+        ("tests/test_driver.py::test_a_topic_that_must_not_grow_ends_the_worker_before_it_reads",),
+    ),
+    Remedy(
+        "nothing-is-confirmed-while-a-source-partition-is-unknown",
+        ("grows",),
+        "app.kafka.driver:Consumer.source_has_grown",
+        value("count_partitions", "False"),
+        ("tests/test_driver.py::test_nothing_is_confirmed_while_a_source_partition_is_unknown",),
+    ),
+    Remedy(
+        "workers-refuse-to-start-until-grow-has-ended",
+        ("grows",),
+        "app.ops.preflight:_divided_among",
+        condition("unfinished", "False"),
+        ("tests/test_growth_live.py::test_growing_survives_being_killed_at_every_step",),
+    ),
+    Remedy(
+        "only-even-positions-are-merged",
+        ("grows",),
+        "app.ops.grow:_try_to_grow",
+        condition("is_even", "False"),
+        ("tests/test_growth_live.py::test_growing_survives_being_killed_at_every_step",),
+    ),
     # -- the flush
     Remedy(
         "rocksdb-is-written-after-the-commit",
@@ -97,9 +134,20 @@ REMEDIES = (
             "await other.start()\n"
             "logged = await send_rows(other, self._table.changelog, self.number, changes)\n"
             "await last_offset(logged)\n"
-            "await other.stop()",
+            "await other.stop()\n"
+            "sent += logged",
         ),
         (_DEATHS("killed_at_sent"),),
+    ),
+    Remedy(
+        "log-ids-are-written-with-the-flush",
+        ("wiped", "worst"),
+        "app.state.partition:Partition.flush",
+        argument("_commit", 2, "{}"),
+        (
+            "tests/test_partitions.py::test_log_ids_are_part_of_the_transaction_and_read_from_the_cache_afterwards",
+            _DEATHS("killed_while_a_log_is_read_that_is_sent_twice"),
+        ),
     ),
     Remedy(
         "the-position-is-written-with-the-flush",

@@ -10,7 +10,7 @@ from faust.types import TP
 
 from app.kafka.clients import new_consumer
 from app.kafka.reader import read_chunks
-from app.upstream.aiokafka import is_closed
+from app.upstream.aiokafka import count_partitions, is_closed
 from models.chunk import Chunk
 
 #: how long one call waits for fetched records [s]
@@ -53,6 +53,13 @@ class Thread(AIOKafkaConsumerThread):
         if not self.consumer.flow_active or is_closed(consumer):
             return []
         return await read_chunks(consumer, partitions, _FETCH_WAIT_S, max_rows)
+
+    async def count_partitions(self, topics: set[str]) -> dict[str, int]:
+        """Ask the broker for the number of partitions of topics that this worker reads."""
+        return await self.call_thread(self._count_partitions, topics)  # type: ignore[no-any-return]
+
+    async def _count_partitions(self, topics: set[str]) -> dict[str, int]:
+        return await count_partitions(self._ensure_consumer(), topics)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """No-op: Faust's livelock detection expects single messages; app/ops/watchdog.py does its work."""

@@ -7,21 +7,27 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from aiokafka import AIOKafkaProducer
 
 from agents.ports import Target
+from app.errors import PartitionsChanged
 from app.kafka.clients import new_producer
 from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
 from app.settings import Settings
+from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
 from app.upstream.aiokafka import is_fenced
 from codec.record_batch import Rows, changelog_rows
+from models import log_ids as applied_ids
 from models import position as positions
 from models import state
+from models.log_ids import Bitmaps
 from models.murmur2 import keys_of
 from models.position import Position
+from models.rules import Int64s
 from models.state import NewerState, StateError
 from models.visits import StudentDictionary
 
@@ -29,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: maximum number of records cached per partition; RocksDB holds the rest
 CACHED_RECORDS = 50_000
+#: maximum number of records of log ids cached per partition, of at most 528 B each
+CACHED_LOG_IDS = 4_096
 #: what to do about a damaged record
 _REMEDY = (
     "delete RISK_DATADIR and start again, which reads topic %s from its beginning; if that does not help the topic is "
@@ -44,16 +52,26 @@ class Partition:
     """
 
     def __init__(
-        self, number: int, table: StateTable, producer: AIOKafkaProducer, sources: int, max_ahead_ms: int = 0
+        self,
+        number: int,
+        table: StateTable,
+        producer: AIOKafkaProducer,
+        *,
+        partitions: int = 0,
+        sources: int = 0,
+        max_ahead_ms: int = 0,
     ) -> None:
+        """partitions: of the table, 0 if it keeps no position; sources: partitions of the source topic, at least."""
         self.number = number
         self._table = table
         self._producer = producer
-        self._sources = sources
+        self._partitions, self._sources = partitions, sources
         self._max_ahead_ms = max_ahead_ms
         self._position: Position | None = None
         #: records by student, None for the null student
         self._cache: dict[int | None, bytes] = {}
+        #: records of log ids by key
+        self._log_ids: dict[bytes, bytes] = {}
         self._flushing = asyncio.Lock()
         self.closed = False
 
@@ -63,7 +81,10 @@ class Partition:
         if self._position is None:
             raw = self.read(positions.KEY)
             with self._locating_errors(positions.KEY):
-                self._position = self._set_back(positions.unpack(raw, self._sources))
+                position = positions.unpack(raw, self._sources)
+            if position.partitions not in (0, self._partitions):
+                raise PartitionsChanged(divided_otherwise(self._table.changelog, self._partitions, position.partitions))
+            self._position = self._set_back(replace(position, partitions=self._partitions))
         return self._position
 
     def _set_back(self, position: Position) -> Position:
@@ -114,6 +135,20 @@ class Partition:
                 records[i] = record
         return records
 
+    def log_ids(self, spans: Int64s) -> Bitmaps:
+        """Return which log ids of each of `spans` [b] have been applied.
+
+        Raises StateError for a record that is damaged or too new.
+        """
+        keys = applied_ids.keys_of(spans)
+        records = [self._log_ids.get(key) for key in keys]
+        missing = [i for i, record in enumerate(records) if record is None]
+        if missing:
+            for i, record in zip(missing, self._table.read(self.number, [keys[i] for i in missing]), strict=True):
+                records[i] = record
+        with self._locating_errors(*keys):
+            return applied_ids.unpack(records)
+
     @contextmanager
     def _locating_errors(self, *keys: bytes) -> Iterator[None]:
         """Add table, topic, partition, key and remedy to a StateError of one of the records under `keys`."""
@@ -131,8 +166,9 @@ class Partition:
         records: Mapping[bytes, bytes],
         position: Position | None = None,
         cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        log_ids: Mapping[bytes, bytes] | None = None,
     ) -> bool:
-        """Write output `rows` and state `records`, with the `position`, in one transaction.
+        """Write output `rows` and state `records`, with the `position` and records of `log_ids`, in one transaction.
 
         cached: students and their records among `records`, to keep in memory. Returns False, and writes nothing,
         if another worker has taken over the partition. Any other failure raises, and this object must not be
@@ -145,29 +181,36 @@ class Partition:
             if position is not None:
                 state[positions.KEY] = positions.pack(position)
             try:
-                offset = await self._commit(rows, state)
+                offset = await self._commit(rows, state, log_ids or {})
             except Exception as error:
                 if not is_fenced(self._producer, error):
                     raise
                 self.closed = True
                 log.warning("%s-%d: another worker has taken over", self._table.changelog, self.number)
                 return False
-            self._table.write(self.number, state, offset)
+            self._table.write(self.number, {**state, **log_ids} if log_ids else state, offset)
             await failpoints.at("written")
             if cached is not None:
                 self._update_cache(*cached)
+            if log_ids:
+                self._update_cached_log_ids(log_ids)
             self._position = position or self._position
             return True
 
-    async def _commit(self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes]) -> int:
+    async def _commit(
+        self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes], log_ids: Mapping[bytes, bytes]
+    ) -> int:
         await self._producer.begin_transaction()
         await failpoints.at("begun")
         sent = []
         for (topic, partition), output in rows.items():
             sent += await send_rows(self._producer, topic, partition, output)
-        changes = changelog_rows(state, time.time_ns() // 1_000_000)
-        logged = await send_rows(self._producer, self._table.changelog, self.number, changes)
-        offset = await last_offset(sent + logged)
+        now = time.time_ns() // 1_000_000
+        for records in (log_ids, state):  # of different sizes: not in one batch, whose columns would be mostly padding
+            if records:
+                changes = changelog_rows(records, now)
+                sent += await send_rows(self._producer, self._table.changelog, self.number, changes)
+        offset = await last_offset(sent)
         await failpoints.at("sent")
         await self._producer.commit_transaction()
         await failpoints.at("committed")
@@ -177,6 +220,12 @@ class Partition:
         if len(self._cache) + len(records) > CACHED_RECORDS:
             self._cache.clear()
         self._cache.update(zip(_cache_keys(students), records, strict=True))
+
+    def _update_cached_log_ids(self, records: Mapping[bytes, bytes]) -> None:
+        if len(self._log_ids) + len(records) > CACHED_LOG_IDS:
+            self._log_ids.clear()
+        if len(records) <= CACHED_LOG_IDS:
+            self._log_ids.update(records)
 
     async def close(self) -> None:
         """Wait for the flush in progress, then refuse further ones."""
@@ -195,11 +244,20 @@ def _cache_keys(students: StudentDictionary) -> list[int | None]:
 class OwnedPartitions:
     """The partitions of one table that this worker owns."""
 
-    def __init__(self, table: StateTable, settings: Settings, transactional_id: str, sources: int) -> None:
+    def __init__(
+        self,
+        table: StateTable,
+        settings: Settings,
+        transactional_id: str,
+        *,
+        partitions: int = 0,
+        sources: int = 0,
+    ) -> None:
+        """partitions, sources: see Partition."""
         self._table = table
         self._settings = settings
         self._transactional_id = transactional_id
-        self._sources = sources
+        self._counts = {"partitions": partitions, "sources": sources}
         self._partitions: dict[int, Partition] = {}
 
     def get(self, number: int) -> Partition | None:
@@ -235,4 +293,5 @@ class OwnedPartitions:
     async def _open(self, number: int) -> Partition:
         producer = new_producer(self._settings, transactional_id=f"{self._transactional_id}-{number}")
         await producer.start()
-        return Partition(number, self._table, producer, self._sources, self._settings.max_ahead_ms)
+        ahead = self._settings.max_ahead_ms
+        return Partition(number, self._table, producer, max_ahead_ms=ahead, **self._counts)

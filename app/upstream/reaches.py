@@ -88,6 +88,16 @@ REACHES = (
         },
     ),
     Reach(
+        "Fresh metadata",
+        "aiokafka",
+        "app/upstream/aiokafka.py",
+        "the consumer's number of partitions of a topic may be as old as its metadata",
+        {
+            **_of("aiokafka:AIOKafkaConsumer", "_client"),
+            **_of("aiokafka.client:AIOKafkaClient", force_metadata_update="self"),
+        },
+    ),
+    Reach(
         "Decompression",
         "aiokafka",
         "app/kafka/record_columns.py",
@@ -135,6 +145,27 @@ REACHES = (
                 is_fatal_error="self",
                 wait_for_transaction_end="self",
             ),
+        },
+    ),
+    Reach(
+        "Refused connections",
+        "aiokafka",
+        "app/upstream/__init__.py",
+        "clients log why they cannot connect and try for ever; one that is refused must end with the reason",
+        {"aiokafka.client:create_conn": None},
+    ),
+    Reach(
+        "Attempts to connect",
+        "aiokafka",
+        "app/upstream/connections.py",
+        "a client that cannot start raises without the reason; the debug log has passwords and tokens",
+        {
+            "aiokafka.conn:collect_hosts": "hosts, randomize=True",
+            "aiokafka.conn:AIOKafkaConnection.send": "self, request, expect_response=True",
+            **{
+                f"aiokafka.protocol.admin:{name}": None
+                for name in ("ApiVersionRequest", "SaslAuthenticateRequest.API_KEY")
+            },
         },
     ),
     Reach(
