@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import faust.worker
 
 from app.errors import ConfigError
-from app.kafka.clients import order_brokers
+from app.kafka.clients import without_silent_brokers
 from app.kafka.refusals import REFUSALS
 from app.ops import drain, logs
 from app.ops.failpoints import failpoints
@@ -47,7 +47,7 @@ class Worker(faust.worker.Worker):
             check_machine(settings, web=app.conf.web_enabled)
             drain_for = int(os.environ[drain.VARIABLE]) if drain.VARIABLE in os.environ else None
             with silent("aiokafka"):
-                app.settings = asyncio.run(order_brokers(app.settings))
+                app.settings = asyncio.run(without_silent_brokers(app.settings))
             settings = replace(settings, broker=app.settings.broker)
             checked = asyncio.run(preflight(settings, draining=drain_for is not None))
         except ConfigError as error:

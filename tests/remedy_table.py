@@ -464,14 +464,11 @@ REMEDIES = (
         ("tests/test_watchdog.py::test_a_partition_that_nobody_can_write_ends_the_worker",),
     ),
     Remedy(
-        "brokers-that-answer-are-asked-first",
+        "silent-brokers-are-not-asked",
         ("brokers",),
-        "app.kafka.clients:order_brokers",
+        "app.kafka.clients:without_silent_brokers",
         insert_after("settings.brokers", "return settings"),
-        (
-            "tests/test_brokers.py::test_brokers_that_answer_come_first",
-            "tests/test_brokers.py::test_a_worker_starts_although_the_first_broker_is_silent",
-        ),
+        ("tests/test_brokers.py::test_silent_brokers_are_left_out",),
     ),
     Remedy(
         "an-old-end-offset-is-asked-again",
