@@ -21,11 +21,12 @@ from models.rules import NEVER
 from models.watermarks import Watermarks
 
 #: what /health and moodle_risk_problem can name
-PROBLEMS = ("stopping", "rebalancing", "recovering", "starting")
+PROBLEMS = ("stopping", "rebalancing", "recovering", "starting", "rejecting")
 #: reasons of dead letters; each begins at 0, so that an alert sees the first one
 REASONS = (
     # of the source topic's records
     *("bad-magic", "truncated", "malformed", "unknown-schema", "unreadable-schema", "type-mismatch"),
+    *("wrong-schema",),
     *("negative-time", "time-too-large", "ahead-of-clock"),
     # of visit batches
     "bad-frame",
