@@ -54,7 +54,9 @@ class Settings:
     model: str = _setting(
         _OUTPUT, "", "RISK_MODEL", "path of a risk model; none switches scoring off; empty: the shipped model"
     )
-    replication: int = _setting(_OUTPUT, 1, "RISK_REPLICATION", "replication factor of the topics the app creates")
+    replication: int = _setting(
+        _OUTPUT, -1, "RISK_REPLICATION", "replication factor of the topics the app creates; -1: the brokers' default"
+    )
     app_id: str = _setting(
         _WORKER,
         "moodle-risk",
@@ -151,8 +153,8 @@ class Settings:
             raise ConfigError(f"RISK_STALL_TIMEOUT: {self.stall_timeout_s:g} s is not within 5 to 3600")
         if not 1 <= self.batch_rows <= 1_000_000:
             raise ConfigError(f"RISK_BATCH_ROWS: {self.batch_rows} is not within 1 to 1000000")
-        if self.replication < 1:
-            raise ConfigError(f"RISK_REPLICATION: {self.replication} is not at least 1")
+        if self.replication != -1 and self.replication < 1:
+            raise ConfigError(f"RISK_REPLICATION: {self.replication} is neither at least 1 nor -1")
 
     @classmethod
     def describe(cls, width: int = 100) -> str:

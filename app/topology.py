@@ -75,6 +75,6 @@ def assemble(app: RiskApp, checked: Checked) -> None:
 def _owned(app: RiskApp, table_name: str, transactional_id: str, sources: int) -> OwnedPartitions:
     table = app.tables[table_name]
     assert isinstance(table, StateTable)
-    owned = OwnedPartitions(table, app.settings.brokers, transactional_id, sources)
+    owned = OwnedPartitions(table, app.settings.brokers, transactional_id, sources, app.is_member)
     table.on_owned = owned.renew
     return owned

@@ -39,7 +39,8 @@ CHECKED_SUFFIXES = (".cfg", ".md", ".ndjson", ".py", ".sql", ".yml")
 #: modules whose every message an operator may see must be explained in docs/operations.md
 EXPLAINED = (
     *("app/ops/preflight.py", "app/ops/watchdog.py", "app/state/partition.py", "app/state/store.py"),
-    *("app/kafka/driver.py", "app/kafka/topics.py", "app/kafka/registry.py"),
+    *("app/kafka/driver.py", "app/kafka/topics.py", "app/kafka/topic_limits.py", "app/kafka/producer.py"),
+    "app/kafka/registry.py",
     *("agents/process.py", "agents/rejects.py", "agents/repartition.py"),
 )
 
@@ -248,7 +249,15 @@ def _messages(source: Path) -> list[str]:
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Call) and node.args:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name in ("warning", "error", "critical", "ConfigError", "MissingRecords", "DamagedDatabase", "Standing"):
+            if name in (
+                "warning",
+                "error",
+                "critical",
+                "ConfigError",
+                "MissingRecords",
+                "RefusedRows",
+                "DamagedDatabase",
+            ):
                 nodes.append(node.args[0])
         elif isinstance(node, ast.Return) and source.name in ("watchdog.py", "topics.py"):
             nodes += node.value.elts if isinstance(node.value, ast.List) else [node.value] if node.value else []

@@ -82,6 +82,14 @@ class Consumer(driver.Consumer):
         """Continue fetching a partition."""
         self._paused.discard(TP(topic, partition))
 
+    async def is_member(self) -> bool:
+        """Whether this worker belongs to the group's current generation, according to the broker.
+
+        Commits what may be committed, possibly again: a commit is the request that the broker refuses otherwise.
+        """
+        offsets = {tp: self._ledger.done(tp, start) for tp, start in self._start_offsets.items()}
+        return bool(offsets) and await self._chunk_thread.is_member(offsets)
+
     def lags(self) -> dict[tuple[str, int], int]:
         """Return the number of unprocessed records of each source partition, as of the last poll of its end."""
         start = self._start_offsets

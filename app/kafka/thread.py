@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import aiokafka
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
 from faust.types import TP
 
@@ -52,6 +55,17 @@ class Thread(AIOKafkaConsumerThread):
         if not self.consumer.flow_active or is_closed(consumer):
             return []
         return await read_chunks(consumer, partitions, _FETCH_WAIT_S, max_rows)
+
+    async def is_member(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit `offsets`; return False if the broker refuses because the group has another generation by now."""
+        return await self.call_thread(self._is_member, offsets)  # type: ignore[no-any-return]
+
+    async def _is_member(self, offsets: Mapping[TP, int]) -> bool:
+        try:
+            await self._ensure_consumer().commit({TopicPartition(*tp): offset for tp, offset in offsets.items()})
+        except (CommitFailedError, IllegalStateError):
+            return False
+        return True
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """No-op: Faust's livelock detection expects single messages; app/ops/watchdog.py does its work."""

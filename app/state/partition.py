@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from agents.ports import Target
 from app.kafka.producer import last_offset, new_producer, send_rows
 from app.ops.failpoints import failpoints
 from app.state.table import StateTable
-from app.upstream.aiokafka import is_fenced
+from app.upstream.aiokafka import is_fenced, is_forgotten
 from codec.record_batch import Rows, changelog_rows
 from models import position as positions
 from models import state
@@ -41,7 +42,18 @@ class Partition:
     commit the same records are written to RocksDB, then to the cache.
     """
 
-    def __init__(self, number: int, table: StateTable, producer: AIOKafkaProducer, sources: int) -> None:
+    def __init__(
+        self,
+        number: int,
+        table: StateTable,
+        producer: AIOKafkaProducer,
+        sources: int,
+        new_producer: Callable[[int], Awaitable[AIOKafkaProducer]],
+        is_member: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """sources: number of source partitions; new_producer: starts a producer for a partition; is_member: see
+        OwnedPartitions."""
+        self._new_producer, self._is_member = new_producer, is_member
         self.number = number
         self._table = table
         self._producer = producer
@@ -126,7 +138,7 @@ class Partition:
             if position is not None:
                 state[positions.KEY] = positions.pack(position)
             try:
-                offset = await self._commit(rows, state)
+                offset = await self._commit_or_restart(rows, state)
             except Exception as error:
                 if not is_fenced(self._producer, error):
                     raise
@@ -139,6 +151,37 @@ class Partition:
                 self._update_cache(*cached)
             self._position = position or self._position
             return True
+
+    async def _commit_or_restart(self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes]) -> int:
+        """Commit; if Kafka has forgotten the transactional id, start the producer again and commit once more.
+
+        Kafka forgets an id that had no transaction for transactional.id.expiration.ms, seven days by default. It does
+        so only between transactions, so nothing of this one was written.
+        """
+        try:
+            return await self._commit(rows, state)
+        except (KafkaError, IllegalOperation) as error:
+            if not is_forgotten(self._producer, error):
+                raise
+        await self._restart()
+        return await self._commit(rows, state)
+
+    async def _restart(self) -> None:
+        """Start the producer again. Raises ProducerFenced if this worker may not own the partition any more.
+
+        Without the id Kafka cannot tell an owner from a former one, so the consumer group has to. Asked before: a
+        former owner must not fence the present one. Asked after: as long as this worker is a member of the current
+        generation nobody else has taken over, and whoever does so later fences the new producer.
+        """
+        await self._require_membership()
+        log.warning("%s-%d: Kafka has forgotten the transactional id, starting it again", self._table.name, self.number)
+        former, self._producer = self._producer, await self._new_producer(self.number)
+        await former.stop()
+        await self._require_membership()
+
+    async def _require_membership(self) -> None:
+        if not await self._is_member():
+            raise ProducerFenced
 
     async def _commit(self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes]) -> int:
         await self._producer.begin_transaction()
@@ -176,8 +219,17 @@ def _cache_keys(students: StudentDictionary) -> list[int | None]:
 class OwnedPartitions:
     """The partitions of one table that this worker owns."""
 
-    def __init__(self, table: StateTable, brokers: Sequence[str], transactional_id: str, sources: int) -> None:
+    def __init__(
+        self,
+        table: StateTable,
+        brokers: Sequence[str],
+        transactional_id: str,
+        sources: int,
+        is_member: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """is_member: asks the broker whether this worker belongs to the consumer group's current generation."""
         self._table = table
+        self._is_member = is_member
         self._brokers = brokers
         self._transactional_id = transactional_id
         self._sources = sources
@@ -210,6 +262,10 @@ class OwnedPartitions:
         await asyncio.gather(*(p.close() for p in partitions.values()))
 
     async def _open(self, number: int) -> Partition:
+        producer = await self._start_producer(number)
+        return Partition(number, self._table, producer, self._sources, self._start_producer, self._is_member)
+
+    async def _start_producer(self, number: int) -> AIOKafkaProducer:
         producer = new_producer(self._brokers, transactional_id=f"{self._transactional_id}-{number}")
         await producer.start()
-        return Partition(number, self._table, producer, self._sources)
+        return producer

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from aiokafka.consumer import fetcher
 from aiokafka.producer import sender
 from faust.stores import STORES
 from faust.transport.drivers import TRANSPORTS
 
-from app.upstream.aiokafka import TRANSACTION_RETRY_S, RawMemoryRecords
+from app.upstream.aiokafka import HANDLED_ERRORS, TRANSACTION_RETRY_S, RawMemoryRecords
 
 #: name of the transport in broker URLs
 SCHEME = "chunked"
@@ -22,6 +24,8 @@ def install() -> None:
     fetcher.MemoryRecords = RawMemoryRecords
     # aiokafka 0.14.0; upstream change: a producer setting `transaction_retry_backoff_ms`
     sender.BACKOFF_OVERRIDE = TRANSACTION_RETRY_S
+    for logger in (sender.__name__, "asyncio"):
+        logging.getLogger(logger).addFilter(HANDLED_ERRORS)
     # Faust 0.15.3: setup.cfg has the same as an entry point, which a bare checkout lacks
     TRANSPORTS.aliases[SCHEME] = "app.kafka.driver:Transport"
     # Faust 0.15.3; upstream change: let App(store=…) take a class, as it does for other components

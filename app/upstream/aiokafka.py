@@ -7,6 +7,7 @@ would replace it. docs/upstream.md has these changes in full; `app.upstream.reac
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,9 +21,11 @@ from aiokafka.errors import (
     ConsumerStoppedError,
     CorruptRecordException,
     IncompatibleBrokerVersion,
+    InvalidProducerIdMapping,
     ProducerFenced,
 )
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
@@ -243,6 +246,37 @@ def is_fenced(producer: AIOKafkaProducer, error: BaseException) -> bool:
     return isinstance(transactions.wait_for_transaction_end().exception(), ProducerFenced)
 
 
+def is_forgotten(producer: AIOKafkaProducer, error: BaseException) -> bool:
+    """Whether `producer` raised `error` because the broker no longer knows its transactional id with its producer id.
+
+    The id has expired, or has expired and was taken over since then. aiokafka hides the broker's error as the cause of
+    others. Upstream change: raise InvalidProducerIdMapping, or start the producer again as Kafka's own client does.
+    """
+    transactions = producer._txn_manager
+    if _is_forgotten(error) or transactions is None or not transactions.is_fatal_error():
+        return _is_forgotten(error)
+    return _is_forgotten(transactions.wait_for_transaction_end().exception())
+
+
+def _is_forgotten(error: BaseException | None) -> bool:
+    return isinstance(error, InvalidProducerIdMapping) or (error is not None and _is_forgotten(error.__cause__))
+
+
+class HandledErrors(logging.Filter):
+    """Drops the tracebacks that aiokafka causes by a forgotten transactional id, which `is_forgotten` recognizes.
+
+    Its sender logs it as unexpected, and sets it on futures for which nobody waits.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log the record."""
+        return not (record.exc_info and _is_forgotten(record.exc_info[1]))
+
+
+#: the filter that `install` adds to the loggers of aiokafka's sender and of asyncio
+HANDLED_ERRORS = HandledErrors()
+
+
 class EncodedBatchBuilder(BatchBuilder):  # type: ignore[misc]
     """A batch for `AIOKafkaProducer.send_batch` whose records are encoded already.
 
@@ -353,6 +387,15 @@ async def end_transaction_error(admin: AIOKafkaAdminClient, transactional_id: st
     """
     answer = await admin._send_request(EndTxnRequest(transactional_id, -1, -1, False))
     return int(answer.error_code)
+
+
+async def newest_version(admin: AIOKafkaAdminClient, api_key: int) -> int:
+    """Return the newest version of a request that a broker supports, -1 if it does not know the request.
+
+    Upstream change: a public `AIOKafkaAdminClient.api_versions()`.
+    """
+    answer = await admin._send_request(ApiVersionRequest())
+    return max((int(newest) for key, _, newest in answer.api_versions if key == api_key), default=-1)
 
 
 async def send_request(admin: AIOKafkaAdminClient, request: Request) -> Response:

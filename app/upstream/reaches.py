@@ -126,7 +126,7 @@ REACHES = (
         "State of a transactional producer",
         "aiokafka",
         "app/upstream/aiokafka.py",
-        "whether a producer is transactional, and whether it has been fenced, is not public",
+        "whether a producer is transactional, fenced, or forgotten by the broker is not public",
         {
             **_of("aiokafka:AIOKafkaProducer", "_txn_manager"),
             **_of(
@@ -151,6 +151,7 @@ REACHES = (
         "the admin client cannot describe topics without creating them, nor ask for rights",
         {
             **_of("aiokafka.admin:AIOKafkaAdminClient", _send_request="self, request, node_id=None"),
+            "aiokafka.protocol.admin:ApiVersionRequest": "",
             "aiokafka.protocol.metadata:MetadataRequest": "topics=None, allow_auto_topic_creation=None",
             "aiokafka.protocol.group:HeartbeatRequest": "group, generation_id, member_id",
             "aiokafka.protocol.transaction:EndTxnRequest": (

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -20,8 +19,9 @@ from aiokafka.errors import KafkaError
 
 from app.errors import ConfigError
 from app.kafka import topics
-from app.kafka.producer import new_producer, send_rows
+from app.kafka.producer import SentBatch, new_producer, send_rows
 from app.kafka.registry import new_client
+from app.kafka.topic_limits import LARGE_BATCHES
 from app.ops.preflight import connect
 from app.settings import Settings
 from codec.avro import HEADER
@@ -38,10 +38,10 @@ MIN_WAIT_S = 0.05
 #: timeout for reading the last record of a partition [s]
 READ_TIMEOUT_S = 30.0
 #: unlimited retention, so that an old replay stays complete
-TOPIC_CONFIGS = {"cleanup.policy": "delete", "retention.ms": "-1"}
+TOPIC_CONFIGS = {"cleanup.policy": "delete", "retention.ms": "-1"} | LARGE_BATCHES
 
-#: record batches that are not acknowledged yet, and the number of rows in each
-InFlight = list[tuple[Awaitable[Any], int]]
+#: record batches that are not acknowledged yet
+InFlight = list[SentBatch]
 
 
 class ReplayError(ConfigError):
@@ -92,9 +92,9 @@ async def produce(
     """
 
     async def acknowledged(batches: InFlight) -> None:
-        for batch, rows in batches:
-            await batch
-            advance(rows)
+        for batch in batches:
+            await batch.answer
+            advance(batch.rows)
 
     producer = new_producer(plan.settings.brokers)
     await producer.start()
@@ -110,7 +110,7 @@ async def produce(
         raise ReplayError(f"{plan.settings.broker} failed: {error!r}; run the replay again to continue it") from error
     finally:
         await producer.stop()
-        await asyncio.gather(*(batch for batch, _ in previous + latest), return_exceptions=True)
+        await asyncio.gather(*(batch.answer for batch in previous + latest), return_exceptions=True)
 
 
 async def register(schema_registry: str, topic: str, schemas: debezium.Schemas) -> tuple[int, int]:
