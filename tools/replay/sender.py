@@ -29,6 +29,7 @@ from codec.record import NO_HEADERS, Row
 from models.murmur2 import partitions_of
 from models.rules import Bools, Int64s
 from tools.replay import debezium
+from tools.replay.csv_file import UNITS
 from tools.replay.log_rows import LogRows
 
 #: number of rows encoded at once; the next ones are encoded while these are in flight
@@ -215,12 +216,20 @@ def not_yet_written(
             raise ReplayError(f"{where}: a replay with schema id {ids[0]} does not write this key")
         written = int(np.searchsorted(rows.id[in_partition], last_id, "right"))
         if written and last_id <= rows.id[in_partition[-1]]:
-            expected = debezium.values(rows.take(in_partition[written - 1 : written]), ids[1], unit_ms=unit_ms)[0]
-            # compare without the schema id: a new registry may have assigned another one
-            if record.value is None or expected[HEADER:] != record.value[HEADER:]:
+            row = rows.take(in_partition[written - 1 : written])
+            if not _is_row(record, row, ids[1], unit_ms):
+                for unit, other_ms in UNITS.items():
+                    if _is_row(record, row, ids[1], other_ms):
+                        raise ReplayError(f"{where}: the log was replayed in {unit}: set RISK_TIME_UNIT={unit}")
                 raise ReplayError(f"{where}: this is not row {last_id} of the log to be replayed")
         result[in_partition[:written]] = False
     return result
+
+
+def _is_row(record: ConsumerRecord, row: LogRows, value_id: int, unit_ms: int) -> bool:
+    """Whether a record is this row. The schema id is not compared: a new registry may have assigned another one."""
+    expected = debezium.values(row, value_id, unit_ms=unit_ms)[0]
+    return record.value is not None and expected[HEADER:] == record.value[HEADER:]
 
 
 async def due_slices(
