@@ -22,7 +22,7 @@ from models.visits import Visits
 
 log = logging.getLogger(__name__)
 
-#: maximum number of visits in a visit batch: at 24 B each, a batch stays below the broker's limit of 1 MiB
+#: maximum number of visits in a visit batch, which is limited in bytes too (models/routing.py)
 MAX_BATCH_ROWS = 20_000
 #: number of buffered visits of a source partition above which its fetching is paused; at half of it, it resumes
 MAX_BUFFERED_ROWS = 200_000
@@ -51,7 +51,7 @@ class Assignment:
 
     def add(self, chunk: Chunk, visits: Visits) -> None:
         """Add a chunk of a source partition with the visits decoded from it, possibly none."""
-        self._aligner.add(chunk.partition, visits, chunk.next_offset, chunk.lagging)
+        self._aligner.add(chunk.partition, visits, chunk.next_offset, chunk.lagging, chunk.as_of)
         self._open[chunk.partition].append(chunk)
 
     def rounds(self) -> Iterator[Round]:
@@ -119,6 +119,8 @@ class Repartition:
             yield Arrival((delivery, visits), len(visits), delivery.generation, delivery.has_next)
 
     async def _decode(self, chunk: Chunk) -> Visits:
+        if chunk.refused:
+            await self._set_aside([DeadLetter.of_batch(chunk, batch) for batch in chunk.refused])
         if not len(chunk):
             return Visits.none()
         decoded = await self._decoder.decode(chunk)
@@ -126,10 +128,12 @@ class Repartition:
         self._metrics.add("source_tombstones", decoded.tombstones)
         self._check_unit(decoded.suspicious, chunk)
         if decoded.rejects:
-            dead_letters = [DeadLetter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects]
-            report(dead_letters, self._metrics, self._names.dead_letters)
-            await self._log.send_dead_letters(dead_letters)
+            await self._set_aside([DeadLetter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects])
         return decoded.visits(chunk)
+
+    async def _set_aside(self, dead_letters: Sequence[DeadLetter]) -> None:
+        report(dead_letters, self._metrics, self._names.dead_letters)
+        await self._log.send_dead_letters(dead_letters)
 
     def _check_unit(self, suspicious: int, chunk: Chunk) -> None:
         """Count, and warn once, if `timecreated` does not look like the unit that is set."""

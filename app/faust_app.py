@@ -163,6 +163,8 @@ class RiskApp(faust.App):
         await super().on_start()
         if self.runtime is not None and isinstance(self.consumer, Consumer):
             self.consumer.revoking = self.runtime.kafka.release
+            self.consumer.source_topic = self.settings.source_topic
+            self.consumer.newest_event_time = self.runtime.kafka.newest_event_time
             await self.runtime.kafka.start(self.consumer)
 
     async def _report_to_watchdog(self) -> None:

@@ -68,6 +68,9 @@ class Settings:
     )
     store: str = _setting(_WORKER, "rocksdb://", "RISK_STORE", "rocksdb://, or memory:// for tests")
     batch_rows: int = _setting(_WORKER, 40_000, "RISK_BATCH_ROWS", "most visits in one flush")
+    max_batch_bytes: int = _setting(
+        _WORKER, 1 << 28, "RISK_MAX_BATCH_BYTES", "largest record batch that is read, unpacked [bytes]"
+    )
     session_timeout_s: float = _setting(
         _WORKER,
         6.0,
@@ -153,6 +156,8 @@ class Settings:
             raise ConfigError(f"RISK_STALL_TIMEOUT: {self.stall_timeout_s:g} s is not within 5 to 3600")
         if not 1 <= self.batch_rows <= 1_000_000:
             raise ConfigError(f"RISK_BATCH_ROWS: {self.batch_rows} is not within 1 to 1000000")
+        if self.max_batch_bytes < 1 << 20:
+            raise ConfigError(f"RISK_MAX_BATCH_BYTES: {self.max_batch_bytes} is not at least {1 << 20}")
         if self.replication != -1 and self.replication < 1:
             raise ConfigError(f"RISK_REPLICATION: {self.replication} is neither at least 1 nor -1")
 

@@ -59,7 +59,7 @@ def assemble(app: RiskApp, checked: Checked) -> None:
     settings, names = app.settings, app.settings.topic_names
     students = _owned(app, STUDENTS, settings.app_id, checked.partitions)
     alerts = _owned(app, ALERTS, f"{settings.app_id}-alerts", 1)
-    kafka = KafkaLog(settings.brokers, names.visits, names.dead_letters, students, alerts)
+    kafka = KafkaLog(settings, students, alerts)
     options = Options(
         batch_rows=settings.batch_rows,
         emit_every_change=settings.emit_every_change,
@@ -75,6 +75,6 @@ def assemble(app: RiskApp, checked: Checked) -> None:
 def _owned(app: RiskApp, table_name: str, transactional_id: str, sources: int) -> OwnedPartitions:
     table = app.tables[table_name]
     assert isinstance(table, StateTable)
-    owned = OwnedPartitions(table, app.settings.brokers, transactional_id, sources, app.is_member)
+    owned = OwnedPartitions(table, app.settings, transactional_id, sources, app.is_member)
     table.on_owned = owned.renew
     return owned

@@ -11,9 +11,9 @@ import json
 import os
 from collections.abc import Sequence
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from app.kafka.producer import new_producer
+from app.kafka.clients import new_consumer, new_producer
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
 from app.upstream import install
@@ -26,14 +26,9 @@ async def run(settings: Settings) -> None:
     """Run until killed."""
     names, group = settings.topic_names, settings.app_id
     decoder = LogDecoder(SchemaRegistry(settings.schema_registry))
-    producer = new_producer(settings.brokers, transactional_id=group)
-    consumer = AIOKafkaConsumer(
-        names.source,
-        bootstrap_servers=settings.broker,
-        group_id=group,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
+    producer = new_producer(settings, transactional_id=group)
+    consumer = new_consumer(
+        settings, names.source, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False
     )
     await producer.start()
     await consumer.start()

@@ -9,11 +9,11 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aiokafka.admin import AIOKafkaAdminClient
 from rich.console import Console
 
 import stack
 from app.kafka import topics
+from app.kafka.clients import new_admin
 from app.settings import Settings
 
 #: width of the tables if stderr is no terminal [columns]
@@ -34,7 +34,7 @@ def temporary_servers(name: str) -> Iterator[tuple[stack.Environment, Path]]:
 
 async def create_topics(settings: Settings, sources: int, *, only: Container[str] | None = None) -> None:
     """Create the app's topics for a source topic of `sources` partitions; only: create just these."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
+    admin = new_admin(settings)
     await admin.start()
     try:
         wanted = topics.wanted(settings.topic_names, sources)

@@ -64,7 +64,7 @@ def _progress(stats: Stats, names: TopicNames) -> int:
 def check_outputs(variables: Mapping[str, str], truth: ExpectedTables) -> tuple[str, ...]:
     """Compare the four output topics with `truth`; return one line per difference."""
     settings = Settings.from_env(variables)
-    topics = asyncio.run(read_outputs(settings.broker, settings.topic_names, settings.topic_prefix))
+    topics = asyncio.run(read_outputs(settings))
     lines = differences(truth, topics)
     if settings.emit == "batch":
         lines += order_differences(topics)

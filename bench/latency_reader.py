@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
+from app.kafka.clients import new_consumer
 from app.settings import Settings
 from bench.child_process import emit
 from bench.figures import percentiles
@@ -71,7 +72,7 @@ def latencies(file: Path, seen: Sequence[Seen], skip: int) -> tuple[npt.NDArray[
 async def read_predictions(settings: Settings, topic: str, file: Path) -> list[Seen]:
     """Read rows until the load has ended and each event has a prediction, or no more arrive."""
     tp = TopicPartition(topic, 0)
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.broker, isolation_level="read_committed")
+    consumer = new_consumer(settings)
     await consumer.start()
     seen: list[Seen] = []
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from app.kafka.producer import new_producer
+from app.kafka.clients import new_producer
 from app.settings import Settings
 from bench.child_process import emit
 from models.rules import Int64s
@@ -64,7 +64,7 @@ async def run(settings: Settings, rate: float, seconds: float, students: int, pa
     keys = debezium.keys(rows, plan.ids[0])
     values = debezium.values(rows, plan.ids[1], unit_ms=settings.unit_ms)
     partition = assign_partitions(rows, plan.ids[0], partitions).tolist()
-    producer = new_producer(settings.brokers)
+    producer = new_producer(settings)
     await producer.start()
     try:
         await producer.partitions_for(settings.source_topic)  # the first row need not wait for metadata

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.kafka.clients import new_consumer
 from app.kafka.reader import read_chunks
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
@@ -58,9 +59,7 @@ READERS: dict[str, Chunks] = {"getmany": by_getmany, "batches": by_batches}
 async def read(settings: Settings, events: int, partitions: int, chunks: Chunks) -> Run:
     """Read until `events` have been decoded, and return the measurement."""
     decoder = LogDecoder(SchemaRegistry(settings.schema_registry))
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker, isolation_level="read_committed", max_partition_fetch_bytes=_FETCH_BYTES
-    )
+    consumer = new_consumer(settings, max_partition_fetch_bytes=_FETCH_BYTES)
     await consumer.start()
     try:
         tps = [TopicPartition(settings.source_topic, p) for p in range(partitions)]

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from app.kafka.producer import last_offset, new_producer, send_rows
+from app.kafka.clients import new_producer
+from app.kafka.producer import last_offset, send_rows
 from app.settings import Settings
 from bench.environment import create_topics, stderr_console, temporary_servers
 from bench.procfs import peak_mb, resident_mb
@@ -48,7 +49,7 @@ async def write_changelog(settings: Settings, students: int) -> None:
     ids = np.arange(1, students + 1)
     keys = keys_of(ids, np.zeros(students, np.bool_))
     partition = partitions_of(keys, PARTITIONS)
-    producer = new_producer(settings.brokers)
+    producer = new_producer(settings)
     await producer.start()
     try:
         for p in range(PARTITIONS):

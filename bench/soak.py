@@ -57,7 +57,7 @@ def main(minutes: float, rate: float, seed: int) -> int:
                     console.print(f"{elapsed_s:6.0f} s  {samples[-1][0]:.0f} MB  {files} files  lag {lag}")
             worker.wait_idle(timeout=120)
             peak = peak_mb(worker.process.pid)
-        topics = asyncio.run(read_outputs(settings.broker, settings.topic_names, settings.topic_prefix))
+        topics = asyncio.run(read_outputs(settings))
         truth = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
         wrong = output_differences(truth, topics)
     quarter = max(1, len(samples) // 4)

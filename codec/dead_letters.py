@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codec.record import Row
-from models.chunk import Chunk, Headers
+from models.chunk import Chunk, Headers, RefusedRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,12 @@ class DeadLetter:
         return cls(
             chunk.topic, chunk.partition, offset, reason, detail, chunk.keys[index], chunk.values[index], headers
         )
+
+    @classmethod
+    def of_batch(cls, chunk: Chunk, batch: RefusedRange) -> DeadLetter:
+        """Make the dead letter of a record batch that could not be read: its offsets, not its content."""
+        detail = f"record batch of offsets {batch.first} to {batch.next_offset - 1}: {batch.why}"
+        return cls(chunk.topic, chunk.partition, batch.first, "unreadable-batch", detail, None, None, ())
 
     def __str__(self) -> str:
         why = f"{self.reason}: {self.detail}" if self.detail else self.reason

@@ -32,6 +32,8 @@ class _Buffered:
     watermark: Int64s
     #: the source offset after this fetch
     end: int
+    #: see SourceRange.as_of
+    as_of: int
 
     def count_until(self, horizon: int) -> int:
         """Number of visits whose watermark is at most `horizon` [ms]."""
@@ -48,9 +50,11 @@ class _Source:
     released: int = NEVER
     #: the source offset up to which everything is released; UNKNOWN_BEGIN: nothing yet
     end: int = UNKNOWN_BEGIN
+    #: the latest event time as of which everything up to `end` was the whole partition [ms]
+    as_of: int = NEVER
     buffered: deque[_Buffered] = field(default_factory=deque)
-    #: the last announcement of this partition in a source range: (end, watermark, lagging)
-    announced: tuple[int, int, bool] | None = None
+    #: the last announcement of this partition in a source range: (end, watermark, lagging, as_of)
+    announced: tuple[int, int, bool, int] | None = None
 
     @property
     def buffered_rows(self) -> int:
@@ -71,14 +75,14 @@ class Aligner:
         """The offset of a source partition up to which everything is released."""
         return self._sources[partition].end
 
-    def add(self, partition: int, visits: Visits, end: int, lagging: bool) -> None:
+    def add(self, partition: int, visits: Visits, end: int, lagging: bool, as_of: int = NEVER) -> None:
         """Add the visits, possibly none, that were fetched from a source partition up to its offset `end`.
 
-        lagging: whether the partition held more than this when it was fetched.
+        lagging: whether the partition held more than this when it was fetched; as_of: see SourceRange.
         """
         source = self._sources[partition]
         watermark = np.maximum(np.maximum.accumulate(visits.at) if len(visits) else visits.at, source.fetched)
-        source.buffered.append(_Buffered(visits, watermark, end))
+        source.buffered.append(_Buffered(visits, watermark, end, as_of))
         source.fetched = int(watermark[-1]) if len(watermark) else source.fetched
         source.lagging = lagging
 
@@ -106,14 +110,15 @@ class Aligner:
             if cut < n:
                 rest = piece.visits.slice(cut, n)
                 source.end = int(rest.offset[0])
-                source.buffered[0] = _Buffered(rest, piece.watermark[cut:], piece.end)
+                source.buffered[0] = _Buffered(rest, piece.watermark[cut:], piece.end, piece.as_of)
                 break
             source.end = piece.end
+            source.as_of = max(source.as_of, piece.as_of)
             source.buffered.popleft()
         # buffered visits are a backlog for the receivers, even if the partition has been read to its end
         lagging = source.lagging or bool(source.buffered)
-        announcement = (source.end, source.released, lagging)
+        announcement = (source.end, source.released, lagging, source.as_of)
         if not parts and announcement == source.announced:
             return None
         source.announced = announcement
-        return SourceRange(partition, begin, source.end, source.released, lagging, concatenate(parts))
+        return SourceRange(partition, begin, source.end, source.released, lagging, concatenate(parts), source.as_of)

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from models.rules import Int64s
+from models.rules import NEVER, Int64s
 
 #: one record's headers, as in Kafka: ordered, names may repeat
 Headers = Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRange:
+    """A record batch whose records are not in the chunk, since they could not be read."""
+
+    #: its first offset, and the one behind its last
+    first: int
+    next_offset: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,11 @@ class Chunk:
     headers: Sequence[Headers] | None = None
     #: size of the record batches it was read from [bytes]
     nbytes: int = 0
+    #: the newest event time known before the broker was asked for `end`, if everything up to it has been delivered
+    #: (SourceRange.as_of) [ms]; NEVER: unknown
+    as_of: int = NEVER
+    #: record batches that could not be read, in order
+    refused: Sequence[RefusedRange] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -55,6 +70,8 @@ class Chunk:
             next_offset=later.next_offset,
             end=later.end,
             nbytes=self.nbytes + later.nbytes,
+            as_of=max(self.as_of, later.as_of),
+            refused=(*self.refused, *later.refused),
         )
 
     @property

@@ -3,8 +3,8 @@
 A visit batch tells every visits partition the offsets and watermarks of the source partitions. If no source partition
 lags, a visits partition needs them only when it has visits to judge: so ranges without visits for it are deferred,
 merged into one batch, and sent before the next batch with visits. Ranges that other partitions may be waiting for are
-not deferred: those of a sender that has just taken over, a backlog that begins or ends, and a watermark that has
-advanced by MAX_STALENESS_MS.
+not deferred: those of a sender that has just taken over, a backlog that begins or ends, a partition confirmed to be
+read to its end (models/watermarks.py), and a watermark that has advanced by MAX_STALENESS_MS.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ MAX_STALENESS_MS = 60_000
 class _Receiver:
     """The watermarks announced to one visits partition, and the ranges deferred for it. Mutable."""
 
-    #: source partition → its watermark [ms] and whether it lags, as last sent
-    known: dict[int, tuple[int, bool]] = field(default_factory=dict)
+    #: source partition → its watermark [ms], whether it lags, and its `as_of` [ms], as last sent
+    known: dict[int, tuple[int, bool, int]] = field(default_factory=dict)
     #: source partition → its deferred ranges, merged into one
     deferred: dict[int, SourceRange] = field(default_factory=dict)
 
     def may_defer(self, piece: SourceRange) -> bool:
-        watermark, lagging = self.known.get(piece.source, (NEVER, True))
-        stale = piece.watermark >= watermark + MAX_STALENESS_MS
+        watermark, lagging, as_of = self.known.get(piece.source, (NEVER, True, NEVER))
+        stale = piece.watermark >= watermark + MAX_STALENESS_MS or piece.as_of > as_of
         return not (lagging or piece.lagging or piece.begin == UNKNOWN_BEGIN or stale)
 
     def defer(self, piece: SourceRange) -> None:
@@ -59,5 +59,5 @@ def _coalesce(receiver: _Receiver, visit_batches: Sequence[VisitBatch]) -> list[
     if receiver.deferred:
         out.insert(0, VisitBatch(visit_batches[0].sources, list(receiver.deferred.values())))
         receiver.deferred = {}
-    receiver.known.update({piece.source: (piece.watermark, piece.lagging) for piece in ranges})
+    receiver.known.update({piece.source: (piece.watermark, piece.lagging, piece.as_of) for piece in ranges})
     return out

@@ -15,16 +15,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models import state
-from models.rules import Bools, Int64s
+from models.rules import NEVER, Bools, Int64s
 from models.state import StateError
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
 from models.visits import Visits, concatenate
 from models.watermarks import Watermarks, announce, stream_times
 
-#: layout that this code reads and writes
-VERSION = 2
-#: words before the columns, and number of columns
-_HEAD, _COLUMNS = 4, 3
+#: layout that this code writes; it reads 2 too, which has no column `confirmed`
+VERSION = 3
+#: words before the columns, and number of columns by layout
+_HEAD, _COLUMNS = 4, {2: 3, 3: 4}
 #: key of the position in the table of students; no userid has this text
 KEY = b"front"
 #: key of the only record in the table of alerts: the offset of the next prediction to read
@@ -133,6 +133,7 @@ def _announce(watermarks: Watermarks, ranges: Sequence[SourceRange]) -> Watermar
         np.array([p.source for p in ranges], np.int64),
         np.array([p.watermark for p in ranges], np.int64),
         np.array([p.lagging for p in ranges], np.bool_),
+        np.array([p.as_of for p in ranges], np.int64),
     )
 
 
@@ -148,6 +149,7 @@ def _widen(position: Position, sources: int) -> Position:
         watermarks=Watermarks(
             np.append(known.at, start.watermarks.at),
             np.append(known.lagging, start.watermarks.lagging),
+            np.append(known.confirmed, start.watermarks.confirmed),
             known.stream_time,
         ),
         after_corrupt=np.append(position.after_corrupt, start.after_corrupt),
@@ -156,11 +158,11 @@ def _widen(position: Position, sources: int) -> Position:
 
 def pack(position: Position) -> bytes:
     """The position as little-endian int64 words: version and checksum (models/state.py), stream time, students, 0,
-    then offsets, watermarks and after_corrupt [s]."""
-    head = np.array([0, position.watermarks.stream_time, position.students, 0], np.int64)
-    return state.pack_words(
-        VERSION, np.concatenate((head, position.offsets, position.watermarks.at, position.after_corrupt))
-    )
+    then offsets, watermarks, after_corrupt and confirmed [s]."""
+    watermarks = position.watermarks
+    head = np.array([0, watermarks.stream_time, position.students, 0], np.int64)
+    columns = (position.offsets, watermarks.at, position.after_corrupt, watermarks.confirmed)
+    return state.pack_words(VERSION, np.concatenate((head, *columns)))
 
 
 def unpack(raw: bytes | None, sources: int) -> Position:
@@ -170,25 +172,30 @@ def unpack(raw: bytes | None, sources: int) -> Position:
     """
     if raw is None:
         return Position.start(sources)
-    state.check([raw], VERSION, "a position record")
-    if len(raw) < 8 * _HEAD or (len(raw) - 8 * _HEAD) % (8 * _COLUMNS):
+    version = min(max(state.version_of(raw), min(_COLUMNS)), VERSION)
+    state.check([raw], version, "a position record")
+    columns = _COLUMNS[version]
+    if len(raw) < 8 * _HEAD or (len(raw) - 8 * _HEAD) % (8 * columns):
         raise StateError(f"a position record of {len(raw)} bytes is damaged")
     words = np.frombuffer(raw, "<i8").astype(np.int64)
-    table = words[_HEAD:].reshape(_COLUMNS, -1)
-    watermarks = replace(Watermarks.unknown(table.shape[1]), at=table[1], stream_time=int(words[1]))
+    table = words[_HEAD:].reshape(columns, -1)
+    known = Watermarks.unknown(table.shape[1])
+    # a position of layout 2 knows of no confirmation: the watermarks are the latest event times that were known
+    confirmed = table[3] if columns > 3 else np.full_like(table[1], table[1].max(initial=NEVER))
+    watermarks = replace(known, at=table[1], confirmed=confirmed, stream_time=int(words[1]))
     return _widen(Position(table[0], watermarks, table[2].astype(np.bool_), int(words[2])), sources)
 
 
 def pack_next_offset(offset: int) -> bytes:
     """The offset of the next prediction as a record of the table of alerts: version and checksum, offset."""
-    return state.pack_words(VERSION, np.array([0, offset], np.int64))
+    return state.pack_words(state.VERSION, np.array([0, offset], np.int64))
 
 
 def unpack_next_offset(raw: bytes | None) -> int:
     """The offset in `raw`, 0 for None. Raises StateError if it is damaged or of another version."""
     if raw is None:
         return 0
-    state.check([raw], VERSION, "a next-offset record")
+    state.check([raw], state.VERSION, "a next-offset record")
     if len(raw) != 16:
         raise StateError(f"a next-offset record of {len(raw)} bytes is damaged")
     return int.from_bytes(raw[8:], "little", signed=True)

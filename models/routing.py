@@ -8,12 +8,17 @@ from itertools import pairwise
 
 import numpy as np
 
+from models import headers
 from models.factorize import argsort_codes, factorize
 from models.murmur2 import keys_of, partitions_of
-from models.rules import Int64s
+from models.rules import NEVER, Int64s
 from models.visit_batch import SourceRange, VisitBatch
 from models.visits import Visits, dictionary_encode
 
+#: maximum size of the visits of a batch [bytes]: the broker's limit for a record batch is 1 MiB
+MAX_BATCH_BYTES = 900_000
+#: size of a visit without headers in a batch, with every column that there can be [bytes]
+_VISIT_BYTES = 24 + 1 + 8 + 4
 #: partitions of students below this are cached, at 4 B each: Moodle numbers its users from 1 on
 _CACHED = 1 << 22
 _UNKNOWN = -1
@@ -53,7 +58,7 @@ def visit_batches(ranges: Sequence[SourceRange], router: Router, max_rows: int) 
     """The visit batches of a round for each visits partition; there are as many of these as source partitions.
 
     Every partition gets the offsets and watermarks of all ranges, and the visits whose student hashes to it. No
-    batch has more than `max_rows` visits.
+    batch has more than `max_rows` visits, or of those with headers more than fit in MAX_BATCH_BYTES.
     """
     by_partition = [_partition(s.visits, router) for s in ranges]
     return [
@@ -74,24 +79,38 @@ def _partition(visits: Visits, router: Router) -> list[Visits]:
 
 
 def _split(ranges: list[SourceRange], router: Router, max_rows: int) -> Iterator[VisitBatch]:
-    """Visit batches of at most `max_rows` visits; every piece of a divided range but the last one is marked lagging."""
+    """Visit batches within the limits; every piece of a divided range but the last one is marked lagging."""
     batch: list[SourceRange] = []
-    capacity = max_rows
+    rows, nbytes = max_rows, MAX_BATCH_BYTES
     for piece in ranges:
         rest = piece
-        while len(rest.visits) > capacity:
-            if capacity:
-                first, rest = _cut(rest, capacity)
+        while (fitting := _fitting(rest.visits, rows, nbytes)) < len(rest.visits):
+            if fitting:
+                first, rest = _cut(rest, fitting)
                 batch.append(first)
             yield VisitBatch(router.partitions, batch)
-            batch, capacity = [], max_rows
+            batch, rows, nbytes = [], max_rows, MAX_BATCH_BYTES
         batch.append(rest)
-        capacity -= len(rest.visits)
+        rows -= len(rest.visits)
+        nbytes -= int(_sizes(rest.visits).sum())
     yield VisitBatch(router.partitions, batch)
+
+
+def _fitting(visits: Visits, rows: int, nbytes: int) -> int:
+    """The number of visits, from the first on, for which a batch with room for `rows` and `nbytes` has room."""
+    within = np.cumsum(_sizes(visits.slice(0, rows)))
+    return int(np.searchsorted(within, nbytes, side="right"))
+
+
+def _sizes(visits: Visits) -> Int64s:
+    """Size of each visit in a batch [n] bytes."""
+    if visits.headers is None:
+        return np.full(len(visits), _VISIT_BYTES)
+    return np.fromiter((_VISIT_BYTES + headers.size(h) for h in visits.headers), np.int64, len(visits))
 
 
 def _cut(piece: SourceRange, rows: int) -> tuple[SourceRange, SourceRange]:
     head, tail = piece.visits.slice(0, rows), piece.visits.slice(rows, len(piece.visits))
     boundary = int(tail.offset[0])
-    first = replace(piece, end=boundary, watermark=int(np.max(head.at)), lagging=True, visits=head)
+    first = replace(piece, end=boundary, watermark=int(np.max(head.at)), lagging=True, visits=head, as_of=NEVER)
     return first, replace(piece, begin=boundary, visits=tail)

@@ -18,6 +18,8 @@ Float64s = npt.NDArray[np.float64]
 GAP_MS = 900_000
 #: how far before stream time a session may end and still take a visit [ms]: one day less the gap
 GRACE_MS = 85_500_000
+#: how far stream time may run ahead of what a source partition without backlog was last known to have been read to [ms]
+MAX_LEAD_MS = GRACE_MS // 2
 #: retention of the session store [ms]
 RETENTION_MS = 86_400_000
 #: width of a store segment [ms]; sessions expire by whole segments

@@ -93,6 +93,11 @@ def pack_words(version: int, words: Int64s) -> bytes:
     return record.tobytes()
 
 
+def version_of(record: bytes) -> int:
+    """The layout version that a record claims, 0 if it is too short to claim one; see `check`."""
+    return int.from_bytes(record[:4], "little") if len(record) >= _WORD else 0
+
+
 def check(records: Sequence[bytes], expected: int, what: str) -> None:
     """Verify the checksums and layout versions of records [u] that were made by `pack` or `pack_words`.
 

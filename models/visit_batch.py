@@ -3,10 +3,12 @@
 Little-endian. One record of the visits topic is one visit batch:
 
     header    4 B magic "MRV" + version, u4 number of ranges, u4 number of source partitions, u4 flags
-    ranges    6 x i8 each: source, begin, end, watermark, lagging, number of visits
-    columns   student i8 [n], at i8 [n], offset i8 [n]; then, if flagged, null u1 [n];
-              then, if flagged, headers as lengths and raw bytes (JSON would lose bytes)
+    ranges    7 x i8 each: source, begin, end, watermark, lagging, number of visits, as of
+    columns   student i8 [n], at i8 [n], offset i8 [n]; then, if flagged, null u1 [n]; log id i8 [n];
+              headers as lengths and raw bytes (JSON would lose bytes)
     checksum  u4 CRC-32 of everything before it
+
+Version 2, which is read too, has no `as of` and no log ids.
 
 A batch with ranges but no visits announces offsets and watermarks only. Every later layout begins with magic and
 version too and ends with its checksum, so that a newer batch is distinguished from a damaged one.
@@ -22,17 +24,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.chunk import Headers
+from models.rules import NEVER
 from models.visits import Visits, concatenate
 
-#: layout that this code reads and writes
-VERSION = 2
+#: layout that this code writes; it reads 2 too
+VERSION = 3
+#: number of words of a range, by layout
+_RANGE_WORDS = {2: 6, 3: 7}
 #: `begin` of the first range of a sender that has just taken over its partition: it does not cover earlier offsets
 UNKNOWN_BEGIN = -1
 
 _HEADER = struct.Struct("<3sBIII")
 _CRC = struct.Struct("<I")
 _MAGIC = b"MRV"
-_NULLS, _HEADERS = 1, 2
+_NULLS, _HEADERS, _LOG_IDS = 1, 2, 4
 #: more partitions than any topic has
 _MAX_SOURCES = 1_000_000
 
@@ -59,6 +64,9 @@ class SourceRange:
     #: whether the source partition holds more records than have been sent
     lagging: bool
     visits: Visits
+    #: the newest event time known to the sender before it asked for the end of the source partition, which this range
+    #: reaches: what lies behind it was written later (models/watermarks.py) [ms]; NEVER: the range confirms nothing
+    as_of: int = NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,9 @@ def encode(visit_batch: VisitBatch) -> bytes:
     """Serialize a visit batch."""
     visits = concatenate([s.visits for s in visit_batch.ranges])
     flags = _NULLS * bool(visits.null.any()) | _HEADERS * (visits.headers is not None)
+    flags |= _LOG_IDS * (visits.log_id is not None)
     ranges = np.array(
-        [(s.source, s.begin, s.end, s.watermark, s.lagging, len(s.visits)) for s in visit_batch.ranges], "<i8"
+        [(s.source, s.begin, s.end, s.watermark, s.lagging, len(s.visits), s.as_of) for s in visit_batch.ranges], "<i8"
     )
     parts = [
         _HEADER.pack(_MAGIC, VERSION, len(visit_batch.ranges), visit_batch.sources, flags),
@@ -91,6 +100,8 @@ def encode(visit_batch: VisitBatch) -> bytes:
     ]
     if flags & _NULLS:
         parts.append(visits.null.astype(np.uint8).tobytes())
+    if visits.log_id is not None:
+        parts.append(visits.log_id.astype("<i8", copy=False).tobytes())
     if visits.headers is not None:
         parts.append(_encode_headers(visits.headers))
     crc = 0
@@ -114,29 +125,37 @@ def decode(raw: bytes) -> VisitBatch:
 
 def _decode(raw: memoryview) -> VisitBatch:
     _, version, n_ranges, sources, flags = _HEADER.unpack_from(raw)
-    pos = _HEADER.size + 48 * n_ranges
-    if version != VERSION or flags > (_NULLS | _HEADERS) or pos > len(raw) or sources > _MAX_SOURCES:
+    words = _RANGE_WORDS.get(version, 0)
+    pos = _HEADER.size + 8 * words * n_ranges
+    if not words or flags > (_NULLS | _HEADERS | _LOG_IDS) or pos > len(raw) or sources > _MAX_SOURCES:
         raise CorruptVisitBatch("a damaged visit batch")
-    table = np.frombuffer(raw, "<i8", 6 * n_ranges, _HEADER.size).reshape(n_ranges, 6).tolist()
-    if any(not 0 <= count <= len(raw) or not 0 <= source < sources for source, *_, count in table):
+    table = np.frombuffer(raw, "<i8", words * n_ranges, _HEADER.size).reshape(n_ranges, words).tolist()
+    if any(not 0 <= row[5] <= len(raw) or not 0 <= row[0] < sources for row in table):
         raise CorruptVisitBatch("a damaged visit batch")
-    n = sum(count for *_, count in table)
-    columns_end = pos + 24 * n + (n if flags & _NULLS else 0)
-    if len(raw) < columns_end or (not flags & _HEADERS and len(raw) != columns_end):
+    n = sum(row[5] for row in table)
+    headers_at = pos + n * (24 + bool(flags & _NULLS) + 8 * bool(flags & _LOG_IDS))
+    if len(raw) < headers_at or (not flags & _HEADERS and len(raw) != headers_at):
         raise CorruptVisitBatch("a visit batch of the wrong length")
-    headers = _decode_headers(bytes(raw[columns_end:]), n) if flags & _HEADERS else None
-    visits = _columns(raw, pos, n, bool(flags & _NULLS), headers)
-    ranges, row = [], 0
-    for source, begin, end, watermark, lagging, count in table:
-        ranges.append(SourceRange(source, begin, end, watermark, bool(lagging), visits.slice(row, row + count)))
-        row += count
+    headers = _decode_headers(bytes(raw[headers_at:]), n) if flags & _HEADERS else None
+    visits = _columns(raw, pos, n, flags, headers)
+    ranges, first = [], 0
+    # a range of layout 2 confirms nothing
+    for source, begin, end, watermark, lagging, count, as_of in ((*row, NEVER)[:7] for row in table):
+        piece = visits.slice(first, first + count)
+        ranges.append(SourceRange(source, begin, end, watermark, bool(lagging), piece, as_of))
+        first += count
     return VisitBatch(sources, ranges)
 
 
-def _columns(raw: memoryview, pos: int, n: int, nulls: bool, headers: list[Headers] | None) -> Visits:
+def _columns(raw: memoryview, pos: int, n: int, flags: int, headers: list[Headers] | None) -> Visits:
     column = np.frombuffer(raw, "<i8", 3 * n, pos).astype(np.int64, copy=False)
-    null = np.frombuffer(raw, np.uint8, n, pos + 24 * n).astype(np.bool_) if nulls else np.zeros(n, np.bool_)
-    return Visits(column[:n], null, column[n : 2 * n], column[2 * n :], headers)
+    pos += 24 * n
+    null = np.zeros(n, np.bool_)
+    if flags & _NULLS:
+        null = np.frombuffer(raw, np.uint8, n, pos).astype(np.bool_)
+        pos += n
+    log_id = np.frombuffer(raw, "<i8", n, pos).astype(np.int64, copy=False) if flags & _LOG_IDS else None
+    return Visits(column[:n], null, column[n : 2 * n], column[2 * n :], headers, log_id)
 
 
 def _encode_headers(headers: Sequence[Headers]) -> bytes:

@@ -11,6 +11,9 @@ from models.chunk import Headers
 from models.factorize import factorize
 from models.rules import Bools, Int64s
 
+#: stands for the id of a row that has none
+NO_LOG_ID = -1
+
 
 @dataclass(frozen=True, slots=True)
 class Visits:
@@ -26,6 +29,8 @@ class Visits:
     offset: Int64s
     #: the source record's headers [n], or None if no record has any
     headers: Sequence[Headers] | None = None
+    #: the log's own id of each row [n], NO_LOG_ID for a row without one; None: not read (RISK_DEDUPLICATE=off)
+    log_id: Int64s | None = None
 
     @classmethod
     def none(cls) -> Visits:
@@ -40,13 +45,15 @@ class Visits:
         headers = self.headers
         if headers is not None:
             headers = [headers[i] for i in np.arange(len(self))[rows].tolist()]
-        return Visits(self.student[rows], self.null[rows], self.at[rows], self.offset[rows], headers)
+        log_id = None if self.log_id is None else self.log_id[rows]
+        return Visits(self.student[rows], self.null[rows], self.at[rows], self.offset[rows], headers, log_id)
 
     def slice(self, start: int, stop: int) -> Visits:
         """The visits from `start` up to `stop`, without copying the columns."""
         headers = None if self.headers is None else self.headers[start:stop]
         s = slice(start, stop)
-        return Visits(self.student[s], self.null[s], self.at[s], self.offset[s], headers)
+        log_id = None if self.log_id is None else self.log_id[s]
+        return Visits(self.student[s], self.null[s], self.at[s], self.offset[s], headers, log_id)
 
 
 def concatenate(parts: Sequence[Visits]) -> Visits:
@@ -58,12 +65,16 @@ def concatenate(parts: Sequence[Visits]) -> Visits:
     headers: list[Headers] | None = None
     if any(p.headers is not None for p in parts):
         headers = [h for p in parts for h in (p.headers if p.headers is not None else [()] * len(p))]
+    log_id: Int64s | None = None
+    if any(p.log_id is not None for p in parts):
+        log_id = np.concatenate([np.full(len(p), NO_LOG_ID) if p.log_id is None else p.log_id for p in parts])
     return Visits(
         np.concatenate([p.student for p in parts]),
         np.concatenate([p.null for p in parts]),
         np.concatenate([p.at for p in parts]),
         np.concatenate([p.offset for p in parts]),
         headers,
+        log_id,
     )
 
 

@@ -12,18 +12,25 @@ Example with two partitions, [ms]:
     B is read to its end                                  stream time 5 000   (A still has a backlog)
     A is read to its end at 9 000                         stream time 9 000   (none has: the largest)
 
+"Read to its end" becomes stale: if the owner of a partition dies, nobody says that the partition has a backlog now.
+Where event time runs as fast as the clock that is harmless. During a snapshot or a replay at speed, days of event time
+pass before there is a new owner. Therefore an owner says as of which event time it has read to the end: it asked for
+the end offset when the newest event time of all partitions was N, so everything behind that end is newer. Stream time
+passes N by at most MAX_LEAD_MS, half of the grace, until the owner, or a new one, confirms a later N. Owners do so
+whenever N has advanced by a part of that (app/kafka/driver.py), so idle partitions do not hold stream time.
+
 With one partition this is Kafka Streams' running maximum.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from models.grouped import group_starts
-from models.rules import NEVER, Bools, Int64s
+from models.rules import MAX_LEAD_MS, NEVER, Bools, Int64s
 
 #: the minimum over no watermarks
 _NO_LIMIT = int(np.iinfo(np.int64).max)
@@ -37,13 +44,26 @@ class Watermarks:
     at: Int64s
     #: whether each has a backlog [s]; True for one that has not been announced yet
     lagging: Bools
+    #: the newest event time as of which each source partition is known to have been read to its end [s] ms
+    confirmed: Int64s
     #: stream time [ms]
     stream_time: int = NEVER
 
     @classmethod
     def unknown(cls, sources: int) -> Watermarks:
         """The state before any source partition has been announced."""
-        return cls(np.full(sources, NEVER, np.int64), np.ones(sources, np.bool_))
+        never = np.full(sources, NEVER, np.int64)
+        return cls(never, np.ones(sources, np.bool_), never)
+
+    @property
+    def newest(self) -> int:
+        """The largest event time of any source partition [ms]."""
+        return int(self.at.max(initial=NEVER))
+
+    @property
+    def limits(self) -> Int64s:
+        """How far each source partition lets stream time advance [s] ms."""
+        return np.where(self.lagging, self.at, np.maximum(self.at, self.confirmed + MAX_LEAD_MS))
 
 
 def stream_times(watermarks: Watermarks, source: Int64s, at: Int64s) -> tuple[Int64s, Watermarks]:
@@ -54,27 +74,34 @@ def stream_times(watermarks: Watermarks, source: Int64s, at: Int64s) -> tuple[In
     """
     starts = np.flatnonzero(group_starts(source)).tolist()
     partitions = source[starts].tolist()
-    lagging = set(np.flatnonzero(watermarks.lagging).tolist()) | set(partitions)
-    latest = watermarks.at.tolist()
+    latest = watermarks.at.copy()
+    lagging = watermarks.lagging.copy()
+    lagging[partitions] = True
+    limits = replace(watermarks, lagging=lagging).limits
     stream_time = np.empty(len(at), np.int64)
     # while visits of one partition are applied, the watermarks of the others do not change
     for p, (begin, end) in zip(partitions, pairwise([*starts, len(at)]), strict=True):
         watermark = np.maximum(np.maximum.accumulate(at[begin:end]), latest[p])
-        slowest = min((latest[other] for other in lagging if other != p), default=_NO_LIMIT)
-        np.minimum(watermark, slowest, out=stream_time[begin:end])
-        latest[p] = int(watermark[-1])
+        limits[p] = _NO_LIMIT
+        np.minimum(watermark, limits.min(), out=stream_time[begin:end])
+        latest[p] = limits[p] = watermark[-1]
     after = np.maximum(stream_time, watermarks.stream_time)
     before = np.empty(len(at), np.int64)
     before[:1] = watermarks.stream_time
     before[1:] = after[:-1]
     last = int(after[-1]) if len(at) else watermarks.stream_time
-    return before, Watermarks(np.array(latest, np.int64), watermarks.lagging, last)
+    return before, replace(watermarks, at=latest, stream_time=last)
 
 
-def announce(watermarks: Watermarks, source: Int64s, watermark: Int64s, lagging: Bools) -> Watermarks:
-    """The state after the reader of some source partitions [k] has announced their watermarks and backlogs."""
-    at, all_lagging = watermarks.at.copy(), watermarks.lagging.copy()
+def announce(watermarks: Watermarks, source: Int64s, watermark: Int64s, lagging: Bools, as_of: Int64s) -> Watermarks:
+    """The state after the reader of some source partitions [k] has announced their watermarks and backlogs.
+
+    as_of: the event time as of which each has been read to its end [k] ms, NEVER for no confirmation. It holds for
+    ever, so that an announcement which arrives late, of an owner that was suspended, does no harm.
+    """
+    at, all_lagging, confirmed = watermarks.at.copy(), watermarks.lagging.copy(), watermarks.confirmed.copy()
     at[source] = np.maximum(at[source], watermark)
     all_lagging[source] = lagging
-    stream_time = int(at[all_lagging].min()) if all_lagging.any() else int(at.max())
-    return Watermarks(at, all_lagging, max(watermarks.stream_time, stream_time))
+    confirmed[source] = np.maximum(confirmed[source], as_of)
+    after = Watermarks(at, all_lagging, confirmed, watermarks.stream_time)
+    return replace(after, stream_time=max(watermarks.stream_time, min(after.newest, int(after.limits.min()))))

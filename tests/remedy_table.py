@@ -93,7 +93,7 @@ REMEDIES = (
         "app.state.partition:Partition._commit",
         replace(
             "self._table.changelog",
-            "other = new_producer(self._producer.client._bootstrap_servers)\n"
+            "other = new_producer(Settings(broker=','.join(self._producer.client._bootstrap_servers)))\n"
             "await other.start()\n"
             "logged = await send_rows(other, self._table.changelog, self.number, changes)\n"
             "await last_offset(logged)\n"

@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,14 @@ def test_a_time_that_a_topic_refuses_ends_the_worker_and_counts_afterwards(deplo
     with deployment.worker() as worker:
         until(lambda: activities(deployment), lambda seen: seen == {7: 2, 8: 1})
         assert worker.stop() == 0
+    # what it committed names the settings (app/kafka/group.py)
+    for variable, value, was in (
+        ("RISK_TIME_UNIT", "s", "ms"),
+        ("RISK_TOPIC_PREFIX", "other-", repr(deployment.settings.topic_prefix)),
+        ("RISK_SOURCE_TOPIC", names.sessions, names.source),
+    ):
+        changed = replace(deployment, variables={**deployment.variables, variable: value})
+        assert start_error(changed).startswith(f"{variable} was {was} so far, and is "), variable
 
 
 def test_topics_made_by_hand_that_refuse_rows_are_named(deployment: Deployment) -> None:

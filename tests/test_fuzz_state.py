@@ -36,7 +36,8 @@ def test_every_damaged_position_is_refused() -> None:
     damage, rng = Damage(6), np.random.default_rng(6)
     intact = []
     for s in range(1, 40):
-        watermarks = Watermarks(rng.integers(0, 2**41, s), np.ones(s, np.bool_), int(rng.integers(0, 2**41)))
+        at, confirmed = rng.integers(0, 2**41, (2, s))
+        watermarks = Watermarks(at, np.ones(s, np.bool_), confirmed, int(rng.integers(0, 2**41)))
         intact.append(positions.pack(Position(rng.integers(0, 2**35, s), watermarks, rng.random(s) < 0.1, s)))
     offsets = [positions.pack_next_offset(int(n)) for n in rng.integers(0, 2**40, 40)]
     while damage.made < MUTANTS["positions"]:

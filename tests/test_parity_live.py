@@ -24,7 +24,8 @@ from faust.cli.faust import cli
 import app
 import stack
 from app.kafka import topics
-from app.kafka.producer import last_offset, new_producer, send_rows
+from app.kafka.clients import new_producer
+from app.kafka.producer import last_offset, send_rows
 from app.settings import Settings
 from app.topology import declare
 from codec.record import Row
@@ -330,7 +331,7 @@ def test_uncommitted_records_are_not_read(changes):
         return finish(start(changes.deployment.variables, "--live", "--against", prefix))
 
     async def with_open_transaction() -> list[Result]:
-        producer = new_producer([changes.deployment.servers.broker], transactional_id=prefix)
+        producer = new_producer(changes.deployment.settings, transactional_id=prefix)
         await producer.start()
         try:
             await producer.begin_transaction()

@@ -18,6 +18,7 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 
+from app.settings import Settings
 from app.state.partition import OwnedPartitions, Partition
 from codec.record import NO_HEADERS
 from models import position as positions
@@ -221,7 +222,7 @@ async def test_a_released_partition_is_not_owned(monkeypatch):
     steps: list[Any] = []
     table: Any = FakeTable(steps)
     monkeypatch.setattr("app.state.partition.new_producer", lambda *_, **__: FakeProducer(steps))
-    owned = OwnedPartitions(table, ["127.0.0.1:1"], "t", 1, never_asked)
+    owned = OwnedPartitions(table, Settings(), "t", 1, never_asked)
     await owned.renew({3}, 1)
     first = owned.get(3)
     assert first is not None
@@ -238,14 +239,14 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
     """The next owner's producer thus fences a worker that was suspended."""
     ids: list[str] = []
 
-    def producer(_: Sequence[str], *, transactional_id: str) -> FakeProducer:
+    def producer(_: Settings, *, transactional_id: str) -> FakeProducer:
         ids.append(transactional_id)
         return FakeProducer([])
 
     monkeypatch.setattr("app.state.partition.new_producer", producer)
     for _ in range(2):
         table: Any = FakeTable([])
-        await OwnedPartitions(table, ["127.0.0.1:1"], "app", 1, never_asked).renew({3}, 1)
+        await OwnedPartitions(table, Settings(), "app", 1, never_asked).renew({3}, 1)
     assert ids == ["app-3", "app-3"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 
 import numpy as np
@@ -23,7 +24,7 @@ from models.visit_batch import (
     decode,
     encode,
 )
-from models.visits import Visits
+from models.visits import NO_LOG_ID, Visits
 from models.watermarks import Watermarks
 
 int64 = st.integers(-(2**63), 2**63 - 1)
@@ -121,16 +122,17 @@ def test_a_change_of_any_single_bit_is_detected():
 @st.composite
 def visit_batches(draw: st.DrawFn) -> VisitBatch:
     sources = draw(st.integers(1, 5))
-    with_headers = draw(st.booleans())
+    with_headers, with_ids = draw(st.booleans()), draw(st.booleans())
     ranges = []
     for source in draw(st.lists(st.integers(0, sources - 1), max_size=4)):
         n = draw(st.integers(0, 5))
         columns = [np.array(draw(st.lists(int64, min_size=n, max_size=n)), np.int64) for _ in range(3)]
         null = np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_)
         record_headers = [tuple(draw(headers)) for _ in range(n)] if with_headers else None
-        visits = Visits(columns[0], null, columns[1], columns[2], record_headers)
-        begin = draw(st.sampled_from([UNKNOWN_BEGIN, 0, 7]))
-        ranges.append(SourceRange(source, begin, draw(st.integers(0, 99)), draw(int64), draw(st.booleans()), visits))
+        log_id = np.array(draw(st.lists(int64, min_size=n, max_size=n)), np.int64) if with_ids else None
+        visits = Visits(columns[0], null, columns[1], columns[2], record_headers, log_id)
+        begin, end = draw(st.sampled_from([UNKNOWN_BEGIN, 0, 7])), draw(st.integers(0, 99))
+        ranges.append(SourceRange(source, begin, end, draw(int64), draw(st.booleans()), visits, draw(int64)))
     return VisitBatch(sources, ranges)
 
 
@@ -139,8 +141,9 @@ def contents(visit_batch: VisitBatch) -> list[object]:
     out: list[object] = [visit_batch.sources]
     for s in visit_batch.ranges:
         v = s.visits
-        out.append((s.source, s.begin, s.end, s.watermark, s.lagging))
+        out.append((s.source, s.begin, s.end, s.watermark, s.lagging, s.as_of))
         out.append([c.tolist() for c in (v.student, v.null, v.at, v.offset)])
+        out.append([NO_LOG_ID] * len(v) if v.log_id is None else v.log_id.tolist())
         # None and empty headers of every visit are equivalent
         out.append([list(h) for h in v.headers] if v.headers is not None else [[] for _ in range(len(v))])
     return out
@@ -164,6 +167,18 @@ def test_a_damaged_visit_batch_is_refused(visit_batch, data):
         decode(bytes(raw))
 
 
+def test_a_visit_batch_of_layout_2_is_read():
+    """Its ranges have six words: they confirm nothing."""
+    header = struct.pack("<3sBIII", b"MRV", 2, 2, 3, 0)
+    ranges = np.array([(0, 5, 7, 100, 0, 1), (2, UNKNOWN_BEGIN, 9, 90, 1, 1)], "<i8").tobytes()
+    raw = header + ranges + np.array([4, 5, 100, 90, 6, 8], "<i8").tobytes()
+    first, second = decode(raw + zlib.crc32(raw).to_bytes(4, "little")).ranges
+    assert (first.source, first.end, first.watermark, first.lagging, first.as_of) == (0, 7, 100, False, -1)
+    assert (second.source, second.end, second.watermark, second.lagging, second.as_of) == (2, 9, 90, True, -1)
+    assert [v.visits.student.tolist() for v in (first, second)] == [[4], [5]]
+    assert [v.visits.offset.tolist() for v in (first, second)] == [[6], [8]]
+
+
 def test_a_newer_visit_batch_is_refused_with_a_remedy():
     """It is not mistaken for a damaged one, which would be skipped."""
     raw = bytearray(encode(VisitBatch(1, []))[:-4])
@@ -184,21 +199,30 @@ def test_visit_batches_of_unknown_versions_are_refused(version):
             decode(older)
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**62), int64), min_size=1, max_size=5), int64)
+@given(st.lists(st.tuples(st.integers(0, 2**62), int64, int64), min_size=1, max_size=5), int64)
 def test_position_round_trip(sources, stream_time):
-    """Offsets, watermarks and stream time are kept; what was known of backlogs is not."""
-    offsets, watermark = (np.array(c, np.int64) for c in zip(*sources, strict=True))
+    """Offsets, watermarks, confirmations and stream time are kept; what was known of backlogs is not."""
+    offsets, watermark, confirmed = (np.array(c, np.int64) for c in zip(*sources, strict=True))
     after_corrupt = offsets % 2 == 0
-    position = Position(
-        offsets, Watermarks(watermark, np.zeros(len(sources), np.bool_), stream_time), after_corrupt, students=12
-    )
+    watermarks = Watermarks(watermark, np.zeros(len(sources), np.bool_), confirmed, stream_time)
+    position = Position(offsets, watermarks, after_corrupt, students=12)
     got = positions.unpack(positions.pack(position), len(sources))
     assert got.offsets.tolist() == offsets.tolist()
     assert got.watermarks.at.tolist() == watermark.tolist()
+    assert got.watermarks.confirmed.tolist() == confirmed.tolist()
     assert got.watermarks.stream_time == stream_time
     assert got.students == 12
     assert got.after_corrupt.tolist() == after_corrupt.tolist()
     assert got.watermarks.lagging.all()
+
+
+def test_a_position_of_layout_2_is_read():
+    """Its last column is `after_corrupt`; each partition counts as confirmed at the newest time it knew."""
+    words = np.array([0, 500, 12, 0, 7, 8, 400, 600, 0, 1], np.int64)
+    got = positions.unpack(state.pack_words(2, words), 2)
+    assert (got.offsets.tolist(), got.watermarks.at.tolist(), got.students) == ([7, 8], [400, 600], 12)
+    assert (got.watermarks.stream_time, got.after_corrupt.tolist()) == (500, [False, True])
+    assert got.watermarks.confirmed.tolist() == [600, 600]
 
 
 def test_a_newer_or_damaged_position_is_refused():
@@ -216,10 +240,14 @@ def test_a_newer_or_damaged_position_is_refused():
 def test_the_position_widens_with_the_source_topic():
     """A partition that was added starts with nothing applied and an unknown watermark."""
     before = Position(
-        np.array([7, 8]), Watermarks(np.array([400, 600]), np.zeros(2, np.bool_), 500), np.zeros(2, np.bool_), 12
+        np.array([7, 8]),
+        Watermarks(np.array([400, 600]), np.zeros(2, np.bool_), np.array([450, 600]), 500),
+        np.zeros(2, np.bool_),
+        12,
     )
     got = positions.unpack(positions.pack(before), 3)
     assert (got.offsets.tolist(), got.watermarks.at.tolist()) == ([7, 8, 0], [400, 600, -1])
+    assert got.watermarks.confirmed.tolist() == [450, 600, -1]
     assert (got.watermarks.stream_time, got.students, got.after_corrupt.tolist()) == (500, 12, [False] * 3)
 
 

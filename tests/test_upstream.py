@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from app.faust_app import RiskApp
-from app.kafka.driver import Consumer
+from app.kafka.driver import Consumer, Producer
 from app.kafka.queue import ChunkQueue
 from app.kafka.thread import Thread
 from app.state.store import Options, Store
@@ -90,8 +90,8 @@ def test_every_reach_is_documented(reach: Reach) -> None:
 
 
 SUBCLASSES = [
-    ChunkQueue, Consumer, EncodedBatchBuilder, FlowControl, Options, RiskApp, RowBatchBuilder, StateTable, Store,
-    Thread,
+    ChunkQueue, Consumer, EncodedBatchBuilder, FlowControl, Options, Producer, RiskApp, RowBatchBuilder, StateTable,
+    Store, Thread,
 ]  # fmt: skip
 
 

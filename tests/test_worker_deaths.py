@@ -227,7 +227,7 @@ def a_second_worker_ten_seconds_later(deployment: Deployment) -> None:
         assert first.stop() == 0
         wait_for_all_partitions(second)
         assert second.stop() == 0
-    tables, _ = asyncio.run(read_changelog(deployment.servers.broker, deployment.names.students_changelog, 4))
+    tables, _ = asyncio.run(read_changelog(deployment.settings, 4))
     for number in (1, 2):
         assert disk_differences(deployment.state(number), tables) == []
 

@@ -116,7 +116,7 @@ def supervise_to_end(fleet: Fleet) -> None:
 
 def assert_disk_matches_changelog(deployment: Deployment) -> None:
     """The worker's RocksDB holds what the changelog does."""
-    changelog = read_changelog(deployment.servers.broker, deployment.names.students_changelog, PARTITIONS)
+    changelog = read_changelog(deployment.settings, PARTITIONS)
     tables, _ = asyncio.run(changelog)
     assert disk_differences(deployment.state(), tables) == []
 

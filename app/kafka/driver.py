@@ -18,22 +18,27 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
 from app.errors import MissingRecords
+from app.kafka.clients import new_producer
 from app.kafka.ledger import Ledger
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.thread import Thread
 from app.upstream.faust import new_message
 from models.chunk import Chunk
+from models.rules import MAX_LEAD_MS, NEVER
 
 #: interval between requests for the partitions' end offsets [s]
 END_OFFSETS_INTERVAL_S = 0.5
 #: pause if no partition may be fetched [s]
 _IDLE_S = 0.02
+#: a source partition is confirmed to be read to its end again when event time has advanced by this much [ms]
+CONFIRM_EVERY_MS = MAX_LEAD_MS // 4
 
 
 class Consumer(driver.Consumer):
@@ -43,6 +48,9 @@ class Consumer(driver.Consumer):
     max_rows: int = 50_000
     #: called at the start of a rebalance, before the partitions are given up
     revoking: Callable[[], Awaitable[None]] | None = None
+    #: the topic whose partitions are aligned in time, and the newest event time that the app has applied [ms]
+    source_topic: str | None = None
+    newest_event_time: Callable[[], int] = staticmethod(lambda: NEVER)
 
     def on_init(self) -> None:
         """Create the state that a restart of the consumer clears."""
@@ -61,6 +69,12 @@ class Consumer(driver.Consumer):
         #: end offset of each source partition, and how often the broker has answered with them
         self._end_offsets: dict[TP, int] = {}
         self.end_offset_polls = 0
+        #: the newest event time so far [ms]
+        self._newest = NEVER
+        #: end of source partitions as of an event time [ms], to be confirmed when everything before it is delivered
+        self._unconfirmed: dict[TP, tuple[int, int]] = {}
+        #: event time as of which each partition was last confirmed [ms]
+        self._confirmed: dict[TP, int] = {}
         #: the fetch in progress
         self._next_fetch: asyncio.Task[tuple[int, list[Chunk]]] | None = None
 
@@ -88,7 +102,7 @@ class Consumer(driver.Consumer):
         Commits what may be committed, possibly again: a commit is the request that the broker refuses otherwise.
         """
         offsets = {tp: self._ledger.done(tp, start) for tp, start in self._start_offsets.items()}
-        return bool(offsets) and await self._chunk_thread.is_member(offsets)
+        return bool(offsets) and await self._chunk_thread.commit(offsets)
 
     def lags(self) -> dict[tuple[str, int], int]:
         """Return the number of unprocessed records of each source partition, as of the last poll of its end."""
@@ -117,10 +131,36 @@ class Consumer(driver.Consumer):
         while not self.should_stop:
             await self.sleep(END_OFFSETS_INTERVAL_S)
             if self._has_sought():
+                generation, as_of = self._sought_generation, self._newest_so_far()
                 ends = await self.highwaters(*self._expected)
-                if self._has_sought():
-                    self._end_offsets = {tp: ends[tp] for tp in self._expected if tp in ends}
+                if self._has_sought() and generation == self._sought_generation:
+                    # a fetch that was answered later may know of more
+                    known = self._end_offsets
+                    self._end_offsets = {tp: max(ends[tp], known.get(tp, 0)) for tp in self._expected if tp in ends}
                     self.end_offset_polls += 1
+                    self._note_ends(as_of)
+
+    def _newest_so_far(self) -> int:
+        self._newest = max(self._newest, self.newest_event_time())
+        return self._newest
+
+    def _note_ends(self, as_of: int) -> None:
+        """Remember ends that were requested after `as_of` was known, for partitions that are due for confirmation."""
+        for tp, end in self._end_offsets.items():
+            due = as_of >= self._confirmed.get(tp, NEVER) + CONFIRM_EVERY_MS
+            if due and tp.topic == self.source_topic and tp not in self._unconfirmed:
+                self._unconfirmed[tp] = (end, as_of)
+
+    def _confirmations(self) -> list[Chunk]:
+        """Chunks without records for the partitions of which everything up to a noted end has been delivered."""
+        chunks = []
+        for tp, (end, as_of) in list(self._unconfirmed.items()):
+            position = self._expected[tp]
+            if position >= end:
+                del self._unconfirmed[tp]
+                self._confirmed[tp] = as_of
+                chunks.append(_position_chunk(tp, position, self._end_offsets[tp], as_of))
+        return chunks
 
     def _has_sought(self) -> bool:
         return self._sought_generation is not None and self._sought_generation == self.app.consumer_generation_id
@@ -172,6 +212,7 @@ class Consumer(driver.Consumer):
         sources = sorted(tp for tp in self.assignment() if not self._is_changelog(tp))
         committed = {TP(*tp): offset for tp, offset in (await self.seek_to_committed()).items()}
         earliest = await self.earliest_offsets(*sources) if sources else {}
+        as_of = self._newest_so_far()
         ends = await self.highwaters(*sources) if sources else {}
         positions = {tp: committed.get(tp) or earliest[tp] for tp in sources}
         for tp, position in positions.items():
@@ -187,6 +228,8 @@ class Consumer(driver.Consumer):
         self._committed_offset.update({tp: offset for tp, offset in committed.items() if offset})
         self._expected, self._start_offsets = dict(positions), dict(positions)
         self._end_offsets = {tp: ends[tp] for tp in positions}
+        self._unconfirmed, self._confirmed = {}, {}
+        self._note_ends(as_of)
         self._position_chunks = [_position_chunk(tp, position, ends[tp]) for tp, position in positions.items()]
         self._sought_generation = generation
 
@@ -218,6 +261,8 @@ class Consumer(driver.Consumer):
         generation = self.app.consumer_generation_id
         if self._position_chunks and self._has_sought():
             chunks, self._position_chunks = self._position_chunks, []
+            return generation, [QueuedChunk(chunk) for chunk in chunks]
+        if self._unconfirmed and self._has_sought() and (chunks := self._confirmations()):
             return generation, [QueuedChunk(chunk) for chunk in chunks]
         fetch, self._next_fetch = self._next_fetch or self._start_fetch(), None
         if fetch is None:
@@ -275,6 +320,7 @@ class Consumer(driver.Consumer):
         if merged is None:
             return False
         self._expected[tp] = merged.next_offset
+        self._note_end(tp, merged)
         self.app.monitor.track_tp_end_offset(tp, merged.end)
         return True
 
@@ -302,9 +348,14 @@ class Consumer(driver.Consumer):
             tp = _tp(chunk)
             if not self._is_changelog(tp):
                 self._expected[tp] = chunk.next_offset
+                self._note_end(tp, chunk)
                 self._ledger.delivered(tp, chunk)
             self.app.monitor.track_tp_end_offset(tp, chunk.end)
             await self.callback(self._to_message(tp, queued))
+
+    def _note_end(self, tp: TP, chunk: Chunk) -> None:
+        if tp in self._end_offsets:
+            self._end_offsets[tp] = max(self._end_offsets[tp], chunk.end)
 
     def _to_message(self, tp: TP, record: QueuedChunk) -> ConsumerMessage:
         # recovery waits for the offset before the end: that of a control marker, or of a record that compaction took
@@ -322,12 +373,21 @@ def _tp(chunk: Chunk) -> TP:
     return TP(chunk.topic, chunk.partition)
 
 
-def _position_chunk(tp: TP, position: int, end: int) -> Chunk:
+def _position_chunk(tp: TP, position: int, end: int, as_of: int = NEVER) -> Chunk:
     """Create a chunk without records that tells a partition's position."""
-    return Chunk(tp.topic, tp.partition, (), (), (), position, position, max(position, end))
+    return Chunk(tp.topic, tp.partition, (), (), (), position, position, max(position, end), as_of=as_of)
+
+
+class Producer(driver.Producer):
+    """Faust's producer, which a worker starts and never sends with."""
+
+    def _new_producer(self, transactional_id: str | None = None) -> AIOKafkaProducer:
+        app: Any = self.app
+        return new_producer(app.settings, transactional_id=transactional_id)
 
 
 class Transport(driver.Transport):
     """Kafka with chunks as messages."""
 
     Consumer = Consumer
+    Producer = Producer

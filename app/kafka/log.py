@@ -8,13 +8,16 @@ from typing import TypeVar
 
 from aiokafka import AIOKafkaProducer
 
+from app.kafka.clients import new_producer
 from app.kafka.driver import Consumer
-from app.kafka.producer import last_offset, new_producer, send_rows
+from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
+from app.settings import Settings
 from app.state.partition import OwnedPartitions, Partition
 from codec.dead_letters import DeadLetter
 from codec.record import NO_HEADERS
 from models.chunk import Chunk
+from models.rules import NEVER
 
 T = TypeVar("T")
 
@@ -22,11 +25,9 @@ T = TypeVar("T")
 class KafkaLog:
     """Implements agents.ports.Log. Mutable: holds the consumer and a producer while the worker runs."""
 
-    def __init__(
-        self, brokers: Sequence[str], visits: str, dead_letters: str, students: OwnedPartitions, alerts: OwnedPartitions
-    ) -> None:
-        self._brokers = brokers
-        self._visits, self._dead_letters = visits, dead_letters
+    def __init__(self, settings: Settings, students: OwnedPartitions, alerts: OwnedPartitions) -> None:
+        self._settings, names = settings, settings.topic_names
+        self._visits, self._dead_letters = names.visits, names.dead_letters
         self.owned_students, self.owned_alerts = students, alerts
         self._producer: AIOKafkaProducer | None = None
         self._consumer: Consumer | None = None
@@ -34,12 +35,17 @@ class KafkaLog:
     async def start(self, consumer: Consumer) -> None:
         """Connect the producer of visit batches and dead letters."""
         self._consumer = consumer
-        self._producer = new_producer(self._brokers)
+        self._producer = new_producer(self._settings)
         await self._producer.start()
 
     async def release(self) -> None:
         """Let flushes finish, and own no state partition from now on."""
         await asyncio.gather(self.owned_students.release(), self.owned_alerts.release())
+
+    def newest_event_time(self) -> int:
+        """Return the largest event time that this worker has applied [ms]; NEVER before the first."""
+        positions = (partition.loaded_position for partition in self.owned_students.all())
+        return max((p.watermarks.newest for p in positions if p is not None), default=NEVER)
 
     async def stop(self) -> None:
         """Release the state partitions, and disconnect."""

@@ -22,23 +22,7 @@ _REMEDIES: dict[type[KafkaError], dict[str, str]] = {
     RecordListTooLargeError: {"segment.bytes": "1073741824"},
 }
 #: maximum size of a record batch [bytes]; the broker refuses batches above 1 MiB
-_BATCH_BYTES = 960_000
-
-
-def new_producer(brokers: Sequence[str], *, transactional_id: str | None = None) -> AIOKafkaProducer:
-    """Create a producer that neither loses, duplicates nor reorders rows.
-
-    One with a transactional id needs `app.upstream.install()` for its latency.
-    """
-    return AIOKafkaProducer(
-        bootstrap_servers=list(brokers),
-        acks="all",
-        enable_idempotence=True,
-        transactional_id=transactional_id,
-        transaction_timeout_ms=30_000,
-        max_batch_size=_BATCH_BYTES,
-        request_timeout_ms=20_000,
-    )
+BATCH_BYTES = 960_000
 
 
 class SentBatch(NamedTuple):
@@ -69,15 +53,15 @@ async def send_rows(producer: AIOKafkaProducer, topic: str, partition: int, rows
 
 
 def _built_batches(producer: AIOKafkaProducer, topic: str, rows: Iterable[Row]) -> Iterator[RowBatchBuilder]:
-    builder, count = new_builder(producer, _BATCH_BYTES), 0
+    builder, count = new_builder(producer, BATCH_BYTES), 0
     for at, key, value, headers in rows:
         # the builder accepts its first record whatever its size
-        if (size := len(key or b"") + len(value or b"")) > _BATCH_BYTES:
+        if (size := len(key or b"") + len(value or b"")) > BATCH_BYTES:
             raise ValueError(f"a row of {size} bytes does not fit a batch for topic {topic}")
         listed = headers if type(headers) is list else list(headers)
         if builder.append(count, at, key, value, listed) is None:
             yield RowBatchBuilder(builder, count)
-            builder, count = new_builder(producer, _BATCH_BYTES), 0
+            builder, count = new_builder(producer, BATCH_BYTES), 0
             builder.append(0, at, key, value, listed)
         count += 1
     if count:
@@ -85,7 +69,7 @@ def _built_batches(producer: AIOKafkaProducer, topic: str, rows: Iterable[Row]) 
 
 
 def _encoded_batches(producer: AIOKafkaProducer, rows: OutputColumns) -> Iterator[EncodedBatchBuilder]:
-    for batch in batches(rows, _BATCH_BYTES):
+    for batch in batches(rows, BATCH_BYTES):
         yield EncodedBatchBuilder(batch, transactional=is_transactional(producer))
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import aiokafka
 from aiokafka.errors import CommitFailedError, IllegalStateError
-from aiokafka.structs import TopicPartition
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, credentials_to_aiokafka_auth, server_list
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
+from app.kafka.clients import new_consumer
+from app.kafka.group import metadata_of
 from app.kafka.reader import read_chunks
 from app.upstream.aiokafka import is_closed
 from models.chunk import Chunk
@@ -23,12 +25,13 @@ class Thread(AIOKafkaConsumerThread):
     """Faust's consumer thread, with chunks instead of records."""
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
-        conf = self.app.conf
+        app: Any = self.app
+        conf = app.conf
         self._assignor = self.app.assignor
-        return aiokafka.AIOKafkaConsumer(
+        return new_consumer(
+            app.settings,
             client_id=conf.broker_client_id,
             group_id=conf.id,
-            bootstrap_servers=server_list(transport.url, transport.default_port),
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -43,7 +46,6 @@ class Thread(AIOKafkaConsumerThread):
             max_poll_interval_ms=int((conf.broker_max_poll_interval or 0) * 1000),
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
-            **credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
 
     async def chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
@@ -54,18 +56,22 @@ class Thread(AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         if not self.consumer.flow_active or is_closed(consumer):
             return []
-        return await read_chunks(consumer, partitions, _FETCH_WAIT_S, max_rows)
+        app: Any = self.app
+        return await read_chunks(consumer, partitions, _FETCH_WAIT_S, max_rows, app.settings.max_batch_bytes)
 
-    async def is_member(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit `offsets`; return False if the broker refuses because the group has another generation by now."""
-        return await self.call_thread(self._is_member, offsets)  # type: ignore[no-any-return]
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit the offsets of assigned partitions, with the settings they were made with.
 
-    async def _is_member(self, offsets: Mapping[TP, int]) -> bool:
+        Returns False if there is none, or if the group has another generation by now.
+        """
+        app: Any = self.app
+        metadata, consumer = metadata_of(app.settings), self._ensure_consumer()
+        wanted = {TopicPartition(*tp): OffsetAndMetadata(offset, metadata) for tp, offset in offsets.items()}
         try:
-            await self._ensure_consumer().commit({TopicPartition(*tp): offset for tp, offset in offsets.items()})
+            await consumer.commit({tp: offset for tp, offset in wanted.items() if tp in consumer.assignment()})
         except (CommitFailedError, IllegalStateError):
             return False
-        return True
+        return not consumer.assignment().isdisjoint(wanted)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """No-op: Faust's livelock detection expects single messages; app/ops/watchdog.py does its work."""

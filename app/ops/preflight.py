@@ -20,6 +20,8 @@ from aiokafka.errors import KafkaError
 
 from app.errors import ConfigError
 from app.kafka import acls, topics
+from app.kafka.clients import new_admin
+from app.kafka.group import check_group
 from app.kafka.registry import SchemaRegistry
 from app.model_file import load_model
 from app.settings import Settings
@@ -63,12 +65,15 @@ async def preflight(settings: Settings) -> Checked:
     model = load_model(settings.model)
     admin = await connect(settings)
     try:
-        partitions = (await topics.partitions_of(admin, [names.source])).get(names.source)
+        existing = await topics.partitions_of(admin, [names.source, names.visits])
+        partitions = existing.get(names.source)
         if partitions is None:
             raise ConfigError(
                 f"topic {names.source} does not exist on {settings.broker}: start the Debezium connector, "
                 "or set RISK_SOURCE_TOPIC"
             )
+        if names.visits in existing:  # otherwise the app has never run, and there may be no coordinator yet
+            await check_group(admin, settings, PATIENCE_S)
         for line in await topics.declare(admin, topics.wanted(names, partitions), settings.replication):
             log.warning("%s", line)
         await _require_rights(admin, settings, partitions, scoring=model is not None)
@@ -114,7 +119,7 @@ async def _latest(settings: Settings) -> tuple[int, Json]:
 
 async def connect(settings: Settings) -> AIOKafkaAdminClient:
     """Start an admin client of the brokers. Raises ConfigError if none answers."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.brokers, request_timeout_ms=int(PATIENCE_S * 1000))
+    admin = new_admin(settings, request_timeout_ms=int(PATIENCE_S * 1000))
     try:
         with silent("aiokafka"):
             await asyncio.wait_for(admin.start(), PATIENCE_S)

@@ -12,8 +12,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from agents.ports import Target
-from app.kafka.producer import last_offset, new_producer, send_rows
+from app.kafka.clients import new_producer
+from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
+from app.settings import Settings
 from app.state.table import StateTable
 from app.upstream.aiokafka import is_fenced, is_forgotten
 from codec.record_batch import Rows, changelog_rows
@@ -222,7 +224,7 @@ class OwnedPartitions:
     def __init__(
         self,
         table: StateTable,
-        brokers: Sequence[str],
+        settings: Settings,
         transactional_id: str,
         sources: int,
         is_member: Callable[[], Awaitable[bool]],
@@ -230,7 +232,7 @@ class OwnedPartitions:
         """is_member: asks the broker whether this worker belongs to the consumer group's current generation."""
         self._table = table
         self._is_member = is_member
-        self._brokers = brokers
+        self._settings = settings
         self._transactional_id = transactional_id
         self._sources = sources
         self._partitions: dict[int, Partition] = {}
@@ -266,6 +268,6 @@ class OwnedPartitions:
         return Partition(number, self._table, producer, self._sources, self._start_producer, self._is_member)
 
     async def _start_producer(self, number: int) -> AIOKafkaProducer:
-        producer = new_producer(self._brokers, transactional_id=f"{self._transactional_id}-{number}")
+        producer = new_producer(self._settings, transactional_id=f"{self._transactional_id}-{number}")
         await producer.start()
         return producer

@@ -46,6 +46,8 @@ T = TypeVar("T")
 #: how long an unread fetch of one partition keeps the fetcher from asking the broker for the others [s]: a paused
 #: partition must not hold up the rest. aiokafka's own value is 0.1
 _PREFETCH_BACKOFF_S = 0.005
+#: size of the unpacked records that are read at once, apart from the last batch [bytes]
+_MAX_UNPACKED = 1 << 26
 #: position of a batch's length field, and the number of bytes that the length does not count
 _LENGTH, _BEFORE_LENGTH = 8, 12
 
@@ -180,13 +182,14 @@ def _consume(
     records._records_iterator = None
     start = records.next_fetch_offset
     batches: list[Batch] = []
-    count = 0
+    count = size = 0
     memory = records._records
-    while memory.has_next() and count < max_rows:
+    while memory.has_next() and count < max_rows and size < _MAX_UNPACKED:
         batch = _next_batch(records)
         if batch is not None:
             batches.append(batch)
             count += batch.count
+            size += batch.unpacked_size
     next_offset = records.next_fetch_offset
     end = _end(fetched._assignment.state_value(tp), records)
     made = None if next_offset == start else make(tp, FetchedBatches(batches, count, start, next_offset, end))

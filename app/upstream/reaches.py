@@ -204,19 +204,26 @@ REACHES = (
         "The consumer thread",
         "faust-streaming",
         "app/kafka/thread.py",
-        "Faust has no setting for the isolation level, and no call for batches; its livelock detection counts messages",
+        "Faust has no setting for the isolation level, no metadata of commits, and no call for batches; its livelock "
+        "detection counts messages",
         {
             **_of(
                 f"{_THREAD}:AIOKafkaConsumerThread",
                 "_assignor",
+                _commit="self, offsets",
                 _create_worker_consumer="self, transport",
                 _ensure_consumer="self",
                 call_thread="self, fun, *args, **kwargs",
                 verify_event_path="self, now, tp",
             ),
-            f"{_THREAD}:server_list": "urls, default_port",
-            f"{_THREAD}:credentials_to_aiokafka_auth": "credentials=None, ssl_context=None",
         },
+    ),
+    Reach(
+        "Faust's producer",
+        "faust-streaming",
+        "app/kafka/driver.py",
+        "all clients of Kafka are made in one place, app/kafka/clients.py",
+        _of(f"{_THREAD}:Producer", _new_producer="self, transactional_id=None"),
     ),
     Reach(
         "Flow control",

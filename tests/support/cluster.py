@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import httpx
 import numpy as np
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 
 import stack
 from app.kafka import topics
-from app.kafka.producer import last_offset, new_producer, send_rows
+from app.kafka.clients import new_admin, new_consumer, new_producer
+from app.kafka.producer import last_offset, send_rows
 from app.settings import Settings
 from codec.record import NO_HEADERS, Row
 from models.topic_names import TopicNames
@@ -127,7 +127,7 @@ class Deployment:
         """Create topics."""
 
         async def declare() -> None:
-            admin = AIOKafkaAdminClient(bootstrap_servers=self.servers.broker)
+            admin = new_admin(self.settings)
             await admin.start()
             try:
                 await topics.declare(admin, wanted, 1)
@@ -145,7 +145,7 @@ class Deployment:
         """Write records in order."""
 
         async def send() -> None:
-            producer = new_producer([self.servers.broker])
+            producer = new_producer(self.settings)
             await producer.start()
             try:
                 await last_offset(await send_rows(producer, topic, partition, rows))
@@ -156,17 +156,17 @@ class Deployment:
 
     def read(self, topic: str, partition: int = 0) -> list[Record]:
         """Return all committed records of a partition."""
-        return run_async(read_topic(self.servers.broker, topic, partition))
+        return run_async(read_topic(self.settings, topic, partition))
 
     def outputs(self) -> dict[str, list[Record]]:
         """Return the records of the four output topics, by topic name without prefix."""
-        return run_async(read_outputs(self.servers.broker, self.names, self.settings.topic_prefix))
+        return run_async(read_outputs(self.settings))
 
     def ends(self, *wanted: str) -> dict[str, int]:
         """Return the end offset of partition 0 of each topic, uncommitted records included."""
 
         async def ends() -> dict[str, int]:
-            async with AIOKafkaConsumer(bootstrap_servers=self.servers.broker) as consumer:
+            async with new_consumer(self.settings, isolation_level="read_uncommitted") as consumer:
                 offsets = await consumer.end_offsets([TopicPartition(topic, 0) for topic in wanted])
                 return {tp.topic: end for tp, end in offsets.items()}
 

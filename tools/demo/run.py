@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 
 import stack
+from app.kafka.clients import new_consumer
 from app.settings import Settings
 from tools.demo.sources import Database, Replay, Source
 from tools.demo.stats import Stats
@@ -89,12 +90,7 @@ async def _running(source: Source) -> AsyncIterator[asyncio.Task[None]]:
 async def _consumer(settings: Settings, sending: asyncio.Task[None]) -> AsyncIterator[AIOKafkaConsumer]:
     """Yield a consumer of the totals and the predictions, once the source topic exists."""
     names = settings.topic_names
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.broker,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        metadata_max_age_ms=1000,
-    )
+    consumer = new_consumer(settings, auto_offset_reset="earliest", metadata_max_age_ms=1000)
     await consumer.start()
     try:
         deadline = time.monotonic() + _TOPIC_S

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
-from models.topic_names import TopicNames
+from app.kafka.clients import new_consumer
+from app.settings import Settings
 
 
 class Record(NamedTuple):
@@ -20,11 +21,9 @@ class Record(NamedTuple):
     headers: Sequence[tuple[str, bytes]]
 
 
-async def read_topic(broker: str, topic: str, partition: int = 0) -> list[Record]:
+async def read_topic(settings: Settings, topic: str, partition: int = 0) -> list[Record]:
     """Return all committed records of a partition up to its current end, in order."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=broker, isolation_level="read_committed", max_partition_fetch_bytes=1 << 22
-    )
+    consumer = new_consumer(settings, max_partition_fetch_bytes=1 << 22)
     await consumer.start()
     try:
         tp = TopicPartition(topic, partition)
@@ -40,6 +39,7 @@ async def read_topic(broker: str, topic: str, partition: int = 0) -> list[Record
         await consumer.stop()
 
 
-async def read_outputs(broker: str, names: TopicNames, prefix: str) -> dict[str, list[Record]]:
-    """Return the committed records of the four output topics, by topic name without `prefix`."""
-    return {topic.removeprefix(prefix): await read_topic(broker, topic) for topic in names.outputs}
+async def read_outputs(settings: Settings) -> dict[str, list[Record]]:
+    """Return the committed records of the four output topics, by topic name without prefix."""
+    prefix = settings.topic_prefix
+    return {topic.removeprefix(prefix): await read_topic(settings, topic) for topic in settings.topic_names.outputs}

@@ -80,8 +80,7 @@ async def _run(
         await asyncio.to_thread(worker.wait_idle, timeout=TIMEOUT_S, events=len(rows))
         wall_s = time.monotonic() - began
     report("comparing the four output topics with the oracle …")
-    names = settings.topic_names
-    topics = await read_outputs(settings.broker, names, settings.topic_prefix)
+    topics = await read_outputs(settings)
     expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
     unequal = differences(expected, topics)
     return Result(

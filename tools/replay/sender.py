@@ -19,7 +19,8 @@ from aiokafka.errors import KafkaError
 
 from app.errors import ConfigError
 from app.kafka import topics
-from app.kafka.producer import SentBatch, new_producer, send_rows
+from app.kafka.clients import new_consumer, new_producer
+from app.kafka.producer import SentBatch, send_rows
 from app.kafka.registry import new_client
 from app.kafka.topic_limits import LARGE_BATCHES
 from app.ops.preflight import connect
@@ -78,7 +79,7 @@ async def prepare(settings: Settings, rows: LogRows, *, partitions: int) -> Repl
     created, count = await _ensure_topic(settings, partitions)
     ids = await register(settings.schema_registry, topic, debezium.schemas(topic, frozenset(rows.nulls)))
     partition = assign_partitions(rows, ids[0], count)
-    last = {} if created else await last_records(settings.brokers, topic, count)
+    last = {} if created else await last_records(settings, count)
     left = np.flatnonzero(not_yet_written(rows, partition, last, ids, unit_ms=settings.unit_ms))
     return ReplayPlan(settings, count, created, ids, rows.take(left), partition[left], len(rows) - len(left))
 
@@ -97,7 +98,7 @@ async def produce(
             await batch.answer
             advance(batch.rows)
 
-    producer = new_producer(plan.settings.brokers)
+    producer = new_producer(plan.settings)
     await producer.start()
     previous: InFlight = []
     latest: InFlight = []
@@ -144,12 +145,12 @@ async def _ensure_topic(settings: Settings, partitions: int) -> tuple[bool, int]
         await admin.close()
 
 
-async def last_records(brokers: list[str], topic: str, count: int) -> dict[int, ConsumerRecord]:
-    """Return the last record of each of the topic's `count` partitions that has one."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers,
+async def last_records(settings: Settings, count: int) -> dict[int, ConsumerRecord]:
+    """Return the last record of each of the source topic's `count` partitions that has one."""
+    topic = settings.source_topic
+    consumer = new_consumer(
+        settings,
         auto_offset_reset="none",
-        isolation_level="read_committed",
         # a fetch at the end of one partition delays the next partition's fetch by this time
         fetch_max_wait_ms=20,
     )

@@ -10,6 +10,9 @@ from collections import defaultdict
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from app.kafka.clients import new_consumer
+from app.settings import Settings
+
 #: polling interval, and timeout of a request [s]
 _POLL_S, _REQUEST_S = 0.05, 1.0
 
@@ -20,9 +23,9 @@ class OutputMonitor(threading.Thread):
     Measures only while `enabled` is set: without input there is no output.
     """
 
-    def __init__(self, broker: str, topic: str) -> None:
+    def __init__(self, settings: Settings, topic: str) -> None:
         super().__init__(name="output-monitor", daemon=True)
-        self._broker, self._tp = broker, TopicPartition(topic, 0)
+        self._settings, self._tp = settings, TopicPartition(topic, 0)
         self.enabled = threading.Event()
         self._stopping = threading.Event()
         #: name of the current action
@@ -46,7 +49,7 @@ class OutputMonitor(threading.Thread):
         while not self._stopping.is_set():
             try:
                 if consumer is None:
-                    consumer = AIOKafkaConsumer(bootstrap_servers=self._broker, isolation_level="read_committed")
+                    consumer = new_consumer(self._settings)
                     await consumer.start()
                 ends = await asyncio.wait_for(consumer.end_offsets([self._tp]), _REQUEST_S)
                 end_offset = ends[self._tp]

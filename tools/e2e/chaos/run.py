@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 
 import stack
 from app.kafka import topics
+from app.kafka.clients import new_admin, new_consumer
 from app.settings import Settings
 from models.topic_names import TopicNames
 from tools.e2e.chaos import verdict
@@ -134,7 +134,7 @@ def _run(
     names = settings.topic_names
     asyncio.run(_create_changelog(settings, names))
     feeder = Feeder(settings, rows, seconds, PARTITIONS)
-    monitor = OutputMonitor(settings.broker, names.agg)
+    monitor = OutputMonitor(settings, names.agg)
     feeder.start()
     _wait(lambda: feeder.sent > 0, 30.0, "the source topic has no row")
     rng, session_s = random.Random(seed), settings.session_timeout_s
@@ -185,11 +185,11 @@ def _evaluate(
 ) -> Result:
     fleet, gaps = context.fleet, context.monitor.gaps
     expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-    outputs = asyncio.run(read_outputs(settings.broker, names, settings.topic_prefix))
-    tables, count = asyncio.run(verdict.read_changelog(settings.broker, names.students_changelog, PARTITIONS))
+    outputs = asyncio.run(read_outputs(settings))
+    tables, count = asyncio.run(verdict.read_changelog(settings, PARTITIONS))
     differences = verdict.output_differences(expected, outputs) + verdict.state_differences(expected, tables)
     differences += verdict.disk_differences(fleet.data(1), tables)
-    written = asyncio.run(_count_offsets(settings.broker, names.students_changelog))
+    written = asyncio.run(_count_offsets(settings, names.students_changelog))
     lost, duplicated = verdict.lost_and_duplicated(expected, outputs)
     longest = max(gaps, key=gaps.__getitem__)
     return Result(
@@ -215,7 +215,7 @@ def _evaluate(
 
 async def _create_changelog(settings: Settings, names: TopicNames) -> None:
     """Create the changelog before the app does, with a configuration that compacts it during the run."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker)
+    admin = new_admin(settings)
     await admin.start()
     try:
         await topics.declare(admin, [topics.Topic(names.students_changelog, PARTITIONS, COMPACTED)], 1)
@@ -223,9 +223,9 @@ async def _create_changelog(settings: Settings, names: TopicNames) -> None:
         await admin.close()
 
 
-async def _count_offsets(broker: str, topic: str) -> int:
+async def _count_offsets(settings: Settings, topic: str) -> int:
     """Sum the end offsets of a topic's partitions: records, compacted away or not, and transaction markers."""
-    async with AIOKafkaConsumer(bootstrap_servers=broker) as consumer:
+    async with new_consumer(settings, isolation_level="read_uncommitted") as consumer:
         return sum((await consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])).values())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import rocksdict
 
+from app.settings import Settings
 from app.state.store import Store
 from models import position as positions
 from models import state
@@ -31,11 +32,11 @@ def output_differences(expected: ExpectedTables, topics: Mapping[str, Sequence[R
     return differences(expected, topics) + order_differences(topics)
 
 
-async def read_changelog(broker: str, topic: str, partitions: int) -> tuple[list[dict[bytes, bytes]], int]:
-    """Return the table that each partition of a changelog holds, and the number of records in all partitions."""
-    tables, count = [], 0
+async def read_changelog(settings: Settings, partitions: int) -> tuple[list[dict[bytes, bytes]], int]:
+    """Return the table that each partition of the students' changelog holds, and the number of their records."""
+    tables, count, topic = [], 0, settings.topic_names.students_changelog
     for partition in range(partitions):
-        records = await read_topic(broker, topic, partition)
+        records = await read_topic(settings, topic, partition)
         count += len(records)
         tables.append({r.key or b"": r.value or b"" for r in records})
     return tables, count

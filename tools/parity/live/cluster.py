@@ -14,6 +14,7 @@ from aiokafka.structs import ConsumerRecord
 
 from app.errors import ConfigError
 from app.kafka import topics
+from app.kafka.clients import new_consumer
 from app.ops.preflight import connect, silent
 from app.settings import Settings
 from tools.parity.live.content import Content, Table
@@ -71,9 +72,8 @@ class Cluster:
     async def connect(cls, settings: Settings) -> AsyncIterator[Cluster]:
         """Connect. Raises ConfigError if no broker answers, or if one refuses a request inside the context."""
         admin = await connect(settings)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.brokers,
-            isolation_level="read_committed",
+        consumer = new_consumer(
+            settings,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             max_partition_fetch_bytes=_FETCH_BYTES,
