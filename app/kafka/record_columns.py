@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from crc32c import crc32c
 
 from app.kafka.record_bounds import guess_bounds, read_varint, scan_bounds
-from app.kafka.unpack import DAMAGED, UnreadableBatch, largest_size, unpack, unpacked_size
+from app.kafka.unpack import CODECS, DAMAGED, UnreadableBatch, largest_size, unpack, unpacked_size
 from models.binary_column import BinaryColumn
 from models.chunk import Headers
 from models.rules import Int64s
@@ -30,6 +30,8 @@ _OLD_ATTRIBUTES, _OLD_KEY = 17, {0: 18, 1: 26}
 _CODEC_MASK = 0x07
 #: value of each varint of one byte
 _SMALL = signed(np.arange(MORE, dtype=np.uint64))
+#: memory that the columns need for a record, whatever its size [bytes]
+_RECORD_BYTES = 64
 #: records read at a time: few enough for their columns to stay in the processor's cache
 _BLOCK = 16_384
 
@@ -74,22 +76,26 @@ class Batch:
         """
         compression, body = self._packed()
         # aiokafka does not limit what it unpacks, and gzip's declared size may be wrong
-        if largest_size(compression, body) > limit:
+        if compression in CODECS and largest_size(compression, body) > limit:
             unpack(compression, bytes(body), limit)
         try:
             return [record for record in self.iterator if record.offset >= start]
-        except (CorruptRecordException, *DAMAGED) as error:
+        except (CorruptRecordException, UnsupportedCodecError, UnicodeDecodeError, *DAMAGED) as error:
             raise UnreadableBatch(f"damaged ({error})") from error
 
     def body(self, limit: int) -> bytes | memoryview | None:
-        """Return the unpacked records; None for another format or a damaged header.
+        """Return the unpacked records; None for another format, a damaged header or an unknown codec.
 
         Raises UnreadableBatch for more than `limit` bytes.
         """
         if self.raw[_FORMAT] != 2 or len(self.raw) < _HEADER:
             return None
+        if self.count * _RECORD_BYTES > limit:
+            raise UnreadableBatch(f"has {self.count} records, too many for {limit} bytes (RISK_MAX_BATCH_BYTES)")
         compression, body = self._packed()
-        return unpack(compression, bytes(body), limit) if compression else body
+        if compression not in CODECS:
+            return body if not compression else None
+        return unpack(compression, bytes(body), limit)
 
     def _packed(self) -> tuple[int, memoryview]:
         """Return the number of the codec, 0 for none, and the bytes that it has compressed."""

@@ -16,9 +16,9 @@ from gzip import BadGzipFile
 import cramjam  # which aiokafka[snappy,lz4,zstd] installs
 from aiokafka import codec
 
-GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
-#: zlib's argument for gzip's format; the most that its format can compress
-_GZIP_WBITS, _GZIP_RATIO = 31, 1032
+CODECS = GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
+#: zlib's argument for gzip's format; the most that the format can compress; size that is unpacked without more ado
+_GZIP_WBITS, _GZIP_RATIO, _GZIP_SMALL = 31, 1032, 1 << 14
 _XERIAL, _XERIAL_HEADER = b"\x82SNAPPY\0", 16
 _LZ4_MAGIC, _ZSTD_MAGIC = 0x184D2204, 0xFD2FB528
 #: maximum size of a block of zstd [bytes]
@@ -53,7 +53,7 @@ def unpack(compression: int, body: bytes, limit: int) -> bytes:
     """Return the unpacked `body`. Raises UnreadableBatch if it has more than `limit` bytes, or cannot be unpacked."""
     size = unpacked_size(compression, body)
     try:
-        if compression == GZIP:
+        if compression == GZIP and (len(body) > _GZIP_SMALL or size > limit):
             return b"".join(_gunzip(body, size, limit))
         if size <= limit:
             return bytes(_DECODERS[compression](body))
@@ -61,7 +61,7 @@ def unpack(compression: int, body: bytes, limit: int) -> bytes:
             raise _too_large(limit)
         buffer = bytearray(limit)  # the system provides only those pages that are written
         return bytes(memoryview(buffer)[: _INTO[compression](body, buffer)])
-    except (zlib.error, struct.error, cramjam.DecompressionError) as error:
+    except (*DAMAGED, struct.error) as error:
         if size > limit and "write whole buffer" in str(error):
             raise _too_large(limit) from error
         raise UnreadableBatch(f"damaged compression ({error})") from error
@@ -151,6 +151,7 @@ _BOUNDS: dict[int, Callable[[bytes | memoryview], int]] = {
     ZSTD: _zstd_size,
 }
 _DECODERS: dict[int, Callable[[bytes], bytes]] = {
+    GZIP: codec.gzip_decode,
     SNAPPY: codec.snappy_decode,
     LZ4: codec.lz4_decode,
     ZSTD: codec.zstd_decode,
