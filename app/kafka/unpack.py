@@ -21,6 +21,8 @@ CODECS = GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 _GZIP_WBITS, _GZIP_RATIO, _GZIP_SMALL = 31, 1032, 1 << 14
 _XERIAL, _XERIAL_HEADER = b"\x82SNAPPY\0", 16
 _LZ4_MAGIC, _ZSTD_MAGIC = 0x184D2204, 0xFD2FB528
+#: the most that any codec can compress (zstd: a block in four bytes), and up to which size that is a useful bound
+_HIGHEST_RATIO, _SMALL = 1 << 15, 1 << 12
 #: maximum size of a block of zstd [bytes]
 _ZSTD_BLOCK = 1 << 17
 
@@ -45,8 +47,12 @@ def unpacked_size(compression: int, body: bytes | memoryview) -> int:
 
 
 def largest_size(compression: int, body: bytes | memoryview) -> int:
-    """Return the same as `unpacked_size`, without trusting what a gzip file declares."""
-    return _GZIP_RATIO * len(body) if compression == GZIP else unpacked_size(compression, body)
+    """Return an upper bound that costs little for a small body, and does not trust what a gzip file declares."""
+    if compression == GZIP:
+        return _GZIP_RATIO * len(body)
+    if compression != SNAPPY and len(body) <= _SMALL:  # snappy allocates what is declared
+        return _HIGHEST_RATIO * len(body)
+    return unpacked_size(compression, body)
 
 
 def unpack(compression: int, body: bytes, limit: int) -> bytes:

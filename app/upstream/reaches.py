@@ -90,12 +90,12 @@ REACHES = (
     Reach(
         "Decompression",
         "aiokafka",
-        "app/kafka/record_columns.py",
+        "app/kafka/unpack.py",
         "batches are decompressed with the codecs that aiokafka has found",
         {
             f"aiokafka.codec:{name}": parameters
             for codec in ("gzip", "snappy", "lz4", "zstd")
-            for name, parameters in ((f"has_{codec}", ""), (f"{codec}_decode", "payload"))
+            for name, parameters in ((f"{codec}_decode", "payload"),)
         },
     ),
     Reach(
