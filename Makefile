@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a virtual environment in .venv, servers in a per-user cache.
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke check test parity chaos remedies bench lint up down clean
+.PHONY: help demo smoke check test parity chaos situations remedies bench lint up down clean
 
 # another interpreter beside the first: make check PYTHON=python3.12 VENV=.venv-3.12
 PYTHON ?= python3
@@ -47,6 +47,9 @@ parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker
 
 chaos: $(READY) ## kill, wipe, suspend and join workers, stop servers; every row recomputed; JSON last
 	@$(BIN)/faust -A app chaos $(OPTS)
+
+situations: $(READY) ## 300 random situations of real sites: every good row counts, or one clear line; JSON last
+	@$(BIN)/faust -A app situations $(OPTS)
 
 remedies: $(READY) ## take each remedy against a fault out of a copy, and check that its tests fail; JSON last
 	@$(BIN)/python -m tests.remedies $(OPTS)

@@ -6,6 +6,7 @@ the parity cases and in the tests.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agents.alert import Alert
@@ -27,6 +28,10 @@ class Options:
     emit_every_change: bool
     #: unit of timecreated, ms or s
     unit: str
+    #: names of record headers that are not forwarded (models/headers.py)
+    ignored_headers: Sequence[str] = ()
+    #: events further ahead of the clock than this are rejected [ms], 0 for none
+    max_ahead_ms: int = 0
     #: pause of `alert` at the end of its topic [s]
     alert_pause_s: float = 0.0
 
@@ -60,6 +65,8 @@ class Pipeline:
                 partitions=partitions,
                 batch_rows=options.batch_rows,
                 unit=options.unit,
+                ignored_headers=options.ignored_headers,
+                max_ahead_ms=options.max_ahead_ms,
             ),
             Process(
                 log,

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from agents.gather import Arrival, gather
+from agents.notices import Notices
 from agents.ports import Delivery, Log, Metrics, StatePartition, Target
 from agents.rejects import report
 from agents.score import score
-from agents.sessionize import Sessionized, sessionize
+from agents.sessionize import LateVisits, Sessionized, sessionize
 from codec import output_rows
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
@@ -26,6 +27,9 @@ from models.totals import roll_up
 from models.visit_batch import CorruptVisitBatch, NewerVisitBatch, VisitBatch, decode
 
 log = logging.getLogger(__name__)
+
+
+_LATE = "topic %s partition %d offset %d: the visit does not count, it is late: %.1f h behind stream time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Process:
         """model: None switches scoring off; batch_rows: maximum number of visits in one flush."""
         self._log, self._names, self._model, self._metrics = log, names, model, metrics
         self._batch_rows, self._emit_every_change = batch_rows, emit_every_change
+        self._late = Notices("visits were late")
         #: every prediction names the model that made it
         self._headers = [] if model is None else [("model", model.sha256.encode())]
 
@@ -133,11 +138,16 @@ class Process:
     def _count(self, batch: Sessionized, rows: Mapping[Target, Rows]) -> None:
         self._metrics.add("flushes")
         self._metrics.add("visits", len(batch.visits))
-        self._metrics.add("late", batch.late)
+        self._metrics.add("late", len(batch.late))
+        self._name_late(batch.late)
         self._metrics.add("repeated", batch.repeated)
         self._metrics.add("detached_slices", batch.detached)
         for (topic, _), written in rows.items():
             self._metrics.add("rows", len(written), topic)
+
+    def _name_late(self, late: LateVisits) -> None:
+        topic = self._names.source
+        self._late.add(len(late), lambda i: _LATE % (topic, late.source[i], late.offset[i], late.behind[i] / 3_600_000))
 
     def _report_gaps(self, gaps: Sequence[Gap]) -> None:
         self._metrics.add("gaps", len(gaps))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from agents.ahead import AheadOfClock
 from agents.gather import Arrival, gather
+from agents.notices import Notices
 from agents.ports import Delivery, Log, Metrics
 from agents.rejects import report
 from codec.dead_letters import DeadLetter
 from codec.moodle_log import LogDecoder
 from models.aligner import Aligner
 from models.chunk import Chunk
+from models.headers import HeaderFilter
 from models.heartbeats import HeartbeatCoalescer
 from models.routing import Router, visit_batches
 from models.topic_names import TopicNames
@@ -26,6 +30,10 @@ log = logging.getLogger(__name__)
 MAX_BATCH_ROWS = 20_000
 #: number of buffered visits of a source partition above which its fetching is paused; at half of it, it resumes
 MAX_BUFFERED_ROWS = 200_000
+
+_OVERSIZED = (
+    "topic %s partition %d offsets %d to %d: a record's headers are too large to be forwarded; its visit counts"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +94,21 @@ class Repartition:
         partitions: int,
         batch_rows: int,
         unit: str,
+        ignored_headers: Sequence[str] = (),
+        max_ahead_ms: int = 0,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         max_buffered_rows: int = MAX_BUFFERED_ROWS,
     ) -> None:
-        """partitions: of the source topic, and of the visits topic; unit: of timecreated, ms or s."""
+        """partitions: of the source topic, and of the visits topic; unit: of timecreated, ms or s; ignored_headers:
+        see HeaderFilter; max_ahead_ms, clock_ms: see AheadOfClock."""
         self._log, self._names, self._decoder, self._metrics = log, names, decoder, metrics
         self._router = Router(partitions)
         self._max_rows = min(batch_rows, MAX_BATCH_ROWS)
         self._max_buffered_rows = max_buffered_rows
         self._unit, self._warned_of_unit = unit, False
+        self._headers = HeaderFilter(ignored_headers)
+        self._oversized = Notices("records had headers that are too large to forward")
+        self._ahead = AheadOfClock(metrics, max_ahead_ms, clock_ms)
 
     async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
         """Decode, align and route the chunks of the source topic until they end."""
@@ -127,9 +142,19 @@ class Repartition:
         self._metrics.add("events", len(chunk))
         self._metrics.add("source_tombstones", decoded.tombstones)
         self._check_unit(decoded.suspicious, chunk)
+        decoded = self._ahead.apply(decoded, chunk)
         if decoded.rejects:
             await self._set_aside([DeadLetter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects])
-        return decoded.visits(chunk)
+        return self._filter_headers(decoded.visits(chunk), chunk)
+
+    def _filter_headers(self, visits: Visits, chunk: Chunk) -> Visits:
+        if visits.headers is None:
+            return visits
+        kept, oversized = self._headers.apply(visits.headers)
+        self._oversized.add(
+            oversized, lambda _: _OVERSIZED % (chunk.topic, chunk.partition, chunk.start, chunk.next_offset - 1)
+        )
+        return replace(visits, headers=kept)
 
     async def _set_aside(self, dead_letters: Sequence[DeadLetter]) -> None:
         report(dead_letters, self._metrics, self._names.dead_letters)

@@ -5,14 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from agents.ports import StatePartition
 from models import state, windowing
 from models.position import Gap, Position, drop_applied
+from models.rules import Int64s
 from models.session_changes import SessionChanges
 from models.sessions import Sessions
 from models.totals import Totals
 from models.visit_batch import VisitBatch
 from models.visits import StudentDictionary, Visits, dictionary_encode
+
+
+@dataclass(frozen=True, slots=True)
+class LateVisits:
+    """The visits that were dropped as late [l]."""
+
+    #: source partition and offset
+    source: Int64s
+    offset: Int64s
+    #: how far behind stream time each was [ms]
+    behind: Int64s
+
+    def __len__(self) -> int:
+        return len(self.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +47,7 @@ class Sessionized:
     totals: Totals
     #: position after these visits
     position: Position
-    #: number of visits dropped as late
-    late: int
+    late: LateVisits
     #: number of visits dropped because they had been applied before
     repeated: int
     #: number of source ranges refused because offsets before them are missing
@@ -61,6 +77,7 @@ def sessionize(
         new.position.watermarks.stream_time,
         emit_every_change=emit_every_change,
     )
+    late = np.flatnonzero(windowed.late)
     return Sessionized(
         visits=new.visits,
         students=students,
@@ -68,7 +85,7 @@ def sessionize(
         sessions=windowed.sessions,
         totals=totals,
         position=position,
-        late=int(windowed.late.sum()),
+        late=LateVisits(new.source[late], new.visits.offset[late], new.before[late] - new.visits.at[late]),
         repeated=new.repeated,
         detached=new.detached,
         gaps=new.gaps,

@@ -45,6 +45,18 @@ class Settings:
     time_unit: TimeUnit = _setting(
         _INPUT, "ms", "RISK_TIME_UNIT", "unit of timecreated: ms, or s, which Moodle itself writes"
     )
+    max_ahead_s: float = _setting(
+        _INPUT,
+        0.0,
+        "RISK_MAX_AHEAD",
+        "events further ahead of the clock become dead letters [s]; 0: none, as in KSQL; see docs/operations.md",
+    )
+    ignore_headers: str = _setting(
+        _INPUT,
+        "__debezium.*",
+        "RISK_IGNORE_HEADERS",
+        "record headers that are not forwarded to the output, name[,name…]; a * at the end stands for anything",
+    )
     topic_prefix: str = _setting(
         _OUTPUT, "", "RISK_TOPIC_PREFIX", "prefix of the four output topics, so that the app can run beside KSQL"
     )
@@ -90,6 +102,16 @@ class Settings:
     def unit_ms(self) -> int:
         """Milliseconds in one unit of timecreated."""
         return 1000 if self.time_unit == "s" else 1
+
+    @property
+    def max_ahead_ms(self) -> int:
+        """How far ahead of the clock an event may be [ms], 0 for any."""
+        return round(1000 * self.max_ahead_s)
+
+    @property
+    def ignored_headers(self) -> list[str]:
+        """The names of headers that are not forwarded, some with * at the end."""
+        return [name for part in self.ignore_headers.split(",") if (name := part.strip())]
 
     @property
     def emit_every_change(self) -> bool:
@@ -154,6 +176,8 @@ class Settings:
             raise ConfigError(f"RISK_SESSION_TIMEOUT: {self.session_timeout_s:g} s is not within 1 to 300")
         if not 5 <= self.stall_timeout_s <= 3600:
             raise ConfigError(f"RISK_STALL_TIMEOUT: {self.stall_timeout_s:g} s is not within 5 to 3600")
+        if not 0 <= self.max_ahead_s <= 315_360_000:
+            raise ConfigError(f"RISK_MAX_AHEAD: {self.max_ahead_s:g} s is not within 0 to 315360000 (ten years)")
         if not 1 <= self.batch_rows <= 1_000_000:
             raise ConfigError(f"RISK_BATCH_ROWS: {self.batch_rows} is not within 1 to 1000000")
         if self.max_batch_bytes < 1 << 20:

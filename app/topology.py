@@ -64,6 +64,8 @@ def assemble(app: RiskApp, checked: Checked) -> None:
         batch_rows=settings.batch_rows,
         emit_every_change=settings.emit_every_change,
         unit=settings.time_unit,
+        ignored_headers=settings.ignored_headers,
+        max_ahead_ms=settings.max_ahead_ms,
         alert_pause_s=ALERT_PAUSE_S,
     )
     pipeline = Pipeline.build(kafka, names, checked.decoder, checked.model, app.metrics, options, checked.partitions)

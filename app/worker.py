@@ -29,6 +29,8 @@ class Worker(faust.worker.Worker):
         self.spinner = None
         # logs go to stderr, so there is no file to reopen; without a handler a closed terminal or a log rotation kills
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # until Faust has its own: as PID 1 of a container a process without a handler ignores the signal
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         try:
             failpoints.arm(os.environ)
             settings = replace(app.settings, web_bind=app.conf.web_bind, web_port=app.conf.web_port)

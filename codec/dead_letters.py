@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from codec.record import Row
+from models import headers
 from models.chunk import Chunk, Headers, RefusedRange
+
+#: a dead letter holds at most this much of its record [bytes]: more does not fit a record batch
+MAX_BYTES = 800_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,11 @@ class DeadLetter:
 
     @property
     def row(self) -> Row:
-        """Key and value unchanged; headers with the origin and the reason, then the record's own headers."""
+        """Key and value unchanged; headers with the origin and the reason, then the record's own headers.
+
+        Of a record above MAX_BYTES only the beginning of the value is kept, and the header `dead-letter.truncated`
+        says how large it was [bytes]; the source topic has the whole.
+        """
         origin = [
             ("dead-letter.topic", self.topic.encode()),
             ("dead-letter.partition", b"%d" % self.partition),
@@ -52,4 +60,9 @@ class DeadLetter:
         ]
         # a record with neither key nor value cannot be written in a batch; an empty value stands for both
         value = b"" if self.key is None and self.value is None else self.value
-        return (None, self.key, value, [*origin, *self.headers])
+        nbytes = len(self.key or b"") + len(value or b"") + headers.size(self.headers)
+        if nbytes <= MAX_BYTES:
+            return (None, self.key, value, [*origin, *self.headers])
+        origin.append(("dead-letter.truncated", b"%d" % nbytes))
+        key = None if self.key is None else self.key[: MAX_BYTES // 2]
+        return (None, key, (value or b"")[: MAX_BYTES // 2], origin)

@@ -6,7 +6,10 @@
 
 Waits until Kibana is available, then imports the file. Saved objects with the same ids are overwritten, edits made in
 Kibana included. Exit code: 0 if all objects were imported; 1 if some were rejected or the timeout expired (each reason
-is printed on one line); 2 for wrong usage. Needs only Python.
+is printed on one line); 2 for wrong usage.
+
+With a login: KIBANA_USER and KIBANA_PASSWORD, or KIBANA_API_KEY, in the environment; a secret also as …_FILE, a file's
+path. KIBANA_CA: a file of CA certificates. Needs only Python, and connect/rest.py.
 
 Kibana answers 200 even if some objects failed, so `success` and `successCount` are checked as well.
 """
@@ -19,16 +22,17 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 FILE = Path(__file__).resolve().with_name("moodle-risk.ndjson")
+sys.path.insert(0, str(FILE.parent.parent / "connect"))
+
+from rest import RestError, Server, one_line, pause  # noqa: E402
+
+#: what begins the names of this server's variables
+KIBANA = "KIBANA"
 IMPORT = "/api/saved_objects/_import?overwrite=true"
-#: timeout of one request [s]
-REQUEST_S = 60.0
 #: interval between polls [s]
 POLL_S = 1.0
 #: statuses to retry: Kibana, or a proxy in front of it, is not ready; 0 stands for no response
@@ -49,11 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         data, count = read(options.file)
         deadline = time.monotonic() + options.timeout
-        print(f"Kibana {wait_for_kibana(options.url, deadline)} at {options.url}", flush=True)
-        load(options.url, data, count, deadline)
-    except LoadError as error:
-        for line in error.lines:
-            print(f"load: {_one_line(line)}", file=sys.stderr)
+        kibana = Server.at(options.url, KIBANA)
+        print(f"Kibana {wait_for_kibana(kibana, deadline)} at {kibana.url}", flush=True)
+        load(kibana, data, count, deadline)
+    except (LoadError, RestError) as error:
+        for line in getattr(error, "lines", [str(error)]):
+            print(f"load: {one_line(line)}", file=sys.stderr)
         return 1
     print(f"{count} saved objects imported from {options.file.name}", flush=True)
     return 0
@@ -71,22 +76,27 @@ def read(path: Path) -> tuple[bytes, int]:
     return data, len(objects)
 
 
-def wait_for_kibana(url: str, deadline: float) -> str:
-    """Poll until Kibana reports that it is available; return its version. Raises LoadError after the deadline."""
+def wait_for_kibana(kibana: Server, deadline: float) -> str:
+    """Poll until Kibana reports that it is available; return its version.
+
+    Raises RestError after the deadline, and at once if Kibana wants another login.
+    """
     while True:
-        status, answer = _request(Request(url.rstrip("/") + "/api/status"))
+        status, answer = kibana.request("GET", "/api/status")
         try:
             level = answer["status"]["overall"]["level"]
-            version = answer["version"]["number"]
         except (KeyError, TypeError):
-            level, version = answer.get("message") or f"HTTP {status}", ""
-        if status == 200 and version and level == "available":
-            return str(version)
-        _wait(deadline, f"{url} is not ready: {level}")
+            level = answer.get("message") or f"HTTP {status}"
+        if status == 200 and level == "available":
+            # not told to anybody who has not logged in
+            return str(answer.get("version", {}).get("number", "of an unknown version"))
+        if status in (401, 403):
+            raise RestError(f"{kibana.url} refuses the login (HTTP {status}): set KIBANA_USER and KIBANA_PASSWORD")
+        pause(deadline, f"{kibana.url} is not ready: {level}", POLL_S)
 
 
-def load(url: str, data: bytes, count: int, deadline: float) -> None:
-    """Import the file. Raises LoadError with Kibana's reasons unless it imported all `count` objects."""
+def load(kibana: Server, data: bytes, count: int, deadline: float) -> None:
+    """Import the file. Raises LoadError with Kibana's reasons unless it imported all `count` objects, or RestError."""
     boundary = uuid.uuid4().hex
     head = (
         'Content-Disposition: form-data; name="file"; filename="moodle-risk.ndjson"\r\nContent-Type: application/ndjson'
@@ -95,10 +105,10 @@ def load(url: str, data: bytes, count: int, deadline: float) -> None:
     # Kibana rejects writing requests without the kbn-xsrf header
     headers = {"kbn-xsrf": "true", "Content-Type": f"multipart/form-data; boundary={boundary}"}
     while True:
-        status, answer = _request(Request(url.rstrip("/") + IMPORT, body, headers, method="POST"))
+        status, answer = kibana.request("POST", IMPORT, body, headers)
         if status not in RETRYABLE:
             break
-        _wait(deadline, f"import failed: {answer.get('message') or f'HTTP {status}'}")
+        pause(deadline, f"import failed: {answer.get('message') or f'HTTP {status}'}", POLL_S)
     if status != 200:
         raise LoadError(f"Kibana rejected the file (HTTP {status}): {answer.get('message', answer)}")
     failed = [f"{o.get('type')} {o.get('id')}: {reason(o.get('error', {}))}" for o in answer.get("errors", [])]
@@ -113,37 +123,6 @@ def reason(error: dict[str, Any]) -> str:
     parts = [str(error.get("type", "no reason given")), str(error.get("message", ""))]
     parts += [json.dumps(details)] if details else []
     return ", ".join(part for part in parts if part)
-
-
-def _request(request: Request) -> tuple[int, dict[str, Any]]:
-    """Send a request; return the status and the JSON object of the response, {} if it is not one.
-
-    Without a response, return 0 and the reason as `message`.
-    """
-    try:
-        with urlopen(request, timeout=REQUEST_S) as response:
-            status, text = response.status, response.read()
-    except HTTPError as error:
-        status, text = error.code, error.read()
-    except (OSError, HTTPException) as error:
-        return 0, {"message": str(getattr(error, "reason", error)) or repr(error)}
-    try:
-        content = json.loads(text)
-    except ValueError:
-        content = {}
-    return status, content if isinstance(content, dict) else {}
-
-
-def _wait(deadline: float, problem: str) -> None:
-    """Sleep until the next poll. Raises LoadError with the problem once the deadline has passed."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise LoadError(f"{problem} (timed out)")
-    time.sleep(min(POLL_S, left))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class RejectedRecord:
     #: the index of the record in the chunk
     index: int
     #: bad-magic, truncated, malformed, unknown-schema, unreadable-schema, type-mismatch,
-    #: negative-time or time-too-large
+    #: negative-time, time-too-large or ahead-of-clock
     reason: str
     #: one line for the operator
     detail: str
@@ -48,6 +48,10 @@ class DecodedChunk:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def take(self, rows: Bools) -> DecodedChunk:
+        """The chunk with the visits of a mask [n] only."""
+        return replace(self, row=self.row[rows], student=self.student[rows], null=self.null[rows], at=self.at[rows])
 
     def visits(self, chunk: Chunk) -> Visits:
         """The visits with the offsets and headers of the `chunk` they were decoded from."""

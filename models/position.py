@@ -74,6 +74,8 @@ class NewVisits:
     detached: int
     #: the gaps that corrupt visit batches left
     gaps: Sequence[Gap]
+    #: source partition of each visit [n]
+    source: Int64s
 
 
 def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> NewVisits:
@@ -85,6 +87,7 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
     """
     parts: list[Visits] = []
     before_parts: list[Int64s] = []
+    source_parts: list[Int64s] = []
     gaps: list[Gap] = []
     repeated = detached = 0
     for visit_batch in visit_batches:
@@ -121,8 +124,9 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
         )
         parts.append(visits)
         before_parts.append(before)
-    before = np.concatenate(before_parts) if before_parts else np.empty(0, np.int64)
-    return NewVisits(concatenate(parts), before, position, repeated, detached, gaps)
+        source_parts.append(source)
+    before, source = (np.concatenate([np.empty(0, np.int64), *p]) for p in (before_parts, source_parts))
+    return NewVisits(concatenate(parts), before, position, repeated, detached, gaps, source)
 
 
 def _announce(watermarks: Watermarks, ranges: Sequence[SourceRange]) -> Watermarks:
@@ -154,6 +158,16 @@ def _widen(position: Position, sources: int) -> Position:
         ),
         after_corrupt=np.append(position.after_corrupt, start.after_corrupt),
     )
+
+
+def set_back(position: Position, latest: int) -> Position:
+    """The position with watermarks, confirmations and stream time of at most `latest` [ms]: the way back after an
+    event with a wrong time far in the future."""
+    known = position.watermarks
+    if max(known.newest, known.stream_time) <= latest:
+        return position
+    at, confirmed = np.minimum(known.at, latest), np.minimum(known.confirmed, latest)
+    return replace(position, watermarks=Watermarks(at, known.lagging, confirmed, min(known.stream_time, latest)))
 
 
 def pack(position: Position) -> bytes:

@@ -6,7 +6,8 @@
 
 Sources: KsqlJsonDeserializer and SerdeUtils (which JSON values a column accepts), LongColumnTimestampExtractor
 (null is time 0), golden cases p38 to p45. Deliberately stricter than KSQL (tests/golden/differences.json): a value is
-one JSON object in UTF-8 with nothing after it, numbers fit their column, numbers in text are decimal.
+one JSON object in UTF-8 with nothing after it, numbers fit their column, numbers in text are decimal, a key fits
+Elasticsearch's ids.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from models.rules import Int64s
 
 #: a student is in risk if the prediction is above this, not if it is equal
 THRESHOLD = 0.7
+#: the longest id of a document in Elasticsearch [bytes of UTF-8]; a longer one makes it refuse the whole request
+MAX_ID_BYTES = 512
 #: stands for a JSON integer that fits no column
 _HUGE = object()
 
@@ -96,19 +99,30 @@ def in_risk(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InR
         own = own_predictions.match(values)
         if own.matched.all():
             rows = np.flatnonzero(own.risk > THRESHOLD)
-            selected = [cast(bytes, value) for value in values.take(rows)]
-            return InRisk(rows.tolist(), _text_keys(keys, rows), selected, own.date[rows].tolist(), ())
+            text_keys = _text_keys(keys, rows)
+            if all(map(is_id, text_keys)):
+                selected = [cast(bytes, value) for value in values.take(rows)]
+                return InRisk(rows.tolist(), text_keys, selected, own.date[rows].tolist(), ())
     return _in_risk_row_wise(keys, values)
 
 
 def _in_risk_row_wise(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InRisk:
-    rows, skips = [], []
+    rows: list[tuple[int, bytes | None, bytes, int]] = []
+    skips = []
+
+    def select(i: int, key: bytes | None, value: bytes, at: int) -> None:
+        text = text_key(key)
+        if is_id(text):
+            rows.append((i, text, value, at))
+        else:
+            skips.append(Skip(i, "key too long"))
+
     for i, (key, value) in enumerate(zip(keys, values, strict=True)):
         matched = own_predictions.ROW.fullmatch(value) if value is not None else None
         if matched is not None:
             # written by this app: the value is already what KSQL would write
             if value is not None and float(matched[1]) > THRESHOLD:
-                rows.append((i, text_key(key), value, int(matched[2])))
+                select(i, key, value, int(matched[2]))
             continue
         try:
             prediction = parse(value)
@@ -116,7 +130,7 @@ def _in_risk_row_wise(keys: Sequence[bytes | None], values: Sequence[bytes | Non
             skips.append(Skip(i, error.reason))
             continue
         if prediction is not None and prediction.in_risk:
-            rows.append((i, text_key(key), prediction.row, prediction.timestamp))
+            select(i, key, prediction.row, prediction.timestamp)
     index, text_keys, selected, at = zip(*rows, strict=True) if rows else ((), (), (), ())
     return InRisk(index, text_keys, selected, at, skips)
 
@@ -156,6 +170,13 @@ def parse(value: bytes | None) -> Prediction | None:
 def text_key(key: bytes | None) -> bytes | None:
     """A key after KSQL has decoded it as UTF-8 and encoded it again."""
     return None if key is None else replace_malformed(key)
+
+
+def is_id(key: bytes | None) -> bool:
+    """Whether a key can be the id of a document: the sinks read it as ISO-8859-1 and send it as UTF-8."""
+    if key is None or 2 * len(key) <= MAX_ID_BYTES:
+        return True
+    return len(key.decode("latin-1").encode()) <= MAX_ID_BYTES
 
 
 def _text_keys(keys: Sequence[bytes | None], rows: Int64s) -> Sequence[bytes | None]:

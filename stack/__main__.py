@@ -15,10 +15,12 @@ from stack.lifecycle import SERVERS
 
 DIRECTORY = Path(".demo")
 
-DESCRIPTION = "Run Kafka and a schema registry on this machine; on request also MariaDB, Kafka Connect and OpenSearch."
+DESCRIPTION = (
+    "Run Kafka and a schema registry on this machine; on request also MariaDB, Kafka Connect and Elasticsearch."
+)
 UP = """Start the servers that are not running and wait until they are ready. Print the environment variables
 that clients need and write them to DIRECTORY/env, to be loaded by a shell (. DIRECTORY/env). The first run
-downloads about 160 MB (45 MB more with --cdc, 74 MB more with --search)."""
+downloads about 160 MB (45 MB more with --cdc, 97 MB more with --search)."""
 DOWN = "Stop the servers that `up` started in DIRECTORY. Data and logs are kept."
 STATUS = "Print each server's name, pid, ports and readiness. Exit code: 0 if all are ready, else 1."
 FOR = "stop the servers after this time at the latest (default: %(default)g)"
@@ -34,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--registry-port", type=int, metavar="PORT", help="the registry's port (default: any free port)")
     up.add_argument("--no-registry", action="store_true", help="start Kafka only")
     up.add_argument("--cdc", action="store_true", help="also start MariaDB, and Kafka Connect with Debezium")
-    up.add_argument("--search", action="store_true", help="also start OpenSearch (the tests' Elasticsearch)")
+    up.add_argument("--search", action="store_true", help="also start Elasticsearch, without its script language")
+    up.add_argument("--opensearch", action="store_true", help="also start OpenSearch, for searches with scripts")
     up.add_argument("--for", dest="hours", type=hours, default=stack.HOURS, metavar="HOURS", help=FOR)
     up.add_argument("--owner", type=int, metavar="PID", help="also stop the servers when this process dies")
     down = commands.add_parser("down", help="stop the servers", description=DOWN)
@@ -76,6 +79,7 @@ def up(arguments: argparse.Namespace) -> int:
         registry=not arguments.no_registry,
         cdc=arguments.cdc,
         search=arguments.search,
+        opensearch=arguments.opensearch,
         hours=arguments.hours,
         owner_pid=arguments.owner,
     )

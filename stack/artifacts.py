@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import tarfile
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ from stack.errors import StackError
 from stack.lockfile import exclusive
 
 LOCK = Path(__file__).with_name("artifacts.json")
-ARCHIVE = ".tar.gz"
+#: suffixes of archives, which are unpacked
+ARCHIVES = (".tar.gz", ".zip")
 #: how long to wait for another process that is filling the cache [s]
 CACHE_TIMEOUT_S = 900.0
 
@@ -46,9 +48,10 @@ class LockedFile:
     @property
     def server_path(self) -> str:
         """Path that a server is given, relative to the cache: the file, or the directory of an unpacked archive."""
-        if not self.path.endswith(ARCHIVE):
+        suffix = next((suffix for suffix in ARCHIVES if self.path.endswith(suffix)), None)
+        if suffix is None:
             return self.path
-        return f"unpacked/{Path(self.path).name.removesuffix(ARCHIVE)}-{self.sha256[:12]}"
+        return f"unpacked/{Path(self.path).name.removesuffix(suffix)}-{self.sha256[:12]}"
 
 
 #: path -> [sha256, fingerprint], as in verified.json
@@ -159,8 +162,12 @@ def unpack(archive: Path, target: Path) -> None:
     draft = target.with_name(target.name + ".draft")
     shutil.rmtree(draft, ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)
-    with tarfile.open(archive) as tar:
-        tar.extractall(draft, filter="data")
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as zipped:
+            zipped.extractall(draft)
+    else:
+        with tarfile.open(archive) as tar:
+            tar.extractall(draft, filter="data")
     os.replace(draft, target)
 
 

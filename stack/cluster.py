@@ -26,12 +26,17 @@ from stack.lifecycle import (
 )
 from stack.lockfile import exclusive, holder, wait_released
 from stack.mariadb import MARIADB
+from stack.opensearch import OPENSEARCH
 from stack.process_spec import ProcessSpec, ServerFiles
 from stack.registry import REGISTRY
 from stack.search import SEARCH
 
 #: optional servers by the option that requests them
-OPTIONAL: Mapping[str, tuple[str, ...]] = {"cdc": (MARIADB.name, CONNECT.name), "search": (SEARCH.name,)}
+OPTIONAL: Mapping[str, tuple[str, ...]] = {
+    "cdc": (MARIADB.name, CONNECT.name),
+    "search": (SEARCH.name,),
+    "opensearch": (OPENSEARCH.name,),
+}
 #: time after which servers are stopped if no command stops them [h]
 HOURS = 12.0
 
@@ -70,8 +75,13 @@ class Environment:
 
     @property
     def search(self) -> str:
+        """Base URL of Elasticsearch. Raises StackError if it is not running."""
+        return self._get("RISK_SEARCH", "Elasticsearch")
+
+    @property
+    def opensearch(self) -> str:
         """Base URL of OpenSearch. Raises StackError if it is not running."""
-        return self._get("RISK_SEARCH", "OpenSearch")
+        return self._get("RISK_OPENSEARCH", "OpenSearch")
 
     def __str__(self) -> str:
         """Export statements for a shell."""
@@ -104,6 +114,7 @@ def up(
     registry: bool = True,
     cdc: bool = False,
     search: bool = False,
+    opensearch: bool = False,
     hours: float = HOURS,
     owner_pid: int | None = None,
 ) -> Environment:
@@ -111,12 +122,13 @@ def up(
 
     The servers stop at `down`, after `hours`, or when the process `owner_pid` dies, whichever comes first.
     Servers that were already running keep their ports, owner and end. `cdc` adds MariaDB and Kafka Connect and implies
-    Kafka and the registry; `search` adds OpenSearch. Raises StackError after stopping the servers it started.
+    Kafka and the registry; `search` adds Elasticsearch, `opensearch` OpenSearch. Raises StackError after stopping the
+    servers it started.
     """
     directory = checked(directory)
     wanted = {KAFKA.name: kafka_port} if kafka or cdc else {}
     wanted |= {REGISTRY.name: registry_port} if registry or cdc else {}
-    wanted |= dict.fromkeys(requested(cdc=cdc, search=search))
+    wanted |= dict.fromkeys(requested(cdc=cdc, search=search, opensearch=opensearch))
     with exclusive(directory / "lock", START_S):
         for name, port in wanted.items():
             if port is not None:
@@ -137,10 +149,11 @@ def up(
         return write_environment(directory)
 
 
-def fetch(*, cdc: bool = False, search: bool = False) -> None:
+def fetch(*, cdc: bool = False, search: bool = False, opensearch: bool = False) -> None:
     """Download what `up` needs. Raises StackError; Unavailable if a requirement is missing."""
     default = SERVERS.keys() - requested(**dict.fromkeys(OPTIONAL, True))
-    fetch_parts([name for name in SERVERS if name in default | requested(cdc=cdc, search=search)])
+    optional = requested(cdc=cdc, search=search, opensearch=opensearch)
+    fetch_parts([name for name in SERVERS if name in default | optional])
 
 
 def requested(**options: bool) -> set[str]:

@@ -17,6 +17,8 @@ VERSION = "4.1.1"
 LOG4J = "2.25.3"
 ROOTS = (
     f"org.apache.kafka:connect-runtime:{VERSION}",
+    # a sink that writes to a file: no sink for Elasticsearch under an open licence is on Maven Central
+    f"org.apache.kafka:connect-file:{VERSION}",
     "io.debezium:debezium-connector-mariadb:3.5.0.Final",
     "io.apicurio:apicurio-registry-utils-converter:2.6.13.Final",
     *(f"org.apache.logging.log4j:{name}:{LOG4J}" for name in ("log4j-api", "log4j-core", "log4j-slf4j-impl")),

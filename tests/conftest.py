@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 import stack
 from tests.support.cluster import Deployment, Workload, months_of_rows, replay_rows
 from tests.support.effort import examples
-from tests.support.opensearch import Node
+from tests.support.search_node import Node
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,7 +100,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environmen
 
 @pytest.fixture(scope="session")
 def search_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Environment]:
-    """OpenSearch alone, for the `search` tests: each test has its own indices, or documents that it shares them."""
+    """Elasticsearch alone, for the `search` tests: each test has its own indices, or documents that it shares them."""
     require_servers(search=True)
     directory = tmp_path_factory.mktemp("search")
     yield stack.up(directory, kafka=False, registry=False, search=True, owner_pid=os.getpid())
@@ -109,8 +109,23 @@ def search_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stack.Envi
 
 @pytest.fixture(scope="session")
 def node(search_node: stack.Environment) -> Node:
-    """A client of the OpenSearch node, with the shipped index template installed."""
-    client = Node(search_node.search)
+    """A client of the Elasticsearch node, with the shipped index template installed."""
+    return with_template(search_node.search)
+
+
+@pytest.fixture(scope="session")
+def scripting_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A client of an OpenSearch node with the template, for searches with scripts."""
+    require_servers(opensearch=True)
+    directory = tmp_path_factory.mktemp("opensearch")
+    environment = stack.up(directory, kafka=False, registry=False, opensearch=True, owner_pid=os.getpid())
+    yield with_template(environment.opensearch)
+    stack.down(directory)
+
+
+def with_template(url: str) -> Node:
+    """Install the shipped index template; return the node's client."""
+    client = Node(url)
     template = json.loads((ROOT / "connect" / "index-template.json").read_text(encoding="utf-8"))
     assert client.ask("PUT", "/_index_template/moodle-risk", template) == {"acknowledged": True}
     return client

@@ -18,9 +18,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 import stack
 from app.kafka import topics
 from codec.avro import HEADER
+from connect import rebuild
 from stack import mariadb
 from tests.support import golden_cases
-from tests.support.cluster import TIMEOUT_S, Deployment, run_async, until
+from tests.support.cluster import TIMEOUT_S, Deployment, row, run_async, until
+from tests.support.connect_stub import IndexStub
+from tests.support.stub_server import running
+from tests.test_connect import SINKS
 from tools.e2e.connector import CONNECT, hosts, register
 from tools.e2e.oracle import differences, expected_tables
 from tools.e2e.read_topic import Record
@@ -223,13 +227,14 @@ def test_a_nullable_column_may_be_added_while_a_worker_runs(log: Log) -> None:
     deployment = log.deployment()
     with deployment.worker() as worker:
         worker.wait_idle(timeout=TIMEOUT_S, events=len(SEED))
-        log.sql(f"ALTER TABLE {TABLE} ADD COLUMN ip VARCHAR(45) NULL")
-        log.sql(f"INSERT INTO {TABLE} (eventname, userid, timecreated, ip) VALUES ('{EVENT}', 7, 1561975500000, '::1')")
+        log.sql(f"ALTER TABLE {TABLE} ADD COLUMN origin VARCHAR(10) NULL")
+        new = f"('{EVENT}', 7, 1561975500000, 'web')"
+        log.sql(f"INSERT INTO {TABLE} (eventname, userid, timecreated, origin) VALUES {new}")
         log.insert((2, 1561975600000))
         records = log.records(5)
         worker.wait_idle(timeout=TIMEOUT_S, events=5)
     assert log.versions() == [1, 2]
-    assert (records[3].value or b"").endswith(b"\x02\x06::1")
+    assert (records[3].value or b"").endswith(b"\x02\x06web")
     assert (records[4].value or b"").endswith(b"\x00")
     visits = [*SEED, (7, 1561975500000), (2, 1561975600000)]
     assert differences(expected_tables(visits), deployment.outputs(), scored=False) == []
@@ -266,3 +271,88 @@ def ids(records: list[Record]) -> set[int]:
     """Return the log ids in the keys."""
     keys = [record.key or b"" for record in records]
     return {debezium.id_of(key, int.from_bytes(key[1:HEADER], "big")) or 0 for key in keys}
+
+
+#: Moodle's own table of 21 columns
+MOODLES_TABLE = f"""\
+DROP TABLE {TABLE};
+CREATE TABLE {TABLE} (
+  id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, eventname VARCHAR(255) NOT NULL DEFAULT '',
+  component VARCHAR(100) NOT NULL DEFAULT '', action VARCHAR(100) NOT NULL DEFAULT '',
+  target VARCHAR(100) NOT NULL DEFAULT '', objecttable VARCHAR(50), objectid BIGINT,
+  crud VARCHAR(1) NOT NULL DEFAULT '', edulevel TINYINT NOT NULL, contextid BIGINT NOT NULL,
+  contextlevel BIGINT NOT NULL, contextinstanceid BIGINT NOT NULL, userid BIGINT NOT NULL, courseid BIGINT,
+  relateduserid BIGINT, anonymous TINYINT NOT NULL DEFAULT 0, other LONGTEXT,
+  timecreated BIGINT NOT NULL, origin VARCHAR(10), ip VARCHAR(45), realuserid BIGINT
+);
+"""
+ADDRESS, OTHER = "203.0.113.77", "a name that somebody searched for"
+
+
+@pytest.mark.parametrize("log", ["cdc_moodle"], indirect=True)
+def test_only_the_columns_that_are_used_leave_the_database(log: Log) -> None:
+    """Of Moodle's own table: no IP address and no free text, neither from the snapshot nor from the binlog."""
+
+    names = "eventname, edulevel, contextid, contextlevel, contextinstanceid, userid, courseid, timecreated, other, ip"
+
+    def insert(student: int) -> None:
+        values = f"'{EVENT}', 2, 1, 50, 1, {student}, 3, 1561975200000, '{OTHER}', '{ADDRESS}'"
+        log.sql(f"INSERT INTO {TABLE} ({names}) VALUES ({values})")
+
+    log.sql(MOODLES_TABLE)
+    insert(2)
+    log.follow()
+    log.records(1)
+    insert(3)
+    records = log.records(2)
+    url = f"{log.servers.registry}/subjects/{log.topic}-value/versions/1/schema"
+    columns = [column["name"] for column in httpx.get(url, timeout=TIMEOUT_S).json()["fields"]]
+    used = [
+        "id",
+        "eventname",
+        "userid",
+        "courseid",
+        "relateduserid",
+        "anonymous",
+        "timecreated",
+        "origin",
+        "realuserid",
+    ]
+    assert columns == used
+    written = b"".join((record.key or b"") + (record.value or b"") for record in records)
+    assert EVENT.replace("\\\\", "\\").encode() in written
+    assert ADDRESS.encode() not in written
+    assert OTHER.encode() not in written
+    assert process(log.deployment(), [(2, 1561975200000), (3, 1561975200000)], 2) == []
+
+
+def test_a_sink_keeps_what_is_no_object_as_dead_letters_and_reads_its_topic_again(
+    chain: stack.Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sink that writes to a file, with the converters, transforms and error handling of those that ship. Connect
+    knows its key `file`, which is in no configuration; `rebuild.py` sets it back to the beginning."""
+    deployment, out = Deployment.new(chain, tmp_path), tmp_path / "out"
+    shipped = SINKS["sink-agg"]
+    ours = ("tasks", "key.converter", "value.converter", "transforms", "errors", "consumer.override")
+    config = {key: value for key, value in shipped.items() if key.startswith(ours)}
+    dead_letters = config["errors.deadletterqueue.topic.name"] = f"{tmp_path.name}-dead-letters"
+    config |= {"topics": f"{tmp_path.name}-values", "connector.class": "FileStreamSink"}
+    (tmp_path / "sink-file.json").write_text(json.dumps(config))
+    deployment.declare(topics.Topic(config["topics"], 1, {}), topics.Topic(dead_letters, 1, {}))
+    values = [b'{"USERID":1}', b"5", b"[1]", b'"x"', None, b'{"USERID":2}']
+    deployment.send(config["topics"], [row(value) for value in values])
+
+    def written() -> list[str]:
+        return out.read_text().splitlines() if out.exists() else []
+
+    register(chain.connect, tmp_path / "sink-file.json", {"file": out})
+    try:
+        once = ["{USERID=1}", "null", "{USERID=2}"]
+        assert until(written, lambda lines: len(lines) >= len(once)) == once
+        assert [record.value for record in deployment.read(dead_letters)] == [b"5", b"[1]", b'"x"']
+        with running(IndexStub()) as index:
+            command = [f"--url={chain.connect}", f"--elasticsearch={index.url}", f"--timeout={TIMEOUT_S}", "sink-file"]
+            assert rebuild.main(command) == 0, capsys.readouterr().err
+        assert until(written, lambda lines: len(lines) >= 2 * len(once)) == 2 * once
+    finally:
+        httpx.delete(f"{chain.connect}/connectors/sink-file", timeout=TIMEOUT_S)

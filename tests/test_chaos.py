@@ -59,6 +59,26 @@ def test_three_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
     assert 0 < result["takeover_s"] <= SESSION_S + TAKEOVER_S
 
 
+@pytest.mark.broker
+def test_days_of_event_time_that_pass_while_workers_fail_leave_every_row_exact(tmp_path: Path) -> None:
+    """Three workers are killed, wiped, stopped and suspended; nothing is late because its owner was away."""
+    options = ("--accelerated", "--days-per-minute", "30", "--rate", "4000", "--minutes", "0.4")
+    done = subprocess.run(
+        [sys.executable, "-m", "faust", "-A", "app", "chaos", *options, "--seed", "5", "--keep", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        preexec_fn=die_with_parent(os.getpid()),
+    )
+    assert done.returncode == 0, done.stderr[-4_000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["exact"], result["lost"], result["duplicated"]) == (True, 0, 0)
+    assert result["kills"] >= 1
+    assert result["days"] > 7
+
+
 def test_a_slow_take_over_is_a_failure() -> None:
     rest = dict.fromkeys((f.name for f in dataclasses.fields(Result)), 0) | {"differences": []}
     assert Result(**{**rest, "takeover_s": 11.0, "takeover_allowed_s": 11.0}).failures == []

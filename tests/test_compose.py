@@ -120,13 +120,38 @@ def test_a_service_is_limited_and_private(name: str) -> None:
     assert service["mem_limit"]
     assert service["logging"]["options"]["max-size"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert all(re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port) for port in service.get("ports", []))
+    for port in service.get("ports", []):
+        # a variable of .env, since another program on the machine may have the port
+        assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z]+_PORT:-\d+\}:\d+", port)
     assert not {"privileged", "network_mode", "cap_add", "pid"} & set(service)
 
 
 def test_published_ports_are_unique() -> None:
-    ports = [port.split(":")[1] for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == len(set(ports))
+    published = [interpolated(port) for service in SERVICES.values() for port in service.get("ports", [])]
+    ports = [port.split(":")[1] for port in published]
+    assert len(ports) == len(set(ports)) == len([name for name in ENV_EXAMPLE if name.endswith("_PORT")]) == 8
+
+
+def test_a_port_that_was_changed_is_the_one_that_clients_are_told() -> None:
+    """Kafka's clients connect to the address it advertises, and Kibana's links begin with its own."""
+    kafka, kibana = SERVICES["kafka"]["environment"], SERVICES["kibana"]["environment"]
+    for text, variable in (
+        (kafka["KAFKA_ADVERTISED_LISTENERS"], "KAFKA_PORT"),
+        (kibana["SERVER_PUBLICBASEURL"], "KIBANA_PORT"),
+    ):
+        assert f"localhost:${{{variable}:-{ENV_EXAMPLE[variable]}}}" in text
+
+
+def test_services_reach_one_another_without_a_proxy() -> None:
+    """Docker passes the client's HTTP_PROXY to every container. Java ignores it; curl and Python do not."""
+    users = {
+        name for name, service in SERVICES.items() if "curl" in service["image"] or "moodle-risk:" in service["image"]
+    }
+    assert users == {"topics", "registry-init", "index-template", "connectors", "dashboard", "worker"}
+    for name in users:
+        environment = SERVICES[name]["environment"]
+        assert environment["NO_PROXY"] == environment["no_proxy"]
+        assert SERVICES.keys() - ONCE - {"ksql-cli"} <= set(environment["NO_PROXY"].split(","))
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONCE))
@@ -225,6 +250,7 @@ def test_connect_may_read_only_the_variables_that_its_configurations_use() -> No
     used = {name for config in CONFIGS.values() for v in config.values() for name in re.findall(r"\$\{env:(\w+)}", v)}
     allowed = re.compile(environment["CONNECT_CONFIG_PROVIDERS_ENV_PARAM_ALLOWLIST_PATTERN"])
     assert {name for name in environment if allowed.fullmatch(name)} == used
+    assert allowed.fullmatch("ELASTICSEARCH_PASSWORD")
     for what in ("config", "offset", "status"):
         assert environment[f"{what.upper()}_STORAGE_TOPIC"] == CONNECT_SETTINGS[f"{what}.storage.topic"]
 
@@ -232,7 +258,7 @@ def test_connect_may_read_only_the_variables_that_its_configurations_use() -> No
 def test_the_workers_variables_are_settings() -> None:
     known = {f.metadata["variable"] for f in fields(Settings)}
     for name in ("worker", "topics"):
-        assert set(SERVICES[name]["environment"]) <= known
+        assert set(SERVICES[name]["environment"]) <= known | {"NO_PROXY", "no_proxy"}
     environment = {name: interpolated(value) for name, value in SERVICES["worker"]["environment"].items()}
     settings = Settings.from_env(environment)
     assert settings.schema_registry.endswith(BASE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from email.parser import BytesParser
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from kibana import load
 from tests.support.stub_server import StubServer, running
@@ -153,6 +156,68 @@ def test_it_times_out_if_no_server_listens(capsys: pytest.CaptureFixture[str]) -
     err = capsys.readouterr().err
     assert f"{stub.url} is not ready: " in err
     assert err.count("\n") == 1
+
+
+class Guarded(Stub):
+    """Kibana with a login."""
+
+    def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
+        if headers.get("authorization") != self.login:
+            return 401, {"statusCode": 401, "message": "Unauthorized"}
+        return super().answer(method, path, body, headers)
+
+    login = "Basic " + base64.b64encode(b"ada:p:w").decode()
+
+
+def test_a_login_and_an_api_key_are_sent_and_never_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running(Guarded()) as kibana:
+        url = f"--url={kibana.url}"
+        assert load.main([url, "--timeout=20"]) == 1
+        why = "refuses the login (HTTP 401): set KIBANA_USER and KIBANA_PASSWORD"
+        assert capsys.readouterr().err == f"load: {kibana.url} {why}\n"
+        assert load.main([url.replace("//", "//ada:p:w@"), "--timeout=20"]) == 0
+        monkeypatch.setenv("KIBANA_USER", "ada")
+        monkeypatch.setenv("KIBANA_PASSWORD", "p:w")
+        assert load.main([url, "--timeout=20"]) == 0
+        kibana.login = "ApiKey a2V5"
+        (tmp_path / "key").write_text("a2V5")
+        monkeypatch.setenv("KIBANA_API_KEY_FILE", str(tmp_path / "key"))
+        assert load.main([url, "--timeout=20"]) == 0
+        assert len(kibana.seen) == 3
+        printed = "".join(capsys.readouterr())
+        assert f"at {kibana.url}\n" in printed
+        assert not [secret for secret in ("p:w", "a2V5", "ada") if secret in printed]
+
+
+def test_a_status_without_a_version_suffices(
+    kibana: Stub, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kibana tells its version only to those who have logged in."""
+    kibana.statuses = [(200, {"status": {"overall": {"level": "available"}}})]
+    kibana.imports = [(401, {"message": "Unauthorized"})]
+    assert run() == 1
+    assert capsys.readouterr().err == "load: Kibana rejected the file (HTTP 401): Unauthorized\n"
+
+
+def test_a_certificate_is_checked_against_the_ca_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    kibana = Stub()
+    kibana.socket = context.wrap_socket(kibana.socket, server_side=True)
+    url = f"https://localhost:{kibana.server_address[1]}"
+    with running(kibana):
+        assert load.main([f"--url={url}", "--timeout=0.05"]) == 1
+        err = capsys.readouterr().err
+        assert f"load: {url} is not ready: " in err
+        assert "certificate verify failed" in err
+        assert err.count("\n") == 1
+        monkeypatch.setenv("KIBANA_CA", str(tmp_path / "ca.pem"))
+        assert load.main([f"--url={url}", "--timeout=20"]) == 0
 
 
 @pytest.mark.parametrize("text", ["", "{}\n", "[1]\n", "no json\n"])

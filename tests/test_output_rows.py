@@ -21,6 +21,7 @@ from models import state
 from models.chunk import Headers
 from models.murmur2 import keys_of
 from models.position import Position
+from models.predictions import MAX_ID_BYTES
 from models.totals import Rollup, roll_up
 from models.visit_batch import SourceRange, VisitBatch
 from models.visits import StudentDictionary, Visits
@@ -136,6 +137,9 @@ def test_rows_are_the_same_one_by_one_and_in_columns(log, emit_every_change, wit
             assert at is not None
             assert str(fields["USERID"]).encode() == key or (fields["USERID"] is None and key == b"null")
             assert (fields["DURATION"] is None) == (fields["SESSIONS"] == 0)
+        # every key can be a document's id: as ISO-8859-1, which the sinks read, and then UTF-8, which they send
+        keys = [key or b"" for _, key, _, _ in [*sessions, *totals, *risks]]
+        assert max((len(key.decode("latin-1").encode()) for key in keys), default=0) <= 20 + 2 * 16 < MAX_ID_BYTES
         assert [json.loads(value or b"")["CREATED_DATE"] for _, _, value, _ in risks] == [at for at, *_ in risks]
         assert all(headers == MODEL_HEADERS for *_, headers in risks)
         if not with_headers:

@@ -83,6 +83,17 @@ async def test_bad_records_become_dead_letters_with_their_origin():
     assert dict(headers)["dead-letter.offset"] == b"0"
 
 
+async def test_a_prediction_whose_key_is_no_id_becomes_a_dead_letter():
+    """Its key would stop the sink of the in-risk topic; the rest goes on."""
+    value = b'{"USERID":1,"PREDICTION":0.9,"CREATED_DATE":5}'
+    async with new_driver() as m:
+        await m.feed(m.names.prediction, [b"x" * 513, b"x" * 512], [value, value])
+    assert [record.key for record in m.topics[m.names.in_risk]] == [b"x" * 512]
+    (dead_letter,) = m.topics["test-dead-letters"]
+    assert (dead_letter.key, dead_letter.value) == (b"x" * 513, value)
+    assert m.metrics.reasons("rejected") == {"key too long": 1}
+
+
 async def test_predictions_that_are_not_strict_json_become_dead_letters():
     """Predictions that `alert` can read are forwarded."""
     async with new_driver() as m:

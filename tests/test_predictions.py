@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,18 @@ from hypothesis import strategies as st
 
 from models.binary_column import BinaryColumn
 from models.own_predictions import ROW, match
-from models.predictions import THRESHOLD, InRisk, InvalidPrediction, Prediction, Skip, in_risk, parse, text_key
+from models.predictions import (
+    MAX_ID_BYTES,
+    THRESHOLD,
+    InRisk,
+    InvalidPrediction,
+    Prediction,
+    Skip,
+    in_risk,
+    is_id,
+    parse,
+    text_key,
+)
 from tests.support.effort import examples
 from tests.support.golden_cases import PUBLIC, exempt, expected, load, predictions
 
@@ -63,6 +75,30 @@ def test_in_risk_reports_skipped_records() -> None:
     result = in_risk([b"a", None, b"c", b"d"], [b"{", good, None, b'{"prediction":0.7}'])
     assert result.skips == [Skip(0, "not JSON")]
     assert rows_of(result) == [(1, None, b'{"USERID":5,"PREDICTION":0.9,"CREATED_DATE":7}', 7)]
+
+
+OWN = b'{"USERID":5,"PREDICTION":0.9,"CREATED_DATE":7}'
+
+
+@pytest.mark.parametrize("columns", [False, True], ids=["row-wise", "columns"])
+@pytest.mark.parametrize("value", [OWN, b'{"userid":5,"prediction":0.90,"created_date":7}'], ids=["own", "other"])
+def test_a_key_that_is_too_long_for_an_id_is_skipped(columns: bool, value: bytes) -> None:
+    """Elasticsearch counts bytes of UTF-8, and refuses the whole request; the sinks read keys as ISO-8859-1."""
+    keys = [b"k" * MAX_ID_BYTES, b"k" * (MAX_ID_BYTES + 1), "\u00e9".encode() * 128, b"\xff" * 100, b"", None]
+    values: Sequence[bytes | None] = [value] * len(keys)
+    result = in_risk(keys, BinaryColumn.of(values) if columns else values)
+    # each \xff becomes three bytes, as in KSQL, and each of these two
+    assert result.skips == [Skip(1, "key too long"), Skip(3, "key too long")]
+    assert rows_of(result) == [(i, keys[i], OWN, 7) for i in (0, 2, 4, 5)]
+
+
+def test_a_prediction_that_is_not_in_risk_is_not_skipped_for_its_key() -> None:
+    assert in_risk([b"k" * 600], [b'{"prediction":0.5}']).skips == []
+
+
+@given(st.binary(max_size=600))
+def test_a_key_is_an_id_if_its_text_fits(key: bytes) -> None:
+    assert is_id(key) == (len(key.decode("latin-1").encode()) <= MAX_ID_BYTES)
 
 
 @pytest.mark.parametrize("value", [None, b"", b" \n\t\r ", b"null", b" null "])

@@ -308,6 +308,26 @@ def test_topics_are_declared_and_one_that_deletes_too_early_is_warned_about(depl
             assert configs[topic.name][name] == value, (topic.name, name)
 
 
+@pytest.mark.broker
+def test_an_output_that_was_deleted_is_said_to_be_made_anew(deployment):
+    """Elasticsearch takes its new rows for older versions. At the first start, nothing is said."""
+
+    async def declare(deleted: str | None = None) -> list[str]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=deployment.servers.broker)
+        await admin.start()
+        try:
+            if deleted is not None:
+                await admin.delete_topics([deleted])
+            return await topics.declare(admin, topics.wanted(deployment.names, 1), 1)
+        finally:
+            await admin.close()
+
+    assert run_async(declare()) == []
+    assert run_async(declare()) == []
+    (line,) = run_async(declare(deployment.names.agg))
+    assert line.startswith(f"topic {deployment.names.agg} was missing and is made anew: an index of the former one")
+
+
 async def _describe(deployment: Deployment, names: list[str]) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
     admin = AIOKafkaAdminClient(bootstrap_servers=deployment.servers.broker)
     await admin.start()

@@ -1,7 +1,8 @@
-"""Every panel's numbers against a recount, on a real OpenSearch node with the output of a real replay.
+"""Every panel's numbers against a recount, on a real Elasticsearch node with the output of a real replay.
 
 The replay is a log in Kafka, processed by a real worker with the shipped model; its four topics are indexed as the
-sinks would.
+sinks would. A panel whose data view computes a field with a script is searched on an OpenSearch node with the same
+documents.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import stack
 from tests.support import lens
 from tests.support.cluster import TIMEOUT_S, Deployment, replay_rows
 from tests.support.lens import instant, millis
-from tests.support.opensearch import Node
 from tests.support.panel_oracle import RECOUNTS, Facts, Moment, contact, firsts, hours, newly
-from tests.support.sink_documents import Document, actions, index_of
+from tests.support.search_node import Node
+from tests.support.sink_documents import Action, Document, actions, index_of
 from tests.test_connect import KEYED, NAMES, SINKS
 from tools.e2e.oracle import differences
 from tools.replay import oulad
@@ -63,6 +64,15 @@ def facts(node: Node, cluster: stack.Environment, tmp_path_factory: pytest.TempP
         [json.loads(record.value or b"") for record in outputs[NAMES.prediction]],
     )
     node.drop("moodle_logs_*")
+
+
+@pytest.fixture(scope="module")
+def scripting(node: Node, facts: Facts, scripting_node: Node) -> Node:
+    """A node that runs scripts, with the same documents in the indices of data views that have scripts."""
+    for index in {layer.view.index for layer in LAYERS.values() if layer.scripts}:
+        copied = node.documents(index).items()
+        scripting_node.send([Action(index, id, None, json.dumps(document).encode()) for id, document in copied])
+    return scripting_node
 
 
 @pytest.mark.broker
@@ -108,7 +118,7 @@ def moment(facts: Facts, when: str, student: int | None = None) -> Moment:
 @pytest.mark.parametrize("when", MOMENTS)
 @pytest.mark.parametrize(("panel", "layer"), RECOUNTS)
 def test_a_panels_numbers_are_those_of_a_recount(
-    node: Node, facts: Facts, panel: str, layer: str, when: str, filtered: bool
+    request: pytest.FixtureRequest, facts: Facts, panel: str, layer: str, when: str, filtered: bool
 ) -> None:
     """In the fourth week most are new in risk; half a year later the time picker begins in the middle of the course."""
     # the student with the most warnings is in every panel
@@ -116,18 +126,19 @@ def test_a_panels_numbers_are_those_of_a_recount(
     m = moment(facts, when, student)
     panel_layer = LAYERS[panel, layer]
     search = lens.body(panel_layer, m.now, None if student is None else str(student))
+    node: Node = request.getfixturevalue("scripting" if panel_layer.scripts else "node")
     answer = node.ask("POST", f"/{panel_layer.view.index}/_search", search)
     assert lens.rows(panel_layer, answer) == RECOUNTS[panel, layer](m)
 
 
 @pytest.mark.broker
-def test_hours_and_weekdays_are_those_of_the_zone_that_is_set(node: Node, facts: Facts) -> None:
+def test_hours_and_weekdays_are_those_of_the_zone_that_is_set(scripting: Node, facts: Facts) -> None:
     """A zone half an hour off changes hours, and around midnight weekdays."""
     m, layer = moment(facts, "the day after"), LAYERS["when", "data"]
     search = json.dumps(lens.body(layer, m.now))
     assert search.count("ZoneId.of('UTC')") == 2
     moved = json.loads(search.replace("ZoneId.of('UTC')", "ZoneId.of('+05:30')"))
-    rows = lens.rows(layer, node.ask("POST", f"/{layer.view.index}/_search", moved))
+    rows = lens.rows(layer, scripting.ask("POST", f"/{layer.view.index}/_search", moved))
     assert rows == hours(m, timezone(timedelta(hours=5, minutes=30))) != hours(m)
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,21 @@ def test_a_tampered_file_is_refused(filled: dict[str, list[Path]], lock: Path) -
     with pytest.raises(stack.StackError, match=r"checksum mismatch: .*thing-1\.0\.jar has SHA-256") as raised:
         artifacts.fetch(ROOTS, lock)
     assert "\n" not in str(raised.value)
+
+
+def test_a_zip_is_unpacked_with_its_directories_and_stays_inside(tmp_path: Path) -> None:
+    """A name that leads out of the archive is taken as one inside."""
+    path, target = tmp_path / "bundle-2.0.zip", tmp_path / "unpacked" / "bundle"
+    with zipfile.ZipFile(path, "w") as zipped:
+        zipped.writestr("bundle/lib/run.jar", b"a runner")
+        zipped.writestr("bundle/plugins/", b"")
+        zipped.writestr("../outside", b"")
+    artifacts.unpack(path, target)
+    assert (target / "bundle/lib/run.jar").read_bytes() == b"a runner"
+    assert (target / "bundle/plugins").is_dir()
+    assert not (tmp_path / "unpacked" / "outside").exists()
+    file = artifacts.LockedFile("org.example:bundle:2.0:zip", "0" * 64, 1)
+    assert file.server_path == "unpacked/bundle-2.0-000000000000"
 
 
 def test_a_tampered_archive_directory_is_unpacked_again(filled: dict[str, list[Path]], lock: Path) -> None:

@@ -102,6 +102,10 @@ def test_state_that_was_only_in_memory_comes_back_from_the_changelog(cluster, tm
     assert json.loads(sessions[-1].value or b"{}")["ACTIVITIES"] == 2
 
 
+#: /health before the first event
+EMPTY_HEALTH = {"healthy": True, "problem": None, "stream_time_ahead_s": None, "cautions": []}
+
+
 def test_the_health_page_reports_a_healthy_worker(deployment):
     """/health answers 200 and healthy once the worker is ready; /stats has the figures an operator needs."""
     deployment.make_source()
@@ -110,7 +114,7 @@ def test_the_health_page_reports_a_healthy_worker(deployment):
         stats = worker.wait(ready, timeout=TIMEOUT_S)
         with httpx.Client(base_url=f"http://127.0.0.1:{worker.port}", trust_env=False) as client:
             response = client.get("/health")
-            assert (response.status_code, response.json()) == (200, {"healthy": True, "problem": None})
+            assert (response.status_code, response.json()) == (200, EMPTY_HEALTH)
             assert {"lag", "rates_per_s", "counts", "students", "model"} <= set(stats)
             assert set(stats["lag"]) == {f"{names.source}-0", f"{names.visits}-0", f"{names.prediction}-0"}
             # none of Faust's own pages

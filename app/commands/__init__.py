@@ -21,6 +21,10 @@ COMMANDS = {
     "demo": ("tools.commands.demo", "Show the pipeline at work on real students, with a Kafka of its own."),
     "smoke": ("tools.commands.smoke", "Run the whole pipeline once on a Kafka of its own and check every row."),
     "chaos": ("tools.commands.chaos", "Kill, wipe and suspend workers and servers, and check every row."),
+    "situations": (
+        "tools.commands.situations",
+        "Run workers in random situations of real sites, none ends in silence.",
+    ),
 }
 
 

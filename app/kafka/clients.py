@@ -16,20 +16,19 @@ def new_consumer(settings: Settings, *topics: str, **options: Any) -> AIOKafkaCo
     return AIOKafkaConsumer(*topics, **{"isolation_level": "read_committed", **_connection(settings), **options})
 
 
-def new_producer(settings: Settings, *, transactional_id: str | None = None) -> AIOKafkaProducer:
-    """Create a producer that neither loses, duplicates nor reorders rows.
+def new_producer(settings: Settings, *, transactional_id: str | None = None, **options: Any) -> AIOKafkaProducer:
+    """Create a producer that neither loses, duplicates nor reorders rows; options: more of aiokafka's arguments.
 
     One with a transactional id needs `app.upstream.install()` for its latency.
     """
-    return AIOKafkaProducer(
-        **_connection(settings),
-        acks="all",
-        enable_idempotence=True,
-        transactional_id=transactional_id,
-        transaction_timeout_ms=30_000,
-        max_batch_size=BATCH_BYTES,
-        request_timeout_ms=20_000,
-    )
+    safe = {
+        "acks": "all",
+        "enable_idempotence": True,
+        "transaction_timeout_ms": 30_000,
+        "max_batch_size": BATCH_BYTES,
+        "request_timeout_ms": 20_000,
+    }
+    return AIOKafkaProducer(transactional_id=transactional_id, **{**_connection(settings), **safe, **options})
 
 
 def new_admin(settings: Settings, **options: Any) -> AIOKafkaAdminClient:

@@ -26,19 +26,18 @@ from mode import Service
 
 from app.errors import MissingRecords
 from app.kafka.clients import new_producer
+from app.kafka.confirmations import Confirmations
 from app.kafka.ledger import Ledger
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.thread import Thread
 from app.upstream.faust import new_message
 from models.chunk import Chunk
-from models.rules import MAX_LEAD_MS, NEVER
+from models.rules import NEVER
 
 #: interval between requests for the partitions' end offsets [s]
 END_OFFSETS_INTERVAL_S = 0.5
 #: pause if no partition may be fetched [s]
 _IDLE_S = 0.02
-#: a source partition is confirmed to be read to its end again when event time has advanced by this much [ms]
-CONFIRM_EVERY_MS = MAX_LEAD_MS // 4
 
 
 class Consumer(driver.Consumer):
@@ -71,10 +70,7 @@ class Consumer(driver.Consumer):
         self.end_offset_polls = 0
         #: the newest event time so far [ms]
         self._newest = NEVER
-        #: end of source partitions as of an event time [ms], to be confirmed when everything before it is delivered
-        self._unconfirmed: dict[TP, tuple[int, int]] = {}
-        #: event time as of which each partition was last confirmed [ms]
-        self._confirmed: dict[TP, int] = {}
+        self._confirmations: Confirmations[TP] = Confirmations()
         #: the fetch in progress
         self._next_fetch: asyncio.Task[tuple[int, list[Chunk]]] | None = None
 
@@ -145,22 +141,8 @@ class Consumer(driver.Consumer):
         return self._newest
 
     def _note_ends(self, as_of: int) -> None:
-        """Remember ends that were requested after `as_of` was known, for partitions that are due for confirmation."""
-        for tp, end in self._end_offsets.items():
-            due = as_of >= self._confirmed.get(tp, NEVER) + CONFIRM_EVERY_MS
-            if due and tp.topic == self.source_topic and tp not in self._unconfirmed:
-                self._unconfirmed[tp] = (end, as_of)
-
-    def _confirmations(self) -> list[Chunk]:
-        """Chunks without records for the partitions of which everything up to a noted end has been delivered."""
-        chunks = []
-        for tp, (end, as_of) in list(self._unconfirmed.items()):
-            position = self._expected[tp]
-            if position >= end:
-                del self._unconfirmed[tp]
-                self._confirmed[tp] = as_of
-                chunks.append(_position_chunk(tp, position, self._end_offsets[tp], as_of))
-        return chunks
+        ends = {tp: end for tp, end in self._end_offsets.items() if tp.topic == self.source_topic}
+        self._confirmations.note_ends(ends, as_of)
 
     def _has_sought(self) -> bool:
         return self._sought_generation is not None and self._sought_generation == self.app.consumer_generation_id
@@ -228,7 +210,7 @@ class Consumer(driver.Consumer):
         self._committed_offset.update({tp: offset for tp, offset in committed.items() if offset})
         self._expected, self._start_offsets = dict(positions), dict(positions)
         self._end_offsets = {tp: ends[tp] for tp in positions}
-        self._unconfirmed, self._confirmed = {}, {}
+        self._confirmations.clear()
         self._note_ends(as_of)
         self._position_chunks = [_position_chunk(tp, position, ends[tp]) for tp, position in positions.items()]
         self._sought_generation = generation
@@ -262,7 +244,9 @@ class Consumer(driver.Consumer):
         if self._position_chunks and self._has_sought():
             chunks, self._position_chunks = self._position_chunks, []
             return generation, [QueuedChunk(chunk) for chunk in chunks]
-        if self._unconfirmed and self._has_sought() and (chunks := self._confirmations()):
+        if self._has_sought() and (confirmed := self._confirmations.take(self._expected)):
+            ends = self._end_offsets
+            chunks = [_position_chunk(tp, self._expected[tp], ends[tp], as_of) for tp, as_of in confirmed.items()]
             return generation, [QueuedChunk(chunk) for chunk in chunks]
         fetch, self._next_fetch = self._next_fetch or self._start_fetch(), None
         if fetch is None:

@@ -41,6 +41,8 @@ class Topic:
     configs: dict[str, str] = field(default_factory=dict)
     #: whether the app writes records with event time as their timestamp to it
     event_time: bool = False
+    #: whether a sink may keep an index of it: versions of its documents are offsets
+    indexed: bool = False
 
 
 def wanted(names: TopicNames, sources: int) -> list[Topic]:
@@ -49,10 +51,10 @@ def wanted(names: TopicNames, sources: int) -> list[Topic]:
         Topic(names.visits, sources, _A_MONTH),
         Topic(names.students_changelog, sources, _COMPACTED),
         Topic(names.alerts_changelog, 1, _COMPACTED),
-        Topic(names.sessions, 1, _UNLIMITED, event_time=True),
-        Topic(names.agg, 1, _COMPACTED, event_time=True),
-        Topic(names.prediction, 1, _UNLIMITED, event_time=True),
-        Topic(names.in_risk, 1, _UNLIMITED, event_time=True),
+        Topic(names.sessions, 1, _UNLIMITED, event_time=True, indexed=True),
+        Topic(names.agg, 1, _COMPACTED, event_time=True, indexed=True),
+        Topic(names.prediction, 1, _UNLIMITED, event_time=True, indexed=True),
+        Topic(names.in_risk, 1, _UNLIMITED, event_time=True, indexed=True),
         Topic(names.dead_letters, 1, _UNLIMITED),
     ]
 
@@ -66,7 +68,8 @@ async def partitions_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> di
 
 
 async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int) -> list[str]:
-    """Create the missing topics; return a line for each problem of a topic that may lose rows.
+    """Create the missing topics; return a line for each problem of a topic that may lose rows, and for each output that
+    is made anew.
 
     replication: replication factor of new topics, BROKERS_DEFAULT for the broker's. Raises ConfigError if one cannot be
     created, has the wrong number of partitions or cleanup policy, or would refuse rows.
@@ -89,6 +92,14 @@ async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replicati
     large = [topic.name for topic in topics if topic.configs.items() >= LARGE_BATCHES.items()]
     topic_limits.require_room(large, event_time, configs)
     lines += topic_limits.lost_times(event_time, configs)
+    # state without its output: the topic was deleted
+    if any(topic.name.endswith("-changelog") for topic in existing):
+        lines += [
+            f"topic {topic.name} was missing and is made anew: an index of the former one ignores its rows until it is "
+            "rebuilt (connect/rebuild.py)"
+            for topic in topics
+            if topic.indexed and topic.name not in partitions
+        ]
     return lines + await _check_replicas(admin, [t.name for t in topics], configs)
 
 

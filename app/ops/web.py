@@ -8,7 +8,9 @@ from typing import Any
 
 from app.faust_app import RiskApp
 from app.kafka.driver import Consumer
+from app.ops.cautions import Cautions, stream_time_ahead_ms
 from app.ops.metrics import Metrics
+from models.position import Position
 
 #: window over which rates are averaged [s]
 RATE_S = 10
@@ -17,12 +19,18 @@ RATE_S = 10
 def add_pages(app: RiskApp) -> None:
     """Serve /health and /stats."""
     started = time.monotonic()
-    rates = Rates(app.metrics)
+    rates, cautions = Rates(app.metrics), Cautions(app.metrics)
 
     @app.page("/health", name="health")
     async def health(web: Any, request: Any) -> Any:
-        problem = _problem(app)
-        answer = {"healthy": problem is None, "problem": problem}
+        problem, positions, now_ms = _problem(app), _positions(app).values(), time.time_ns() // 1_000_000
+        ahead = stream_time_ahead_ms(positions, now_ms)
+        answer = {
+            "healthy": problem is None,
+            "problem": problem,
+            "stream_time_ahead_s": None if ahead is None else round(ahead / 1000),
+            "cautions": cautions.lines(positions, now_ms),
+        }
         return web.json(answer, status=200 if problem is None else 503)
 
     @app.page("/stats", name="stats")
@@ -32,6 +40,7 @@ def add_pages(app: RiskApp) -> None:
     @app.timer(interval=1.0, name="rates")  # type: ignore[untyped-decorator]
     async def sample() -> None:
         rates.sample(time.monotonic())
+        cautions.sample()
 
 
 def _problem(app: RiskApp) -> str | None:
@@ -68,11 +77,17 @@ class Rates:
         return dict(zip(self._COUNTED, rates, strict=True))
 
 
+def _positions(app: RiskApp) -> dict[int, Position]:
+    """Return the position of each owned partition that has been read."""
+    students = [] if app.runtime is None else app.runtime.kafka.owned_students.all()
+    return {p.number: p.loaded_position for p in students if p.loaded_position is not None}
+
+
 def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
     runtime = app.runtime
     model = None if runtime is None else runtime.model
     students = [] if runtime is None else list(runtime.kafka.owned_students.all())
-    positions = {p.number: p.loaded_position for p in students if p.loaded_position is not None}
+    positions = _positions(app)
     lags = app.consumer.lags() if app.started and isinstance(app.consumer, Consumer) else {}
     return {
         "app": app.settings.app_id,

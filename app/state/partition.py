@@ -52,6 +52,7 @@ class Partition:
         sources: int,
         new_producer: Callable[[int], Awaitable[AIOKafkaProducer]],
         is_member: Callable[[], Awaitable[bool]],
+        max_ahead_ms: int = 0,
     ) -> None:
         """sources: number of source partitions; new_producer: starts a producer for a partition; is_member: see
         OwnedPartitions."""
@@ -60,6 +61,7 @@ class Partition:
         self._table = table
         self._producer = producer
         self._sources = sources
+        self._max_ahead_ms = max_ahead_ms
         self._position: Position | None = None
         #: records by student, None for the null student
         self._cache: dict[int | None, bytes] = {}
@@ -72,8 +74,22 @@ class Partition:
         if self._position is None:
             raw = self.read(positions.KEY)
             with self._locating_errors(positions.KEY):
-                self._position = positions.unpack(raw, self._sources)
+                self._position = self._set_back(positions.unpack(raw, self._sources))
         return self._position
+
+    def _set_back(self, position: Position) -> Position:
+        """Limit stream time to RISK_MAX_AHEAD beyond the clock: the way back after an event from the future."""
+        if not self._max_ahead_ms:
+            return position
+        limit = time.time_ns() // 1_000_000 + self._max_ahead_ms
+        limited = positions.set_back(position, limit)
+        if limited is not position:
+            hours = (max(position.watermarks.newest, position.watermarks.stream_time) - limit) / 3_600_000
+            log.warning(
+                "%s-%d: stream time was %.1f h further ahead of the clock than RISK_MAX_AHEAD allows, and is set back",
+                self._table.changelog, self.number, hours,
+            )  # fmt: skip
+        return limited
 
     @property
     def next_offset(self) -> int:
@@ -265,7 +281,8 @@ class OwnedPartitions:
 
     async def _open(self, number: int) -> Partition:
         producer = await self._start_producer(number)
-        return Partition(number, self._table, producer, self._sources, self._start_producer, self._is_member)
+        ahead = self._settings.max_ahead_ms
+        return Partition(number, self._table, producer, self._sources, self._start_producer, self._is_member, ahead)
 
     async def _start_producer(self, number: int) -> AIOKafkaProducer:
         producer = new_producer(self._settings, transactional_id=f"{self._transactional_id}-{number}")

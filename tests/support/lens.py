@@ -5,8 +5,9 @@ the student filter as filters; bucketed columns as nested aggregations, in the l
 metrics below the innermost. Anything unknown is an error: a panel that is queried differently here than in Kibana
 would prove nothing.
 
-Two differences from Kibana remain. Runtime fields are sent as OpenSearch's `derived` fields, which take the same
-script, and date math is evaluated here, at a time that the caller chooses.
+Two differences from Kibana remain. Runtime fields, which have scripts, are sent as OpenSearch's `derived` fields, which
+take the same script: the tests' Elasticsearch has no script language. And date math is evaluated here, at a time that
+the caller chooses.
 """
 
 from __future__ import annotations
@@ -68,6 +69,12 @@ class Layer:
     @property
     def metrics(self) -> list[str]:
         return [id for id, column in self.columns.items() if not column["isBucketed"]]
+
+    @property
+    def scripts(self) -> dict[str, Json]:
+        """The runtime fields that the columns use."""
+        used = {column.get("sourceField") for column in self.columns.values()}
+        return {name: dict(field) for name, field in self.view.runtime.items() if name in used}
 
     @property
     def has_query(self) -> bool:
@@ -150,12 +157,11 @@ def body(layer: Layer, now: datetime, student: str | None = None) -> Json:
         filters.append({"range": {layer.view.time: {"gte": low, "lte": high, "format": "epoch_millis"}}})
     if student is not None:
         filters.append({"term": {"USERID": student}})
-    used = {column.get("sourceField") for column in layer.columns.values()}
     return {
         "size": 0,
         "track_total_hits": True,
         "query": {"bool": {"filter": filters}},
-        "derived": {name: dict(field) for name, field in layer.view.runtime.items() if name in used},
+        **({"derived": layer.scripts} if layer.scripts else {}),
         "aggs": _nested(layer, layer.buckets, now),
     }
 

@@ -14,6 +14,8 @@ from typing import Any
 
 Config = Mapping[str, str]
 Document = dict[str, Any]
+#: leaves out fields of a value, and fails for a value that is no JSON object: a dead letter
+REPLACE_FIELD = "org.apache.kafka.connect.transforms.ReplaceField$Value"
 #: key and value
 Record = tuple[bytes | None, bytes | None]
 
@@ -43,6 +45,8 @@ def index_of(config: Config) -> str:
     """The index of a sink: the topic's name after the transforms, in lower case, without leading - and _."""
     topic = config["topics"]
     for name in filter(None, config.get("transforms", "").split(",")):
+        if config[f"transforms.{name}.type"] == REPLACE_FIELD:
+            continue
         assert config[f"transforms.{name}.type"] == "org.apache.kafka.connect.transforms.RegexRouter"
         replacement = re.sub(r"\$(\d)", r"\\\1", config[f"transforms.{name}.replacement"])
         if match := re.fullmatch(config[f"transforms.{name}.regex"], topic):
@@ -57,7 +61,10 @@ def actions(config: Config, records: Iterable[tuple[int, Record]]) -> list[Actio
     the offset as external version.
     """
     index, result = index_of(config), []
+    transformed = REPLACE_FIELD in config.values()
     for offset, (key, value) in records:
+        if transformed and value is not None and not isinstance(json.loads(value), dict):
+            continue
         if config["key.ignore"] == "true":
             if value is not None:
                 result.append(Action(index, f"{config['topics']}+0+{offset}", None, value))

@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    do_GET = do_PUT = do_POST = _do
+    do_GET = do_PUT = do_POST = do_DELETE = _do
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""

@@ -17,7 +17,9 @@ import stack
 from app.commands.base import Command
 from app.errors import ConfigError
 from tools.e2e.chaos import run as runner
+from tools.e2e.chaos.accelerated import AcceleratedResult, Load, run_accelerated
 from tools.e2e.chaos.actions import ACTIONS, TAKEOVER_S
+from tools.e2e.chaos.run import Result
 from tools.e2e.workers import E2EError
 
 
@@ -47,6 +49,13 @@ class chaos(Command):
             show_default=True,
             help="Time allowed after the session timeout until a killed worker's partitions are taken over [s].",
         ),
+        option(
+            "--accelerated",
+            is_flag=True,
+            help="Let days of event time pass in a minute, while three workers are killed, stopped and suspended.",
+        ),
+        option("--rate", type=int, default=8_000, show_default=True, help="Rows a second, with --accelerated."),
+        option("--days-per-minute", type=float, default=9.0, show_default=True, help="Event time, with --accelerated."),
         option("--only", default="", help=f"Repeat a single fault: one of {', '.join(ACTIONS)}."),
         option("--keep", type=Path, help="Directory in which to keep logs and data. [default: a temporary one]"),
     )
@@ -58,6 +67,9 @@ class chaos(Command):
         minutes: float,
         session_timeout: float,
         takeover: float,
+        accelerated: bool,
+        rate: int,
+        days_per_minute: float,
         only: str,
         keep: Path | None,
         **_: Any,
@@ -70,12 +82,18 @@ class chaos(Command):
         with tempfile.TemporaryDirectory(prefix="moodle-risk-chaos-") as temporary:
             directory = (keep or Path(temporary)).resolve()
             directory.mkdir(parents=True, exist_ok=True)
+            result: Result | AcceleratedResult
             try:
-                result = runner.run(seed, minutes * 60, session_timeout, directory, _report, only)
+                if accelerated:
+                    load = Load(minutes * 60, rate, days_per_minute)
+                    result = run_accelerated(seed, load, session_timeout, directory, _report)
+                else:
+                    result = runner.run(seed, minutes * 60, session_timeout, directory, _report, only)
             except (stack.StackError, E2EError) as error:
                 print(f"moodle-risk: seed {seed}: {error}", file=sys.stderr)
                 return 1
-        result = replace(result, takeover_allowed_s=session_timeout + takeover)
+        if isinstance(result, Result):
+            result = replace(result, takeover_allowed_s=session_timeout + takeover)
         for failure in result.failures:
             print(failure, file=sys.stderr)
         line = asdict(result)

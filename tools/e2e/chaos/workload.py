@@ -23,9 +23,16 @@ DELAYS_MS: Mapping[int, float] = {5_000: 0.93, HOUR // 2: 0.05, 12 * HOUR: 0.02}
 
 
 def generate_workload(
-    seed: int, rows: int, seconds: float, students: int = 1_500, delays_ms: Mapping[int, float] = DELAYS_MS
+    seed: int,
+    rows: int,
+    seconds: float,
+    students: int = 1_500,
+    delays_ms: Mapping[int, float] = DELAYS_MS,
+    pace_ms: int = PACE_MS,
 ) -> LogRows:
     """Return about `rows` rows of `students` students, in the order of logging, to be sent in `seconds`.
+
+    pace_ms: log time sent in one second.
 
     With the default delays, late rows bridge sessions that were separate before, but no row is late by a day: every
     row counts.
@@ -33,7 +40,7 @@ def generate_workload(
     rng = np.random.default_rng(seed)
     clicks = rng.geometric(1 / MEAN_CLICKS, max(1, rows // MEAN_CLICKS))
     n = int(clicks.sum())
-    begins = np.repeat(START + rng.integers(0, round(seconds * PACE_MS), len(clicks)), clicks)
+    begins = np.repeat(START + rng.integers(0, round(seconds * pace_ms), len(clicks)), clicks)
     elapsed = np.cumsum(rng.choice(list(PAUSES_MS), n, p=list(PAUSES_MS.values())))
     at = begins + elapsed - np.repeat(elapsed[np.cumsum(clicks) - clicks], clicks)
     delay = rng.integers(0, rng.choice(list(delays_ms), n, p=list(delays_ms.values())))

@@ -1,4 +1,4 @@
-"""HTTP client for a real OpenSearch node."""
+"""HTTP client for a real Elasticsearch or OpenSearch node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLIENT = httpx.Client(trust_env=False, verify=False, timeout=60, limits=httpx.Li
 
 @dataclass(frozen=True)
 class Node:
-    """An OpenSearch node."""
+    """An Elasticsearch or OpenSearch node."""
 
     url: str
 
