@@ -43,6 +43,16 @@ def test_a_limit_on_event_time_is_refused(configs, limit):
         require_room([], ["out"], {"out": configs})
 
 
+def test_a_limit_on_the_future_does_no_harm_where_no_row_is_so_far_ahead():
+    """RISK_MAX_AHEAD sets such rows aside before they are written."""
+    configs = {"out": {**ANY_TIME, AFTER: "3600000"}}
+    require_room([], ["out"], configs, max_ahead_ms=3_600_000)
+    with pytest.raises(ConfigError):
+        require_room([], ["out"], configs, max_ahead_ms=3_600_001)
+    with pytest.raises(ConfigError):
+        require_room([], ["out"], {"out": {**ANY_TIME, BEFORE: "3600000"}}, max_ahead_ms=60_000)
+
+
 def test_fewer_replicas_than_a_write_needs_are_refused():
     """Brokers before Kafka 3.7 refuse every write; later ones need a warning only."""
     configs = {"a": {"min.insync.replicas": "2"}, "b": {"min.insync.replicas": "2"}, "c": {}}

@@ -28,14 +28,17 @@ _LARGEST_BATCH = 1_000_000
 _CLUSTER = 3
 
 
-def require_room(large: Iterable[str], event_time: Iterable[str], configs: Configs) -> None:
+def require_room(large: Iterable[str], event_time: Iterable[str], configs: Configs, *, max_ahead_ms: int = 0) -> None:
     """Raise ConfigError, with what to set, if a topic refuses record batches or times that the app may write.
 
-    large: topics to which the app writes large batches; event_time: those whose records have event time as timestamp.
+    large: topics to which the app writes large batches; event_time: those whose records have event time as timestamp;
+    max_ahead_ms: how far event time may be ahead of the clock, 0 for any (RISK_MAX_AHEAD).
     """
     narrow: dict[tuple[str, int], list[str]] = {}
     for topic in event_time:
         for name, limit in _time_limits(configs.get(topic, {})).items():
+            if name == AFTER and 0 < max_ahead_ms <= limit:
+                continue
             narrow.setdefault((name, limit), []).append(topic)
     for topic in large:
         largest = int(configs.get(topic, {}).get("max.message.bytes", _LARGEST_BATCH))

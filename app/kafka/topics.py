@@ -67,12 +67,15 @@ async def partitions_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> di
     return {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0 and t["partitions"]}
 
 
-async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int) -> list[str]:
+async def declare(
+    admin: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int, *, max_ahead_ms: int = 0
+) -> list[str]:
     """Create the missing topics; return a line for each problem of a topic that may lose rows, and for each output that
     is made anew.
 
-    replication: replication factor of new topics, BROKERS_DEFAULT for the broker's. Raises ConfigError if one cannot be
-    created, has the wrong number of partitions or cleanup policy, or would refuse rows.
+    replication: replication factor of new topics, BROKERS_DEFAULT for the broker's; max_ahead_ms: how far event time
+    may be ahead of the clock, 0 for any. Raises ConfigError if one cannot be created, has the wrong number of
+    partitions or cleanup policy, or would refuse rows.
     """
     partitions = await partitions_of(admin, [t.name for t in topics])
     for topic in topics:
@@ -90,7 +93,7 @@ async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replicati
     lines = [line for topic in existing for line in _check_configs(topic, configs.get(topic.name, {}))]
     event_time = [topic.name for topic in topics if topic.event_time]
     large = [topic.name for topic in topics if topic.configs.items() >= LARGE_BATCHES.items()]
-    topic_limits.require_room(large, event_time, configs)
+    topic_limits.require_room(large, event_time, configs, max_ahead_ms=max_ahead_ms)
     lines += topic_limits.lost_times(event_time, configs)
     # state without its output: the topic was deleted
     if any(topic.name.endswith("-changelog") for topic in existing):

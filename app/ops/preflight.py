@@ -74,7 +74,8 @@ async def preflight(settings: Settings) -> Checked:
             )
         if names.visits in existing:  # otherwise the app has never run, and there may be no coordinator yet
             await check_group(admin, settings, PATIENCE_S)
-        for line in await topics.declare(admin, topics.wanted(names, partitions), settings.replication):
+        wanted = topics.wanted(names, partitions)
+        for line in await topics.declare(admin, wanted, settings.replication, max_ahead_ms=settings.max_ahead_ms):
             log.warning("%s", line)
         await _require_rights(admin, settings, partitions, scoring=model is not None)
     except KafkaError as error:
