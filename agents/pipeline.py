@@ -34,6 +34,8 @@ class Options:
     max_ahead_ms: int = 0
     #: pause of `alert` at the end of its topic [s]
     alert_pause_s: float = 0.0
+    #: whether `repartition` holds back visits that slower partitions may precede, and heartbeats
+    hold_back: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Pipeline:
         options: Options,
         partitions: int,
     ) -> Pipeline:
-        """Build the agents; partitions: of the source topic; model: None switches scoring off."""
+        """Build the agents; partitions: of the visits topic; model: None switches scoring off."""
         return cls(
             Repartition(
                 log,
@@ -65,6 +67,7 @@ class Pipeline:
                 partitions=partitions,
                 batch_rows=options.batch_rows,
                 unit=options.unit,
+                hold_back=options.hold_back,
                 ignored_headers=options.ignored_headers,
                 max_ahead_ms=options.max_ahead_ms,
             ),

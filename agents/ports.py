@@ -30,6 +30,8 @@ class Delivery:
     assigned: frozenset[int]
     #: whether another delivery has already arrived behind this one
     has_next: bool = False
+    #: the number of partitions of the chunk's topic in that generation, 0: not known beyond `assigned`
+    partitions: int = 0
 
 
 class Agent(Protocol):

@@ -142,6 +142,7 @@ class Process:
         self._name_late(batch.late)
         self._metrics.add("repeated", batch.repeated)
         self._metrics.add("detached_slices", batch.detached)
+        self._metrics.add("outdated_batches", batch.outdated)
         for (topic, _), written in rows.items():
             self._metrics.add("rows", len(written), topic)
 

@@ -49,9 +49,13 @@ class Round:
 class Assignment:
     """The source partitions this worker reads in one generation: aligned in time, routed by student. Mutable."""
 
-    def __init__(self, assigned: frozenset[int], router: Router, max_rows: int) -> None:
-        """max_rows: maximum number of visits in a visit batch, and approximate maximum in a round."""
-        self._router, self._max_rows = router, max_rows
+    def __init__(
+        self, assigned: frozenset[int], sources: int, router: Router, max_rows: int, *, hold_back: bool = True
+    ) -> None:
+        """sources: partitions of the source topic, at least; max_rows: maximum number of visits in a visit batch, and
+        approximate maximum in a round; hold_back: see Repartition."""
+        self._router, self._max_rows, self._hold_back = router, max_rows, hold_back
+        self._sources = max(sources, max(assigned, default=-1) + 1)
         self._aligner = Aligner(set(assigned))
         self._coalescer = HeartbeatCoalescer(router.partitions)
         #: chunks of each source partition whose visits are not all released, in order
@@ -64,9 +68,9 @@ class Assignment:
 
     def rounds(self) -> Iterator[Round]:
         """Release the visits that no slower partition can precede; the last round only has the chunks that are done."""
-        while ranges := self._aligner.release(self._max_rows):
-            batches = visit_batches(ranges, self._router, self._max_rows)
-            yield Round(self._coalescer.coalesce(batches), self._done())
+        while ranges := self._aligner.release(self._max_rows, hold_back=self._hold_back):
+            batches = visit_batches(ranges, self._sources, self._router, self._max_rows)
+            yield Round(self._coalescer.coalesce(batches) if self._hold_back else batches, self._done())
         yield Round((), self._done())
 
     def buffered(self) -> dict[int, int]:
@@ -98,27 +102,34 @@ class Repartition:
         max_ahead_ms: int = 0,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         max_buffered_rows: int = MAX_BUFFERED_ROWS,
+        hold_back: bool = True,
     ) -> None:
-        """partitions: of the source topic, and of the visits topic; unit: of timecreated, ms or s; ignored_headers:
-        see HeaderFilter; max_ahead_ms, clock_ms: see AheadOfClock."""
+        """partitions: of the visits topic, whatever the source topic has; unit: of timecreated, ms or s;
+        ignored_headers: see HeaderFilter; max_ahead_ms, clock_ms: see AheadOfClock.
+
+        hold_back: whether visits that slower partitions may precede, and heartbeats, are sent later. Without it all
+        visits partitions get everything that has been read at once.
+        """
         self._log, self._names, self._decoder, self._metrics = log, names, decoder, metrics
         self._router = Router(partitions)
         self._max_rows = min(batch_rows, MAX_BATCH_ROWS)
         self._max_buffered_rows = max_buffered_rows
-        self._unit, self._warned_of_unit = unit, False
+        self._unit, self._warned_of_unit, self._hold_back = unit, False, hold_back
         self._headers = HeaderFilter(ignored_headers)
         self._oversized = Notices("records had headers that are too large to forward")
         self._ahead = AheadOfClock(metrics, max_ahead_ms, clock_ms)
 
     async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
         """Decode, align and route the chunks of the source topic until they end."""
-        assignment, generation = Assignment(frozenset(), self._router, self._max_rows), -1
+        assignment, generation = Assignment(frozenset(), 0, self._router, self._max_rows), -1
         async for group in gather(self._arrivals(deliveries), self._max_rows, may_exceed=True):
             first = group[0][0]
             if first.generation != generation:
                 # visits buffered under the former assignment are fetched again by their current owners
                 generation = first.generation
-                assignment = Assignment(first.assigned, self._router, self._max_rows)
+                assignment = Assignment(
+                    first.assigned, first.partitions, self._router, self._max_rows, hold_back=self._hold_back
+                )
             for delivery, visits in group:
                 assignment.add(delivery.chunk, visits)
             for round_ in assignment.rounds():

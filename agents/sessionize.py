@@ -54,6 +54,8 @@ class Sessionized:
     detached: int
     #: source offsets that are missing because a visit batch was corrupt
     gaps: Sequence[Gap]
+    #: number of visit batches dropped because they were made for another number of visits partitions
+    outdated: int
 
 
 def sessionize(
@@ -89,4 +91,5 @@ def sessionize(
         repeated=new.repeated,
         detached=new.detached,
         gaps=new.gaps,
+        outdated=new.outdated,
     )

@@ -9,6 +9,10 @@ class MissingRecords(Exception):
     """Records are missing between two fetches; continuing would lose them."""
 
 
+class PartitionsChanged(Exception):
+    """An internal topic has another number of partitions than when the worker started: its state is elsewhere."""
+
+
 class DamagedDatabase(Exception):
     """A local database cannot be read. It is marked, and the next start rebuilds it from the changelog."""
 

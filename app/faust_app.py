@@ -14,6 +14,7 @@ from agents.ports import Agent, Delivery
 from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
 from app.kafka.queue import ChunkQueue, QueuedChunk
+from app.ops.drain import Drain
 from app.ops.metrics import Metrics
 from app.ops.watchdog import INTERVAL_S, Status, Watchdog, status_of
 from app.settings import Settings
@@ -24,6 +25,8 @@ from models.risk import RiskModel
 
 log = logging.getLogger(__name__)
 
+#: maximum age of the consumer's metadata [s]: partitions added to the source topic are noticed, and read, after it
+METADATA_MAX_AGE_S = 2.0
 #: time without a poll after which a worker leaves the group [s]: the longest possible. While the registry is down
 #: everything waits, and a worker that leaves the group with full queues never joins it again
 _NEVER_IDLE_S = float((2**31 - 1) // 1000)
@@ -37,6 +40,10 @@ class Runtime:
     model: RiskModel | None
     #: agents by declared name
     agents: Mapping[str, Agent]
+    #: topics whose number of partitions must not change while the worker runs, with that number
+    partitions: Mapping[str, int]
+    #: None: the worker works until it is stopped
+    drain: Drain | None = None
 
 
 class ChunkSchema(faust.Schema[Any, Any]):
@@ -86,6 +93,7 @@ class RiskApp(faust.App):
             # counts chunks, not messages, and small chunks for less (app/kafka/queue.py)
             stream_buffer_maxsize=4,
             consumer_max_fetch_size=2**21,
+            consumer_metadata_max_age_ms=int(METADATA_MAX_AGE_S * 1000),
             broker_check_crcs=True,
             broker_session_timeout=timeout,
             broker_heartbeat_interval=timeout / 6,
@@ -137,11 +145,13 @@ class RiskApp(faust.App):
         # Consumer.processed acknowledges after the commit; Faust would also acknowledge chunks that failed
         async for event in stream.noack().events():
             message = event.message
-            assigned = frozenset(tp.partition for tp in self.consumer.assignment() if tp.topic == topic)
+            consumer: Any = self.consumer
+            assigned = frozenset(tp.partition for tp in consumer.assignment() if tp.topic == topic)
+            partitions = consumer.partitions(topic)
             # an actor per partition receives only one chunk of a fetch
             queued: QueuedChunk = message.value
             has_next = not stream.channel.empty() or (queued.has_next and not alone)
-            yield Delivery(queued.chunk, message.generation_id, assigned, has_next)
+            yield Delivery(queued.chunk, message.generation_id, assigned, has_next, partitions)
 
     async def _on_agent_error(self, agent: Any, error: BaseException) -> None:
         if self.crashed:
@@ -163,9 +173,13 @@ class RiskApp(faust.App):
         await super().on_start()
         if self.runtime is not None and isinstance(self.consumer, Consumer):
             self.consumer.revoking = self.runtime.kafka.release
+            self.consumer.fixed_partitions = self.runtime.partitions
             self.consumer.source_topic = self.settings.source_topic
             self.consumer.newest_event_time = self.runtime.kafka.newest_event_time
             await self.runtime.kafka.start(self.consumer)
+            if self.runtime.drain is not None:
+                self.runtime.drain.attach(self.consumer)
+                self.add_future(self.runtime.drain.run())
 
     async def _report_to_watchdog(self) -> None:
         while not self.should_stop:

@@ -1,6 +1,6 @@
 """The topology: declares topics, tables and agents. Their names are durable state.
 
-RISK_SOURCE_TOPIC                        N partitions, keyed by log id
+RISK_SOURCE_TOPIC                        any number of partitions, keyed by log id
    | agent repartition                   decode, read in time order, route by student
    v
 <app>-visits                             N partitions, keyed by student; a record is a visit batch
@@ -23,6 +23,7 @@ from agents.pipeline import Options, Pipeline
 from agents.ports import Agent
 from app.faust_app import RiskApp, Runtime
 from app.kafka.log import KafkaLog
+from app.ops.drain import Drain
 from app.ops.preflight import Checked
 from app.ops.web import add_pages
 from app.settings import Settings
@@ -54,11 +55,15 @@ def declare(settings: Settings) -> RiskApp:
     return app
 
 
-def assemble(app: RiskApp, checked: Checked) -> None:
-    """Build the runtime of the app's agents and tables. Touches neither network nor disk."""
+def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) -> None:
+    """Build the runtime of the app's agents and tables. Touches neither network nor disk.
+
+    drain_for: the process for which this worker drains (app/ops/drain.py), None for any other worker.
+    """
     settings, names = app.settings, app.settings.topic_names
-    students = _owned(app, STUDENTS, settings.app_id, checked.partitions)
-    alerts = _owned(app, ALERTS, f"{settings.app_id}-alerts", 1)
+    counts = {"partitions": checked.partitions, "sources": checked.sources}
+    students = _owned(app, STUDENTS, settings.app_id, **counts)
+    alerts = _owned(app, ALERTS, f"{settings.app_id}-alerts")
     kafka = KafkaLog(settings, students, alerts)
     options = Options(
         batch_rows=settings.batch_rows,
@@ -67,16 +72,18 @@ def assemble(app: RiskApp, checked: Checked) -> None:
         ignored_headers=settings.ignored_headers,
         max_ahead_ms=settings.max_ahead_ms,
         alert_pause_s=ALERT_PAUSE_S,
+        hold_back=drain_for is None,
     )
     pipeline = Pipeline.build(kafka, names, checked.decoder, checked.model, app.metrics, options, checked.partitions)
     agents: dict[str, Agent] = {REPARTITION: pipeline.repartition, PROCESS: pipeline.process, ALERT: pipeline.alert}
-    app.runtime = Runtime(kafka, checked.model, agents)
+    drain = None if drain_for is None else Drain(names.source, students, checked.partitions, drain_for)
+    app.runtime = Runtime(kafka, checked.model, agents, checked.internal, drain)
     app.conf.topic_partitions = checked.partitions
 
 
-def _owned(app: RiskApp, table_name: str, transactional_id: str, sources: int) -> OwnedPartitions:
+def _owned(app: RiskApp, table_name: str, transactional_id: str, **counts: int) -> OwnedPartitions:
     table = app.tables[table_name]
     assert isinstance(table, StateTable)
-    owned = OwnedPartitions(table, app.settings, transactional_id, sources, app.is_member)
+    owned = OwnedPartitions(table, app.settings, transactional_id, app.is_member, **counts)
     table.on_owned = owned.renew
     return owned

@@ -86,12 +86,14 @@ class Aligner:
         source.fetched = int(watermark[-1]) if len(watermark) else source.fetched
         source.lagging = lagging
 
-    def release(self, limit: int) -> list[SourceRange]:
+    def release(self, limit: int, *, hold_back: bool = True) -> list[SourceRange]:
         """Release visits: at most one range of each partition, none for a partition with nothing new.
 
         limit: approximate maximum number of visits, the earliest first; call again until the result is empty.
+        hold_back: whether visits that slower partitions may precede stay buffered.
         """
-        horizon = min((s.fetched for s in self._sources.values() if s.lagging), default=_NO_HORIZON)
+        slower = (s.fetched for s in self._sources.values() if s.lagging and hold_back)
+        horizon = min(slower, default=_NO_HORIZON)
         due = [piece.watermark[: piece.count_until(horizon)] for s in self._sources.values() for piece in s.buffered]
         if sum(map(len, due)) > limit:
             horizon = int(np.partition(np.concatenate(due), limit - 1)[limit - 1])

@@ -57,7 +57,7 @@ def _coalesce(receiver: _Receiver, visit_batches: Sequence[VisitBatch]) -> list[
         return []
     out = list(visit_batches)
     if receiver.deferred:
-        out.insert(0, VisitBatch(visit_batches[0].sources, list(receiver.deferred.values())))
+        out.insert(0, replace(visit_batches[0], ranges=list(receiver.deferred.values())))
         receiver.deferred = {}
     receiver.known.update({piece.source: (piece.watermark, piece.lagging, piece.as_of) for piece in ranges})
     return out

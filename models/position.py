@@ -42,6 +42,8 @@ class Position:
     after_corrupt: Bools
     #: number of students with a state record
     students: int = 0
+    #: number of partitions of the visits topic among which the students are divided; 0: not stated
+    partitions: int = 0
 
     @classmethod
     def start(cls, sources: int) -> Position:
@@ -76,6 +78,8 @@ class NewVisits:
     gaps: Sequence[Gap]
     #: source partition of each visit [n]
     source: Int64s
+    #: number of visit batches dropped because their students were divided among another number of partitions
+    outdated: int = 0
 
 
 def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> NewVisits:
@@ -89,10 +93,14 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
     before_parts: list[Int64s] = []
     source_parts: list[Int64s] = []
     gaps: list[Gap] = []
-    repeated = detached = 0
+    repeated = detached = outdated = 0
     for visit_batch in visit_batches:
         if visit_batch.corrupt:
             position = replace(position, after_corrupt=np.ones_like(position.after_corrupt))
+            continue
+        if visit_batch.partitions != position.partitions and visit_batch.partitions and position.partitions:
+            # its sender did not know that the app has grown; the log has been read again from this position
+            outdated += 1
             continue
         position = _widen(position, visit_batch.sources)
         offsets, after_corrupt = position.offsets.copy(), position.after_corrupt.copy()
@@ -126,7 +134,7 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
         before_parts.append(before)
         source_parts.append(source)
     before, source = (np.concatenate([np.empty(0, np.int64), *p]) for p in (before_parts, source_parts))
-    return NewVisits(concatenate(parts), before, position, repeated, detached, gaps, source)
+    return NewVisits(concatenate(parts), before, position, repeated, detached, gaps, source, outdated)
 
 
 def _announce(watermarks: Watermarks, ranges: Sequence[SourceRange]) -> Watermarks:
@@ -171,10 +179,10 @@ def set_back(position: Position, latest: int) -> Position:
 
 
 def pack(position: Position) -> bytes:
-    """The position as little-endian int64 words: version and checksum (models/state.py), stream time, students, 0,
-    then offsets, watermarks, after_corrupt and confirmed [s]."""
+    """The position as little-endian int64 words: version and checksum (models/state.py), stream time, students,
+    partitions, then offsets, watermarks, after_corrupt and confirmed [s]."""
     watermarks = position.watermarks
-    head = np.array([0, watermarks.stream_time, position.students, 0], np.int64)
+    head = np.array([0, watermarks.stream_time, position.students, position.partitions], np.int64)
     columns = (position.offsets, watermarks.at, position.after_corrupt, watermarks.confirmed)
     return state.pack_words(VERSION, np.concatenate((head, *columns)))
 
@@ -197,7 +205,7 @@ def unpack(raw: bytes | None, sources: int) -> Position:
     # a position of layout 2 knows of no confirmation: the watermarks are the latest event times that were known
     confirmed = table[3] if columns > 3 else np.full_like(table[1], table[1].max(initial=NEVER))
     watermarks = replace(known, at=table[1], confirmed=confirmed, stream_time=int(words[1]))
-    return _widen(Position(table[0], watermarks, table[2].astype(np.bool_), int(words[2])), sources)
+    return _widen(Position(table[0], watermarks, table[2].astype(np.bool_), int(words[2]), int(words[3])), sources)
 
 
 def pack_next_offset(offset: int) -> bytes:

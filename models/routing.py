@@ -54,15 +54,16 @@ class Router:
             self._cache = np.concatenate((self._cache, added))
 
 
-def visit_batches(ranges: Sequence[SourceRange], router: Router, max_rows: int) -> list[list[VisitBatch]]:
-    """The visit batches of a round for each visits partition; there are as many of these as source partitions.
+def visit_batches(ranges: Sequence[SourceRange], sources: int, router: Router, max_rows: int) -> list[list[VisitBatch]]:
+    """The visit batches of a round for each visits partition; sources: number of partitions of the source topic.
 
     Every partition gets the offsets and watermarks of all ranges, and the visits whose student hashes to it. No
     batch has more than `max_rows` visits, or of those with headers more than fit in MAX_BATCH_BYTES.
     """
     by_partition = [_partition(s.visits, router) for s in ranges]
+    empty = VisitBatch(sources, (), partitions=router.partitions)
     return [
-        list(_split([replace(s, visits=v[p]) for s, v in zip(ranges, by_partition, strict=True)], router, max_rows))
+        list(_split([replace(s, visits=v[p]) for s, v in zip(ranges, by_partition, strict=True)], empty, max_rows))
         for p in range(router.partitions)
     ]
 
@@ -78,7 +79,7 @@ def _partition(visits: Visits, router: Router) -> list[Visits]:
     return [ordered.slice(begin, end) for begin, end in pairwise([0, *bounds])]
 
 
-def _split(ranges: list[SourceRange], router: Router, max_rows: int) -> Iterator[VisitBatch]:
+def _split(ranges: list[SourceRange], empty: VisitBatch, max_rows: int) -> Iterator[VisitBatch]:
     """Visit batches within the limits; every piece of a divided range but the last one is marked lagging."""
     batch: list[SourceRange] = []
     rows, nbytes = max_rows, MAX_BATCH_BYTES
@@ -88,12 +89,12 @@ def _split(ranges: list[SourceRange], router: Router, max_rows: int) -> Iterator
             if fitting:
                 first, rest = _cut(rest, fitting)
                 batch.append(first)
-            yield VisitBatch(router.partitions, batch)
+            yield replace(empty, ranges=batch)
             batch, rows, nbytes = [], max_rows, MAX_BATCH_BYTES
         batch.append(rest)
         rows -= len(rest.visits)
         nbytes -= int(_sizes(rest.visits).sum())
-    yield VisitBatch(router.partitions, batch)
+    yield replace(empty, ranges=batch)
 
 
 def _fitting(visits: Visits, rows: int, nbytes: int) -> int:

@@ -2,7 +2,8 @@
 
 Little-endian. One record of the visits topic is one visit batch:
 
-    header    4 B magic "MRV" + version, u4 number of ranges, u4 number of source partitions, u4 flags
+    header    4 B magic "MRV" + version, u4 number of ranges, u4 number of source partitions, u1 flags,
+              u3 number of visits partitions (0: not stated)
     ranges    7 x i8 each: source, begin, end, watermark, lagging, number of visits, as of
     columns   student i8 [n], at i8 [n], offset i8 [n]; then, if flagged, null u1 [n]; log id i8 [n];
               headers as lengths and raw bytes (JSON would lose bytes)
@@ -73,11 +74,13 @@ class SourceRange:
 class VisitBatch:
     """Ranges of source partitions for one visits partition, in the order in which to apply them."""
 
-    #: number of partitions of the source topic
+    #: number of partitions of the source topic that the sender knew of
     sources: int
     ranges: Sequence[SourceRange]
     #: stands for a record that could not be read: its ranges are unknown
     corrupt: bool = False
+    #: number of partitions of the visits topic among which its sender divided the students; 0: not stated
+    partitions: int = 0
 
     def __len__(self) -> int:
         return sum(len(s.visits) for s in self.ranges)
@@ -92,7 +95,9 @@ def encode(visit_batch: VisitBatch) -> bytes:
         [(s.source, s.begin, s.end, s.watermark, s.lagging, len(s.visits), s.as_of) for s in visit_batch.ranges], "<i8"
     )
     parts = [
-        _HEADER.pack(_MAGIC, VERSION, len(visit_batch.ranges), visit_batch.sources, flags),
+        _HEADER.pack(
+            _MAGIC, VERSION, len(visit_batch.ranges), visit_batch.sources, visit_batch.partitions << 8 | flags
+        ),
         ranges.tobytes(),
         visits.student.astype("<i8", copy=False).tobytes(),
         visits.at.astype("<i8", copy=False).tobytes(),
@@ -124,7 +129,8 @@ def decode(raw: bytes) -> VisitBatch:
 
 
 def _decode(raw: memoryview) -> VisitBatch:
-    _, version, n_ranges, sources, flags = _HEADER.unpack_from(raw)
+    _, version, n_ranges, sources, last = _HEADER.unpack_from(raw)
+    flags, partitions = last & 0xFF, last >> 8
     words = _RANGE_WORDS.get(version, 0)
     pos = _HEADER.size + 8 * words * n_ranges
     if not words or flags > (_NULLS | _HEADERS | _LOG_IDS) or pos > len(raw) or sources > _MAX_SOURCES:
@@ -144,7 +150,7 @@ def _decode(raw: memoryview) -> VisitBatch:
         piece = visits.slice(first, first + count)
         ranges.append(SourceRange(source, begin, end, watermark, bool(lagging), piece, as_of))
         first += count
-    return VisitBatch(sources, ranges)
+    return VisitBatch(sources, ranges, partitions=partitions)
 
 
 def _columns(raw: memoryview, pos: int, n: int, flags: int, headers: list[Headers] | None) -> Visits:

@@ -35,9 +35,11 @@ FAULTS = {
     "suspended": "a worker is suspended for longer than its session timeout",
     "rest": "nothing is written for so long that Kafka forgets a transactional id",
     "broker": "the broker is killed and restarted while records arrive",
+    "brokers": "one of three brokers is killed, suspended, away or without its disk",
     "registry": "the registry is down for a while",
     "disk": "a damaged or missing RocksDB directory",
     "compaction": "the changelog is compacted while it is written",
+    "grows": "partitions are added to the source topic or to the app's own, by `grow` or by hand",
     "misleading": "records of the log whose bytes mislead the fast parser",
 }
 
@@ -66,6 +68,42 @@ _DEATHS = "tests/test_worker_deaths.py::test_nothing_is_lost_and_nothing_comes_t
 _FAULTS = "tests/test_worker_faults.py::test_nothing_is_lost_and_nothing_comes_twice[{}]".format
 
 REMEDIES = (
+    # -- growing
+    Remedy(
+        "visit-batches-for-other-partitions-are-dropped",
+        ("grows", "suspended"),
+        "models.position:drop_applied",
+        condition("visit_batch.partitions", "False"),
+        ("tests/test_growth.py::test_visit_batches_for_another_number_of_partitions_are_dropped",),
+    ),
+    Remedy(
+        "internal-topics-grow-only-while-no-worker-runs",
+        ("grows",),
+        "app.kafka.driver:Consumer._update_partitions",
+        condition("actual", "False"),
+        ("tests/test_driver.py::test_a_topic_that_must_not_grow_ends_the_worker_before_it_reads",),
+    ),
+    Remedy(
+        "nothing-is-confirmed-while-a-source-partition-is-unknown",
+        ("grows",),
+        "app.kafka.driver:Consumer.source_has_grown",
+        value("count_partitions", "False"),
+        ("tests/test_driver.py::test_nothing_is_confirmed_while_a_source_partition_is_unknown",),
+    ),
+    Remedy(
+        "workers-refuse-to-start-until-grow-has-ended",
+        ("grows",),
+        "app.ops.preflight:_divided_among",
+        condition("unfinished", "False"),
+        ("tests/test_growth_live.py::test_growing_survives_being_killed_at_every_step",),
+    ),
+    Remedy(
+        "only-even-positions-are-merged",
+        ("grows",),
+        "app.ops.grow:_try_to_grow",
+        condition("is_even", "False"),
+        ("tests/test_growth_live.py::test_growing_survives_being_killed_at_every_step",),
+    ),
     # -- the flush
     Remedy(
         "rocksdb-is-written-after-the-commit",
@@ -423,5 +461,30 @@ REMEDIES = (
         "app.faust_app:RiskApp.on_start",
         drop("watchdog.start"),
         ("tests/test_watchdog.py::test_a_worker_that_is_stuck_ends_itself",),
+    ),
+    # -- several brokers
+    Remedy(
+        "a-fenced-partition-without-a-rebalance-is-a-stall",
+        ("brokers",),
+        "app.ops.watchdog:status_of",
+        drop("kafka.fenced"),
+        ("tests/test_watchdog.py::test_a_partition_that_nobody_can_write_ends_the_worker",),
+    ),
+    Remedy(
+        "brokers-that-answer-are-asked-first",
+        ("brokers",),
+        "app.kafka.clients:order_brokers",
+        insert_after("settings.brokers", "return settings"),
+        (
+            "tests/test_brokers.py::test_brokers_that_answer_come_first",
+            "tests/test_brokers.py::test_a_worker_starts_although_the_first_broker_is_silent",
+        ),
+    ),
+    Remedy(
+        "an-old-end-offset-is-asked-again",
+        ("brokers",),
+        "app.kafka.ends:ends_behind",
+        insert_after("highwaters", "break"),
+        ("tests/test_ends.py::test_an_old_answer_is_asked_again",),
     ),
 )

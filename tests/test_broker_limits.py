@@ -125,7 +125,7 @@ def test_a_time_that_a_topic_refuses_ends_the_worker_and_counts_afterwards(deplo
     with deployment.worker() as worker:
         until(lambda: activities(deployment), lambda seen: seen == {7: 2, 8: 1})
         assert worker.stop() == 0
-    # what it committed names the settings (app/kafka/group.py)
+    # what it committed names the settings (app/kafka/group_offsets.py)
     for variable, value, was in (
         ("RISK_TIME_UNIT", "s", "ms"),
         ("RISK_TOPIC_PREFIX", "other-", repr(deployment.settings.topic_prefix)),

@@ -40,7 +40,7 @@ CHECKED_SUFFIXES = (".cfg", ".md", ".ndjson", ".py", ".sql", ".yml")
 EXPLAINED = (
     *("app/ops/preflight.py", "app/ops/watchdog.py", "app/state/partition.py", "app/state/store.py"),
     *("app/kafka/driver.py", "app/kafka/topics.py", "app/kafka/topic_limits.py", "app/kafka/producer.py"),
-    *("app/kafka/registry.py", "app/kafka/group.py"),
+    *("app/kafka/registry.py", "app/kafka/group_offsets.py"),
     *("agents/process.py", "agents/rejects.py", "agents/repartition.py"),
 )
 
@@ -257,6 +257,7 @@ def _messages(source: Path) -> list[str]:
                 "MissingRecords",
                 "RefusedRows",
                 "DamagedDatabase",
+                "PartitionsChanged",
             ):
                 nodes.append(node.args[0])
         elif isinstance(node, ast.Return) and source.name in ("watchdog.py", "topics.py"):

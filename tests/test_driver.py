@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from app.errors import PartitionsChanged
+from app.kafka.confirmations import CONFIRM_EVERY_MS
 from app.kafka.driver import with_has_next
 from app.kafka.queue import FULL_BYTES, QueuedChunk
 from app.topology import declare
@@ -249,3 +251,32 @@ def fill(queue: Any) -> None:
     while not queue.full():
         value = QueuedChunk(large(chunk(SOURCE_1, 0, 1)))
         queue.put_nowait(SimpleNamespace(value=value, message=SimpleNamespace(tp=SOURCE_1, generation_id=0)))
+
+
+async def test_a_topic_that_must_not_grow_ends_the_worker_before_it_reads(worker: Worker) -> None:
+    """The students of an internal topic are divided among the partitions it had when the worker started."""
+    worker.consumer.fixed_partitions = {SOURCE.topic: 2}
+    await worker.assign(SOURCE)
+    assert worker.consumer.partitions(SOURCE.topic) == 2
+    worker.thread.partitions = 3
+    with pytest.raises(PartitionsChanged, match=r"has 3 partitions, and had 2 .* grow --partitions 3"):
+        await worker.assign(SOURCE)
+
+
+async def test_nothing_is_confirmed_while_a_source_partition_is_unknown(worker: Worker) -> None:
+    """Stream time must not run away from a new partition that nobody reads yet."""
+    worker.consumer.source_topic = SOURCE.topic
+    await worker.assign(SOURCE)
+    worker.consumer.newest_event_time = lambda: CONFIRM_EVERY_MS
+    for partitions, has_grown in ((2, False), (3, True)):
+        worker.thread.partitions = partitions
+        assert await worker.consumer.source_has_grown(CONFIRM_EVERY_MS * 2) == has_grown
+    assert not await worker.consumer.source_has_grown(-1)  # nothing is due: nobody is asked
+
+
+async def test_a_partition_may_be_left_unread(reading: Worker) -> None:
+    """A draining worker reads only what it must."""
+    reading.consumer.may_fetch = lambda tp: tp != SOURCE
+    await reading.read(chunk(CHANGELOG, 0, 2))
+    assert all(SOURCE not in requested for requested in reading.thread.requested[-2:])
+    assert reading.consumer.next_offset(SOURCE) == 10

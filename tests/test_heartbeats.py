@@ -57,7 +57,7 @@ def rounds(partitions: int, fetches: list[Step], limit: int) -> Iterator[list[li
         offset[p] += n + 1  # including a transaction marker
         aligner.add(p, Visits(*columns), offset[p], fetch.lagging)
         while ranges := aligner.release(limit):
-            yield visit_batches(ranges, router, limit)
+            yield visit_batches(ranges, partitions, router, limit)
 
 
 @given(steps(), st.integers(1, 6))

@@ -98,7 +98,8 @@ def partition(
         steps.append("ask")
         return next(answers)
 
-    return Partition(3, table, FakeProducer(steps, fail, transactions), 1, new_producer, is_member), table, steps
+    producer: Any = FakeProducer(steps, fail, transactions)
+    return Partition(3, table, producer, new_producer, is_member, partitions=4, sources=1), table, steps
 
 
 async def flush(p: Partition) -> bool:
@@ -222,7 +223,7 @@ async def test_a_released_partition_is_not_owned(monkeypatch):
     steps: list[Any] = []
     table: Any = FakeTable(steps)
     monkeypatch.setattr("app.state.partition.new_producer", lambda *_, **__: FakeProducer(steps))
-    owned = OwnedPartitions(table, Settings(), "t", 1, never_asked)
+    owned = OwnedPartitions(table, Settings(), "t", never_asked)
     await owned.renew({3}, 1)
     first = owned.get(3)
     assert first is not None
@@ -246,7 +247,7 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
     monkeypatch.setattr("app.state.partition.new_producer", producer)
     for _ in range(2):
         table: Any = FakeTable([])
-        await OwnedPartitions(table, Settings(), "app", 1, never_asked).renew({3}, 1)
+        await OwnedPartitions(table, Settings(), "app", never_asked).renew({3}, 1)
     assert ids == ["app-3", "app-3"]
 
 

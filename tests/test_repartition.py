@@ -320,7 +320,7 @@ def test_the_null_student_hashes_as_the_text_null():
 def test_a_large_range_is_cut_into_contiguous_visit_batches():
     """Many visits of the same time cannot be divided by time: ranges are also cut by rows."""
     burst = SourceRange(0, UNKNOWN_BEGIN, 100, 7, False, visits([1] * 100, [7] * 100, 0))
-    pieces = visit_batches([burst], Router(1), 30)[0]
+    pieces = visit_batches([burst], 1, Router(1), 30)[0]
     assert [len(piece) for piece in pieces] == [30, 30, 30, 10]
     assert [source.lagging for piece in pieces for source in piece.ranges] == [True, True, True, False]
     assert len(drop_applied(Position.start(1), pieces).visits) == 100

@@ -15,6 +15,7 @@ from faust.cli.base import cli
 #: command → the module with its class, and its line in `faust -A app --help`
 COMMANDS = {
     "settings": ("app.commands.settings", "List the environment variables that configure the app."),
+    "grow": ("app.commands.grow", "Divide the students among more partitions, while no worker runs."),
     "parity": ("tools.commands.parity", "Compare KSQL's output with the app's: recorded cases or a live cluster."),
     "replay": ("tools.commands.replay", "Write a log into the source topic as Debezium would."),
     "train": ("tools.commands.train", "Train the risk model on the shipped students."),

@@ -30,9 +30,13 @@ class Confirmations(Generic[P]):
     def note_ends(self, ends: Mapping[P, int], as_of: int) -> None:
         """Remember the ends of partitions; `as_of` [ms] was the newest event time known before they were requested."""
         for partition, end in ends.items():
-            due = as_of >= self._confirmed.get(partition, NEVER) + CONFIRM_EVERY_MS
-            if due and partition not in self._pending:
+            if self.is_due(partition, as_of):
                 self._pending[partition] = end, as_of
+
+    def is_due(self, partition: P, as_of: int) -> bool:
+        """Whether event time has advanced to `as_of` [ms] far enough for another confirmation, and none is pending."""
+        due = as_of >= self._confirmed.get(partition, NEVER) + CONFIRM_EVERY_MS
+        return due and partition not in self._pending
 
     def take(self, positions: Mapping[P, int]) -> dict[P, int]:
         """Return the event times as of which partitions have now been delivered to their end [ms].

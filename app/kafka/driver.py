@@ -14,8 +14,9 @@ Faust keeps the app, agents, assignment, recovery, flow control and timers. The 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -24,9 +25,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from app.errors import MissingRecords
+from app.errors import PartitionsChanged
 from app.kafka.clients import new_producer
 from app.kafka.confirmations import Confirmations
+from app.kafka.ends import END_OFFSETS_INTERVAL_S, ends_behind
 from app.kafka.ledger import Ledger
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.thread import Thread
@@ -34,8 +36,6 @@ from app.upstream.faust import new_message
 from models.chunk import Chunk
 from models.rules import NEVER
 
-#: interval between requests for the partitions' end offsets [s]
-END_OFFSETS_INTERVAL_S = 0.5
 #: pause if no partition may be fetched [s]
 _IDLE_S = 0.02
 
@@ -47,6 +47,10 @@ class Consumer(driver.Consumer):
     max_rows: int = 50_000
     #: called at the start of a rebalance, before the partitions are given up
     revoking: Callable[[], Awaitable[None]] | None = None
+    #: the number of partitions that topics had when this worker was built; another one ends it
+    fixed_partitions: Mapping[str, int] = MappingProxyType({})
+    #: whether a partition is to be fetched now
+    may_fetch: Callable[[TP], bool] = staticmethod(lambda tp: True)
     #: the topic whose partitions are aligned in time, and the newest event time that the app has applied [ms]
     source_topic: str | None = None
     newest_event_time: Callable[[], int] = staticmethod(lambda: NEVER)
@@ -59,6 +63,8 @@ class Consumer(driver.Consumer):
         self._expected: dict[TP, int] = {}
         #: partitions paused by an agent, independent of Faust's pauses for full queues
         self._paused: set[TP] = set()
+        #: number of partitions of each topic at the start of this generation
+        self._partitions: dict[str, int] = {}
         #: the generation that has sought the committed offsets
         self._sought_generation: int | None = None
         #: chunks without records that tell the agents each partition's position after a seek
@@ -100,6 +106,14 @@ class Consumer(driver.Consumer):
         offsets = {tp: self._ledger.done(tp, start) for tp, start in self._start_offsets.items()}
         return bool(offsets) and await self._chunk_thread.commit(offsets)
 
+    def partitions(self, topic: str) -> int:
+        """Return the number of partitions that a topic had at the start of this generation, 0 if it is unknown."""
+        return self._partitions.get(topic, 0)
+
+    def next_offset(self, tp: TP) -> int:
+        """Return the offset behind what has been delivered of a source partition, -1 before the first seek."""
+        return self._expected.get(tp, -1)
+
     def lags(self) -> dict[tuple[str, int], int]:
         """Return the number of unprocessed records of each source partition, as of the last poll of its end."""
         start = self._start_offsets
@@ -128,13 +142,15 @@ class Consumer(driver.Consumer):
             await self.sleep(END_OFFSETS_INTERVAL_S)
             if self._has_sought():
                 generation, as_of = self._sought_generation, self._newest_so_far()
+                has_grown = await self.source_has_grown(as_of)
                 ends = await self.highwaters(*self._expected)
                 if self._has_sought() and generation == self._sought_generation:
                     # a fetch that was answered later may know of more
                     known = self._end_offsets
                     self._end_offsets = {tp: max(ends[tp], known.get(tp, 0)) for tp in self._expected if tp in ends}
                     self.end_offset_polls += 1
-                    self._note_ends(as_of)
+                    if not has_grown:
+                        self._note_ends(as_of)
 
     def _newest_so_far(self) -> int:
         self._newest = max(self._newest, self.newest_event_time())
@@ -143,6 +159,16 @@ class Consumer(driver.Consumer):
     def _note_ends(self, as_of: int) -> None:
         ends = {tp: end for tp, end in self._end_offsets.items() if tp.topic == self.source_topic}
         self._confirmations.note_ends(ends, as_of)
+
+    async def source_has_grown(self, as_of: int) -> bool:
+        """Whether the source topic has partitions that this generation does not know, if that matters for `as_of`.
+
+        Nobody reads those yet: without a confirmation, event time cannot run away from them.
+        """
+        topic, due = self.source_topic, self._confirmations.is_due
+        if topic is None or not any(tp.topic == topic and due(tp, as_of) for tp in self._expected):
+            return False
+        return (await self._chunk_thread.count_partitions({topic}))[topic] != self.partitions(topic)
 
     def _has_sought(self) -> bool:
         return self._sought_generation is not None and self._sought_generation == self.app.consumer_generation_id
@@ -187,22 +213,19 @@ class Consumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Seek the committed offsets, and queue a chunk without records for each source partition.
 
-        Raises MissingRecords if a partition ends before its committed offset: the topic has been recreated.
+        Raises MissingRecords if a partition ends before its committed offset: the topic has been recreated; and
+        PartitionsChanged. What a worker sends afterwards as a member of this generation, it sends to topics that have
+        not grown: they grow only while the group has no member (`faust -A app grow`).
         """
         generation = self.app.consumer_generation_id
         self._sought_generation = None
+        as_of = self._newest_so_far()
+        await self._update_partitions()
         sources = sorted(tp for tp in self.assignment() if not self._is_changelog(tp))
         committed = {TP(*tp): offset for tp, offset in (await self.seek_to_committed()).items()}
         earliest = await self.earliest_offsets(*sources) if sources else {}
-        as_of = self._newest_so_far()
-        ends = await self.highwaters(*sources) if sources else {}
         positions = {tp: committed.get(tp) or earliest[tp] for tp in sources}
-        for tp, position in positions.items():
-            if position > ends[tp]:
-                raise MissingRecords(
-                    f"topic {tp.topic} partition {tp.partition} ends at offset {ends[tp]}, but {position} was "
-                    "committed: the topic was deleted and created again; set another RISK_APP_ID to start over"
-                )
+        ends = await ends_behind(positions, self.highwaters)
         if positions:
             await self.seek_wait(positions)
         self._ledger.clear()
@@ -215,13 +238,23 @@ class Consumer(driver.Consumer):
         self._position_chunks = [_position_chunk(tp, position, ends[tp]) for tp, position in positions.items()]
         self._sought_generation = generation
 
+    async def _update_partitions(self) -> None:
+        topics = {tp.topic for tp in self.assignment()} | self.fixed_partitions.keys()
+        self._partitions = await self._chunk_thread.count_partitions(topics)
+        for topic, expected in self.fixed_partitions.items():
+            if (actual := self._partitions[topic]) != expected:
+                raise PartitionsChanged(
+                    f"topic {topic} has {actual} partitions, and had {expected} when this worker started: stop all "
+                    f"workers, then run faust -A app grow --partitions {max(actual, expected)}"
+                )
+
     # -- fetching
 
     def _is_changelog(self, tp: TP) -> bool:
         return tp.topic in self.app.tables.changelog_topics
 
     def _fetchable(self) -> set[TP]:
-        active = self._get_active_partitions() - self._paused
+        active = {tp for tp in self._get_active_partitions() - self._paused if self.may_fetch(tp)}
         return active if self._has_sought() else {tp for tp in active if self._is_changelog(tp)}
 
     async def _drain_messages(self, fetcher: Any) -> None:

@@ -1,66 +1,91 @@
-"""What the consumer group's committed offsets say about the settings they were made with.
-
-Positions and state belong to the topics and the unit they were made from. The topics are those with offsets; the unit
-is committed as the offsets' metadata.
-"""
+"""The consumer group as a lock: while `faust -A app grow` is its member no worker can be, and the other way round."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import (
-    CoordinatorLoadInProgressError,
-    CoordinatorNotAvailableError,
-    GroupAuthorizationFailedError,
-    NotCoordinatorError,
-)
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import GroupCoordinatorNotAvailableError, InconsistentGroupProtocolError, KafkaError, for_code
 
 from app.errors import ConfigError
+from app.kafka.clients import new_consumer
 from app.settings import Settings
 
-#: wait before the group's coordinator is asked again [s]
-_RETRY_S = 0.2
-_UNIT = "timecreated="
+#: how much longer than RISK_SESSION_TIMEOUT a group may take to forget a member that was killed [s]
+_MARGIN_S = 2.0
+#: interval at which the group's members are asked for [s]
+_POLL_S = 0.3
+#: time without a poll after which the lock would be lost [ms]: never, it polls nothing
+_NEVER_MS = 2**31 - 1
 
 
-def metadata_of(settings: Settings) -> str:
-    """Return what is committed with each offset."""
-    return f"{_UNIT}{settings.time_unit}"
+class LockAssignor(RoundRobinPartitionAssignor):  # type: ignore[misc]
+    """The group protocol of the lock. The broker refuses a member that does not speak the others' protocol."""
+
+    name = "moodle-risk-grow"
 
 
-async def check_group(admin: AIOKafkaAdminClient, settings: Settings, patience_s: float) -> None:
-    """Check that the group's offsets were committed with the same source topic, prefix and unit.
+async def members(admin: AIOKafkaAdminClient, group: str) -> list[str]:
+    """Return the hosts of the group's members. Raises KafkaError; GroupCoordinatorNotAvailableError for a moment."""
+    (answer,) = await admin.describe_consumer_groups([group])
+    (described,) = answer.to_object()["groups"]
+    if described["error_code"] and described["members"]:
+        raise for_code(described["error_code"])(group)
+    return [member["client_host"].lstrip("/") for member in described["members"]]
 
-    Raises ConfigError if not; KafkaError if the group's coordinator does not answer for `patience_s`.
+
+async def wait_until_idle(admin: AIOKafkaAdminClient, settings: Settings) -> None:
+    """Wait until the group has no member, as long as it takes to forget one that was killed.
+
+    Raises ConfigError if it still has one then, KafkaError.
     """
-    names, prefix, app_id = settings.topic_names, settings.topic_prefix, settings.app_id
-    scored = names.prediction.removeprefix(prefix)
-    remedy = f"set it back, or set another RISK_APP_ID than {app_id} to start over"
-    for topic, metadata in await _offsets(admin, app_id, patience_s):
-        if topic == names.source:
-            if metadata.startswith(_UNIT) and metadata != metadata_of(settings):
-                unit = metadata.removeprefix(_UNIT)
-                raise ConfigError(f"RISK_TIME_UNIT was {unit} so far, and is {settings.time_unit} now: {remedy}")
-        elif topic != names.prediction and topic.endswith(scored):
-            former = topic.removesuffix(scored)
-            raise ConfigError(f"RISK_TOPIC_PREFIX was {former!r} so far, and is {prefix!r} now: {remedy}")
-        elif topic != names.prediction and not topic.startswith(f"{app_id}-"):
-            raise ConfigError(f"RISK_SOURCE_TOPIC was {topic} so far, and is {names.source} now: {remedy}")
-
-
-async def _offsets(admin: AIOKafkaAdminClient, group: str, patience_s: float) -> set[tuple[str, str]]:
-    """Return topic and metadata of the group's committed offsets; none if this user may not see them."""
-    give_up = time.monotonic() + patience_s
+    give_up = time.monotonic() + settings.session_timeout_s + _MARGIN_S
     while True:
+        late = time.monotonic() > give_up
         try:
-            offsets = await admin.list_consumer_group_offsets(group)
-        except GroupAuthorizationFailedError:
-            return set()  # the check of rights says so
-        except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
-            if time.monotonic() > give_up:
+            if not (hosts := await members(admin, settings.app_id)):
+                return
+        except GroupCoordinatorNotAvailableError:  # a broker has just started
+            if late:
                 raise
-            await asyncio.sleep(_RETRY_S)
-        else:
-            return {(tp.topic, committed.metadata or "") for tp, committed in offsets.items()}
+            hosts = []
+        if hosts and late:
+            where = ", ".join(sorted(set(hosts)))
+            raise ConfigError(
+                f"{len(hosts)} workers of consumer group {settings.app_id} (RISK_APP_ID) are running, on {where}: "
+                "stop them"
+            )
+        await asyncio.sleep(_POLL_S)
+
+
+@asynccontextmanager
+async def locked(settings: Settings) -> AsyncIterator[AIOKafkaConsumer]:
+    """Be the only member of the group. Raises ConfigError if a worker is one."""
+    timeout_ms = int(settings.session_timeout_s * 1000)
+    consumer = new_consumer(
+        settings,
+        settings.source_topic,
+        group_id=settings.app_id,
+        partition_assignment_strategy=[LockAssignor],
+        enable_auto_commit=False,
+        session_timeout_ms=timeout_ms,
+        heartbeat_interval_ms=timeout_ms // 6,
+        max_poll_interval_ms=_NEVER_MS,
+    )
+    try:
+        await consumer.start()
+    except KafkaError as error:
+        await consumer.stop()
+        if not isinstance(error, InconsistentGroupProtocolError):
+            raise
+        raise ConfigError(f"a worker of consumer group {settings.app_id} (RISK_APP_ID) is running: stop it") from None
+    try:
+        consumer.pause(*consumer.assignment())
+        yield consumer
+    finally:
+        await consumer.stop()

@@ -12,9 +12,9 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from app.kafka.clients import new_consumer
-from app.kafka.group import metadata_of
+from app.kafka.group_offsets import metadata_of
 from app.kafka.reader import read_chunks
-from app.upstream.aiokafka import is_closed
+from app.upstream.aiokafka import count_partitions, is_closed
 from models.chunk import Chunk
 
 #: how long one call waits for fetched records [s]
@@ -72,6 +72,13 @@ class Thread(AIOKafkaConsumerThread):
         except (CommitFailedError, IllegalStateError):
             return False
         return not consumer.assignment().isdisjoint(wanted)
+
+    async def count_partitions(self, topics: set[str]) -> dict[str, int]:
+        """Ask the broker for the number of partitions of topics that this worker reads."""
+        return await self.call_thread(self._count_partitions, topics)  # type: ignore[no-any-return]
+
+    async def _count_partitions(self, topics: set[str]) -> dict[str, int]:
+        return await count_partitions(self._ensure_consumer(), topics)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """No-op: Faust's livelock detection expects single messages; app/ops/watchdog.py does its work."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -45,11 +45,14 @@ class Topic:
     indexed: bool = False
 
 
-def wanted(names: TopicNames, sources: int) -> list[Topic]:
-    """List all topics the app writes, for a source topic of `sources` partitions."""
+def wanted(names: TopicNames, partitions: int, changelog: int | None = None) -> list[Topic]:
+    """List all topics the app writes.
+
+    partitions: of the visits topic; changelog: of the changelog of students, if that is another number.
+    """
     return [
-        Topic(names.visits, sources, _A_MONTH),
-        Topic(names.students_changelog, sources, _COMPACTED),
+        Topic(names.visits, partitions, _A_MONTH),
+        Topic(names.students_changelog, changelog or partitions, _COMPACTED),
         Topic(names.alerts_changelog, 1, _COMPACTED),
         Topic(names.sessions, 1, _UNLIMITED, event_time=True, indexed=True),
         Topic(names.agg, 1, _COMPACTED, event_time=True, indexed=True),
@@ -65,6 +68,25 @@ async def partitions_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> di
     if refused := sorted(t["topic"] for t in described if t["error_code"] == TOPIC_AUTHORIZATION_FAILED):
         raise ConfigError(f"no right to Describe topic {', '.join(refused)}: grant it to the user this worker runs as")
     return {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0 and t["partitions"]}
+
+
+def internal_partitions(names: TopicNames, existing: Mapping[str, int]) -> dict[str, int]:
+    """Return the number of partitions that the visits topic and the changelog of students have or get, in this order.
+
+    When the app is first started that is the number of the source topic. Only `faust -A app grow` changes it.
+    """
+    internal = (names.visits, names.students_changelog)
+    new = next((existing[topic] for topic in internal if topic in existing), existing[names.source])
+    return {topic: existing.get(topic, new) for topic in internal}
+
+
+def unfinished_growth(internal: Mapping[str, int]) -> str | None:
+    """Return what to say if the internal topics have different numbers of partitions, else None."""
+    if len(set(internal.values())) == 1:
+        return None
+    have = " and ".join(f"topic {topic} has {count} partitions" for topic, count in internal.items())
+    most = max(internal.values())
+    return f"{have}: growing was interrupted; stop all workers, then run faust -A app grow --partitions {most}"
 
 
 async def declare(
@@ -86,7 +108,7 @@ async def declare(
         if partitions[topic.name] != topic.partitions:
             raise ConfigError(
                 f"topic {topic.name} has {partitions[topic.name]} partitions and must have {topic.partitions}: "
-                "delete it, or set another RISK_APP_ID or RISK_TOPIC_PREFIX"
+                "set another RISK_APP_ID or RISK_TOPIC_PREFIX, whichever it begins with"
             )
     # new topics too: they have the broker's defaults
     configs = await configs_of(admin, [t.name for t in topics])

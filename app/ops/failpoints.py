@@ -18,7 +18,7 @@ from app.errors import ConfigError
 #: deliberately not a RISK_ setting: only tests use it
 VARIABLE = "MOODLE_RISK_FAULT"
 #: failpoint → the state of the flush there; ARCHITECTURE.md, "The flush", has the order
-POINTS: Mapping[str, str] = {
+POINTS: dict[str, str] = {
     "owned": "former owners are fenced, the changelog is not read yet",
     "framed": "visit batches are acknowledged, their source chunks are not marked as processed yet",
     "begun": "the transaction has begun, nothing is sent yet",
@@ -26,6 +26,14 @@ POINTS: Mapping[str, str] = {
     "committed": "the transaction is committed, RocksDB is not written yet",
     "written": "RocksDB is written, memory and ledger are not updated yet",
     "processed": "the chunk is marked as processed, its offset is not committed yet",
+}
+#: the same of `faust -A app grow`; app/ops/grow.py has the order
+GROW_POINTS: dict[str, str] = {
+    "rewound": "the offsets of the even positions are committed",
+    "created": "partitions are added to the visits topic (1), to the changelog too (2)",
+    "moving": "the records of one partition's students are sent",
+    "moved": "all is sent, the transaction is not committed yet",
+    "divided": "the transaction is committed",
 }
 #: what a failpoint can do
 ACTIONS = ("kill", "stop", "hang", "block", "fail")
@@ -41,8 +49,9 @@ class Failpoints:
         """Arm the failpoint ACTION@POINT:COUNT of the variable, if set. Raises ConfigError if it is malformed."""
         if text := environ.get(VARIABLE, ""):
             match = re.fullmatch(r"(\w+)@(\w+):([1-9]\d*)", text)
-            if not match or match[1] not in ACTIONS or match[2] not in POINTS:
-                known = f"{'|'.join(ACTIONS)}@{'|'.join(POINTS)}:COUNT"
+            points = POINTS | GROW_POINTS
+            if not match or match[1] not in ACTIONS or match[2] not in points:
+                known = f"{'|'.join(ACTIONS)}@{'|'.join(points)}:COUNT"
                 raise ConfigError(f"{VARIABLE}: {text!r} is not {known}")
             self._action, self._point, self._left = match[1], match[2], int(match[3])
 

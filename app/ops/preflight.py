@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,11 @@ from aiokafka.errors import KafkaError
 from app.errors import ConfigError
 from app.kafka import acls, topics
 from app.kafka.clients import new_admin
-from app.kafka.group import check_group
+from app.kafka.group_offsets import check_group
 from app.kafka.registry import SchemaRegistry
 from app.model_file import load_model
 from app.settings import Settings
+from app.state.stored_positions import divided_by, read_positions, unfinished_growth
 from codec.avro_schema import Json, check
 from codec.moodle_log import LogDecoder
 from models.risk import RiskModel
@@ -49,35 +50,47 @@ def check_machine(settings: Settings, *, web: bool) -> None:
 class Checked:
     """The result of preflight, from which the worker is built."""
 
-    #: partitions of the source topic, and so of the visits topic and of the table of students
+    #: partitions among which the students are divided
     partitions: int
+    #: partitions of the source topic
+    sources: int
+    #: partitions of the visits topic and of the changelog of students: the same, unless the worker drains
+    internal: Mapping[str, int]
     decoder: LogDecoder
     #: None: scoring is off
     model: RiskModel | None
 
 
-async def preflight(settings: Settings) -> Checked:
+async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
     """Check the model, the broker, the topics and the schema, and create the topics that are missing.
 
+    draining: whether the worker runs for `faust -A app grow`, where growing may have been interrupted.
     Raises ConfigError with one line.
     """
     names = settings.topic_names
     model = load_model(settings.model)
     admin = await connect(settings)
     try:
-        existing = await topics.partitions_of(admin, [names.source, names.visits])
-        partitions = existing.get(names.source)
-        if partitions is None:
+        existing = await topics.partitions_of(admin, [names.source, names.visits, names.students_changelog])
+        sources = existing.get(names.source)
+        if sources is None:
             raise ConfigError(
                 f"topic {names.source} does not exist on {settings.broker}: start the Debezium connector, "
                 "or set RISK_SOURCE_TOPIC"
             )
         if names.visits in existing:  # otherwise the app has never run, and there may be no coordinator yet
             await check_group(admin, settings, PATIENCE_S)
-        wanted = topics.wanted(names, partitions)
+        internal = topics.internal_partitions(names, existing)
+        wanted = topics.wanted(names, *internal.values())
         for line in await topics.declare(admin, wanted, settings.replication, max_ahead_ms=settings.max_ahead_ms):
             log.warning("%s", line)
-        await _require_rights(admin, settings, partitions, scoring=model is not None)
+        partitions = await _divided_among(settings, internal, draining=draining)
+        await _require_rights(admin, settings, max(internal.values()), scoring=model is not None)
+        if sources > partitions:
+            log.info(
+                "topic %s has %d partitions, topic %s %d: at most %d workers have students; see faust -A app grow",
+                names.source, sources, names.visits, partitions, partitions,
+            )  # fmt: skip
     except KafkaError as error:
         raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error}") from error
     finally:
@@ -86,7 +99,21 @@ async def preflight(settings: Settings) -> Checked:
     # most records have this schema: with it known, they can be decoded even if the registry goes down
     registry = SchemaRegistry(settings.schema_registry, known={schema_id: schema})
     decoder = LogDecoder(registry, check(schema, settings.source_topic), unit_ms=settings.unit_ms)
-    return Checked(partitions, decoder, model)
+    return Checked(partitions, sources, internal, decoder, model)
+
+
+async def _divided_among(settings: Settings, internal: Mapping[str, int], *, draining: bool) -> int:
+    """Return the number of partitions among which the students are divided: that of the internal topics.
+
+    Raises ConfigError if it is another one, unless the worker drains.
+    """
+    changelog = settings.topic_names.students_changelog
+    records = await read_positions(settings, internal[changelog])
+    if draining:
+        return divided_by(records) or internal[changelog]
+    if unfinished := topics.unfinished_growth(internal) or unfinished_growth(changelog, records):
+        raise ConfigError(unfinished)
+    return internal[changelog]
 
 
 async def _require_rights(admin: AIOKafkaAdminClient, settings: Settings, partitions: int, *, scoring: bool) -> None:

@@ -7,15 +7,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from agents.ports import Target
+from app.errors import PartitionsChanged
 from app.kafka.clients import new_producer
 from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
 from app.settings import Settings
+from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
 from app.upstream.aiokafka import is_fenced, is_forgotten
 from codec.record_batch import Rows, changelog_rows
@@ -49,18 +52,22 @@ class Partition:
         number: int,
         table: StateTable,
         producer: AIOKafkaProducer,
-        sources: int,
         new_producer: Callable[[int], Awaitable[AIOKafkaProducer]],
         is_member: Callable[[], Awaitable[bool]],
+        *,
+        partitions: int = 0,
+        sources: int = 0,
         max_ahead_ms: int = 0,
     ) -> None:
-        """sources: number of source partitions; new_producer: starts a producer for a partition; is_member: see
-        OwnedPartitions."""
+        """new_producer: starts a producer for a partition; is_member: see OwnedPartitions.
+
+        partitions: of the table, 0 if it keeps no position; sources: partitions of the source topic, at least.
+        """
         self._new_producer, self._is_member = new_producer, is_member
         self.number = number
         self._table = table
         self._producer = producer
-        self._sources = sources
+        self._partitions, self._sources = partitions, sources
         self._max_ahead_ms = max_ahead_ms
         self._position: Position | None = None
         #: records by student, None for the null student
@@ -74,7 +81,10 @@ class Partition:
         if self._position is None:
             raw = self.read(positions.KEY)
             with self._locating_errors(positions.KEY):
-                self._position = self._set_back(positions.unpack(raw, self._sources))
+                position = positions.unpack(raw, self._sources)
+            if position.partitions not in (0, self._partitions):
+                raise PartitionsChanged(divided_otherwise(self._table.changelog, self._partitions, position.partitions))
+            self._position = self._set_back(replace(position, partitions=self._partitions))
         return self._position
 
     def _set_back(self, position: Position) -> Position:
@@ -242,15 +252,20 @@ class OwnedPartitions:
         table: StateTable,
         settings: Settings,
         transactional_id: str,
-        sources: int,
         is_member: Callable[[], Awaitable[bool]],
+        *,
+        partitions: int = 0,
+        sources: int = 0,
     ) -> None:
-        """is_member: asks the broker whether this worker belongs to the consumer group's current generation."""
+        """is_member: asks the broker whether this worker belongs to the consumer group's current generation.
+
+        partitions, sources: see Partition.
+        """
         self._table = table
         self._is_member = is_member
         self._settings = settings
         self._transactional_id = transactional_id
-        self._sources = sources
+        self._counts = {"partitions": partitions, "sources": sources}
         self._partitions: dict[int, Partition] = {}
 
     def get(self, number: int) -> Partition | None:
@@ -261,6 +276,10 @@ class OwnedPartitions:
     def all(self) -> Iterable[Partition]:
         """Return all partitions owned."""
         return self._partitions.values()
+
+    def fenced(self) -> list[str]:
+        """Return changelog-partition of each that was taken over while it is still assigned to this worker."""
+        return [f"{self._table.changelog}-{n}" for n, partition in self._partitions.items() if partition.closed]
 
     async def renew(self, numbers: set[int], generation: int) -> None:
         """Take over partitions `numbers`: discard all memory, and fence the former owners.
@@ -281,8 +300,10 @@ class OwnedPartitions:
 
     async def _open(self, number: int) -> Partition:
         producer = await self._start_producer(number)
-        ahead = self._settings.max_ahead_ms
-        return Partition(number, self._table, producer, self._sources, self._start_producer, self._is_member, ahead)
+        ahead, counts = self._settings.max_ahead_ms, self._counts
+        return Partition(
+            number, self._table, producer, self._start_producer, self._is_member, max_ahead_ms=ahead, **counts
+        )
 
     async def _start_producer(self, number: int) -> AIOKafkaProducer:
         producer = new_producer(self._settings, transactional_id=f"{self._transactional_id}-{number}")

@@ -48,6 +48,8 @@ T = TypeVar("T")
 _PREFETCH_BACKOFF_S = 0.005
 #: size of the unpacked records that are read at once, apart from the last batch [bytes]
 _MAX_UNPACKED = 1 << 26
+#: interval at which the broker is asked again for topics it does not know, e.g. while it starts [s]
+_METADATA_RETRY_S = 0.1
 #: position of a batch's length field, and the number of bytes that the length does not count
 _LENGTH, _BEFORE_LENGTH = 8, 12
 
@@ -103,6 +105,20 @@ def is_closed(consumer: AIOKafkaConsumer) -> bool:
     Upstream change: a public `AIOKafkaConsumer.closed`.
     """
     return bool(consumer._closed)
+
+
+async def count_partitions(consumer: AIOKafkaConsumer, topics: Collection[str]) -> dict[str, int]:
+    """Ask the broker for the number of partitions of topics to which the consumer is subscribed.
+
+    Asks again until the broker knows all of them; 0 for those it does not if the consumer is stopped meanwhile.
+    Upstream change: an argument `refresh` of `AIOKafkaConsumer.partitions_for_topic`.
+    """
+    while True:
+        updated = await consumer._client.force_metadata_update()
+        counts = {topic: len(consumer.partitions_for_topic(topic) or ()) for topic in topics}
+        if (updated and all(counts.values())) or is_closed(consumer):
+            return counts
+        await asyncio.sleep(_METADATA_RETRY_S)
 
 
 async def read_fetched(

@@ -88,6 +88,16 @@ REACHES = (
         },
     ),
     Reach(
+        "Fresh metadata",
+        "aiokafka",
+        "app/upstream/aiokafka.py",
+        "the consumer's number of partitions of a topic may be as old as its metadata",
+        {
+            **_of("aiokafka:AIOKafkaConsumer", "_client"),
+            **_of("aiokafka.client:AIOKafkaClient", force_metadata_update="self"),
+        },
+    ),
+    Reach(
         "Decompression",
         "aiokafka",
         "app/kafka/unpack.py",

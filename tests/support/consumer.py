@@ -38,6 +38,8 @@ class FakeThread:
     def __init__(self) -> None:
         self.thread_loop = asyncio.get_running_loop()
         self.assigned = {SOURCE, CHANGELOG}
+        #: number of partitions of every topic
+        self.partitions = 2
         self.earliest = {SOURCE: 3, SOURCE_1: 0}
         self.ends = {SOURCE: 30, SOURCE_1: 30}
         self.fetches: list[list[Chunk]] = []
@@ -52,6 +54,9 @@ class FakeThread:
 
     def assignment(self) -> set[TP]:
         return self.assigned
+
+    async def count_partitions(self, topics: set[str]) -> dict[str, int]:
+        return {topic: self.partitions for topic in topics}
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         return {SOURCE: 10}

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stack.supervisor import die_with_parent
@@ -29,8 +29,8 @@ _CONTEXT.set_forkserver_preload(
 _REAPING = threading.Lock()
 
 
-def _run_worker(settings: Mapping[str, str], log: str) -> None:
-    """Turn a forked process into a worker."""
+def _run(arguments: Sequence[str], settings: Mapping[str, str], log: str) -> None:
+    """Turn a forked process into `faust -A app` with these arguments."""
     set_death_signal = die_with_parent(os.getppid())
     if set_death_signal is not None:
         set_death_signal()
@@ -39,7 +39,7 @@ def _run_worker(settings: Mapping[str, str], log: str) -> None:
         os.dup2(out.fileno(), 2)
     os.chdir(ROOT)
     os.environ.update(settings)
-    sys.argv = ["faust", "-A", "app", "worker", "-l", "info"]
+    sys.argv = ["faust", "-A", "app", *arguments]
     from faust.cli.faust import cli
 
     import app
@@ -53,8 +53,11 @@ def _run_worker(settings: Mapping[str, str], log: str) -> None:
 class ForkedProcess:
     """The part of the subprocess.Popen interface that Worker uses."""
 
-    def __init__(self, settings: Mapping[str, str], log: Path) -> None:
-        self._process = _CONTEXT.Process(target=_run_worker, args=(dict(settings), str(log)), daemon=True)
+    def __init__(
+        self, settings: Mapping[str, str], log: Path, arguments: Sequence[str] = ("worker", "-l", "info")
+    ) -> None:
+        """arguments: of `faust -A app`."""
+        self._process = _CONTEXT.Process(target=_run, args=(arguments, dict(settings), str(log)), daemon=True)
         with _REAPING:
             self._process.start()
 

@@ -10,7 +10,7 @@ from aiokafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFail
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from app.errors import ConfigError
-from app.kafka.group import check_group, metadata_of
+from app.kafka.group_offsets import check_group, metadata_of
 from app.settings import Settings
 
 SETTINGS = Settings(source_topic="log", topic_prefix="a-", app_id="app", time_unit="s")

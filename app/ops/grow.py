@@ -1,0 +1,205 @@
+"""Growing the app's own topics: the students are divided among more partitions, in one transaction.
+
+    lock       join the consumer group as its only member, so that no worker can
+    fence      take over the transactional ids of all partitions, so that no worker that was suspended can write
+    drain      unless all partitions are at the same source offsets: unlock, run a draining worker, begin again
+    rewind     commit these offsets: whatever was sent beyond them is read again, and what the visits topic still holds
+               is for the old number of partitions, and dropped
+    create     add partitions to the visits topic and the changelog; from here on workers refuse to start
+    move       one transaction: each student's record to its new partition, and the new position to all of them
+
+Whenever it is killed, it can be run again: the positions state among how many partitions the students are divided. If
+it is suspended and loses the lock, a worker that starts takes over the transactional id of its transaction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.errors import KafkaError
+
+from app.errors import ConfigError
+from app.kafka import topics
+from app.kafka.clients import new_consumer, new_producer
+from app.kafka.group import locked, wait_until_idle
+from app.kafka.producer import last_offset, send_rows
+from app.kafka.reader import read_chunks
+from app.ops.failpoints import failpoints
+from app.ops.preflight import connect
+from app.settings import Settings
+from app.state.stored_positions import divided_by, read_positions
+from codec.record import NO_HEADERS, Row
+from models import growth
+from models import position as positions
+from models.position import Position
+from models.rules import Int64s
+
+#: how often a draining worker is run before giving up: once is enough unless one is killed
+_ATTEMPTS = 3
+#: how long the transaction may take [ms]: the most that a broker allows by default
+_TRANSACTION_MS = 900_000
+#: records of one read
+_ROWS = 50_000
+
+
+async def grow(
+    settings: Settings, partitions: int, drain: Callable[[], Awaitable[None]], say: Callable[[str], object]
+) -> None:
+    """Divide the students among `partitions`.
+
+    drain: runs a draining worker to its end; say: is called with a line of progress. Raises ConfigError with one line.
+    """
+    admin = await connect(settings)
+    try:
+        for attempt in range(_ATTEMPTS):
+            await wait_until_idle(admin, settings)
+            async with locked(settings) as lock:
+                if await _try_to_grow(settings, admin, lock, partitions, say):
+                    return
+            say(f"making the positions of all partitions even (attempt {attempt + 1} of {_ATTEMPTS}) …")
+            await drain()
+        raise ConfigError("the positions of the partitions are still not even: see what the worker above says")
+    except KafkaError as error:
+        raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error or type(error).__name__}") from error
+    finally:
+        await admin.close()
+
+
+async def _try_to_grow(
+    settings: Settings,
+    admin: AIOKafkaAdminClient,
+    lock: AIOKafkaConsumer,
+    partitions: int,
+    say: Callable[[str], object],
+) -> bool:
+    """Grow if all positions are even; return whether they were."""
+    names = settings.topic_names
+    counts = await topics.partitions_of(admin, [names.visits, names.students_changelog])
+    if len(counts) < 2:
+        raise ConfigError(
+            f"topic {names.visits} or {names.students_changelog} does not exist: start a worker, which creates both "
+            f"with as many partitions as topic {names.source} has"
+        )
+    if partitions < max(counts.values()):
+        raise ConfigError(f"--partitions: there are {max(counts.values())} already, and partitions cannot be removed")
+    async with _fencing(settings, partitions) as producer:
+        records = await read_positions(settings, counts[names.students_changelog])
+        before = divided_by(records)
+        if before == partitions == min(counts.values()):
+            say(f"the students are divided among {partitions} partitions already")
+            return True
+        current = [positions.unpack(record, 0) for record in records[:before] if record is not None]
+        if before and (len(current) < before or not growth.is_even(current)):
+            return False
+        if not before and await _has_records(settings, counts[names.visits]):
+            return False
+        new = {topic: NewPartitions(partitions) for topic, count in counts.items() if count < partitions}
+        if new:
+            await admin.create_partitions(new, validate_only=True)  # both, or none
+        if current:
+            await _rewind(lock, names.source, current[0])
+        await failpoints.at("rewound")
+        for topic in (names.visits, names.students_changelog):
+            if topic in new:
+                await admin.create_partitions({topic: new[topic]})
+            await failpoints.at("created")
+        if current:
+            await _move(settings, producer, current, partitions, say)
+        await failpoints.at("divided")
+    say(f"the students are divided among {partitions} partitions: start the workers")
+    return True
+
+
+@asynccontextmanager
+async def _fencing(settings: Settings, partitions: int) -> AsyncIterator[AIOKafkaProducer]:
+    """Fence the owners of all partitions; yield the producer of partition 0, which any worker that starts fences."""
+    for number in reversed(range(partitions)):
+        producer = new_producer(
+            settings,
+            transactional_id=f"{settings.app_id}-{number}",
+            transaction_timeout_ms=_TRANSACTION_MS,
+        )
+        await producer.start()
+        if number:
+            await producer.stop()
+    try:
+        yield producer
+    finally:
+        await producer.stop()
+
+
+async def _has_records(settings: Settings, partitions: int) -> bool:
+    tps = [TopicPartition(settings.topic_names.visits, number) for number in range(partitions)]
+    async with new_consumer(settings) as consumer:
+        return any((await consumer.end_offsets(tps)).values())
+
+
+async def _rewind(lock: AIOKafkaConsumer, source: str, position: Position) -> None:
+    """Commit the source offsets of the position. Raises KafkaError if the lock has been lost."""
+    offsets = {TopicPartition(source, number): offset for number, offset in enumerate(position.offsets.tolist())}
+    await lock.commit({tp: offsets[tp] for tp in lock.assignment() & offsets.keys()})
+
+
+async def _move(
+    settings: Settings,
+    producer: AIOKafkaProducer,
+    current: list[Position],
+    partitions: int,
+    say: Callable[[str], object],
+) -> None:
+    """Move the students' records, and write the new position to all partitions, in one transaction."""
+    topic, now = settings.topic_names.students_changelog, time.time_ns() // 1_000_000
+    students, moved = np.zeros(partitions, np.int64), 0
+    await producer.begin_transaction()
+    for number in range(len(current)):
+        state = await _read_state(settings, topic, number)
+        target = growth.divide(state, partitions)
+        students += np.bincount(target, minlength=partitions)
+        sent = []
+        for to, rows in _rows(state, target, number, now).items():
+            sent += await send_rows(producer, topic, to, rows)
+        await last_offset(sent)
+        await failpoints.at("moving")
+        moved += int((target != number).sum())
+        say(f"partition {number}: {len(state):,} students, {int((target != number).sum()):,} of them to others")
+    sent = []
+    for number, position in enumerate(growth.with_students(growth.merge(current), students)):
+        row = (now, positions.KEY, positions.pack(position), NO_HEADERS)
+        sent += await send_rows(producer, topic, number, [row])
+    await last_offset(sent)
+    await failpoints.at("moved")
+    await producer.commit_transaction()
+    say(f"{moved:,} of {int(students.sum()):,} students have moved")
+
+
+def _rows(state: dict[bytes, bytes], target: Int64s, number: int, now: int) -> dict[int, list[Row]]:
+    """The rows to write, by partition: the records of the students that move, and tombstones where they were."""
+    rows: dict[int, list[Row]] = {}
+    for (key, value), to in zip(state.items(), target.tolist(), strict=True):
+        if to != number:
+            rows.setdefault(to, []).append((now, key, value, NO_HEADERS))
+            rows.setdefault(number, []).append((now, key, None, NO_HEADERS))
+    return rows
+
+
+async def _read_state(settings: Settings, topic: str, number: int) -> dict[bytes, bytes]:
+    """Read the students' records of one partition of the changelog."""
+    tp, state = TopicPartition(topic, number), dict[bytes, bytes]()
+    consumer = new_consumer(settings, max_partition_fetch_bytes=1 << 22)
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        await consumer.seek_to_beginning(tp)
+        end = (await consumer.end_offsets([tp]))[tp]
+        while await consumer.position(tp) < end:
+            for chunk in await read_chunks(consumer, [tp], 1.0, _ROWS):
+                state.update(zip(chunk.keys, chunk.values, strict=True))  # type: ignore[arg-type]
+    finally:
+        await consumer.stop()
+    state.pop(positions.KEY, None)
+    return {key: value for key, value in state.items() if value is not None}

@@ -1,0 +1,86 @@
+"""The positions that the changelog of the table of students holds, read from the ends of its partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from app.kafka.clients import new_consumer
+from app.settings import Settings
+from models import position as positions
+from models.state import StateError
+
+#: number of records before its end from which a partition is read, and the factor for the next attempt. Every flush
+#: ends with a position, so one is found at once unless long transactions were aborted behind it
+_FIRST, _FURTHER = 100, 30
+
+
+async def read_positions(settings: Settings, partitions: int) -> list[bytes | None]:
+    """Return the last committed position record of each partition of the changelog, None for one without."""
+    consumer = new_consumer(settings)
+    await consumer.start()
+    try:
+        topic, records, distance = settings.topic_names.students_changelog, dict[TopicPartition, bytes](), _FIRST
+        tps = [TopicPartition(topic, number) for number in range(partitions)]
+        begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
+        missing = {tp for tp in tps if begins[tp] < ends[tp]}
+        while missing:
+            starts = {tp: max(begins[tp], ends[tp] - distance) for tp in missing}
+            records |= await _read(consumer, starts, ends)
+            missing = {tp for tp in missing if tp not in records and starts[tp] > begins[tp]}
+            distance *= _FURTHER
+        return [records.get(tp) for tp in tps]
+    finally:
+        await consumer.stop()
+
+
+async def _read(
+    consumer: AIOKafkaConsumer, starts: dict[TopicPartition, int], ends: dict[TopicPartition, int]
+) -> dict[TopicPartition, bytes]:
+    """Return the last position record of each partition between the offsets `starts` and `ends`."""
+    consumer.assign(list(starts))
+    for tp, start in starts.items():
+        consumer.seek(tp, start)
+    found: dict[TopicPartition, bytes] = {}
+    unread = set(starts)
+    while unread:
+        for tp, records in (await consumer.getmany(*unread, timeout_ms=500)).items():
+            for record in records:
+                if record.key == positions.KEY and record.value:
+                    found[tp] = record.value
+        unread = {tp for tp in unread if await consumer.position(tp) < ends[tp]}
+    return found
+
+
+def divided_by(records: Sequence[bytes | None]) -> int:
+    """Return the number of partitions among which the students of these position records are divided.
+
+    0 if there is no record. If none states it (layout 2), it is that of the partitions up to the last that has one.
+    Raises StateError for a record that cannot be read.
+    """
+    stated = max((positions.unpack(record, 0).partitions for record in records), default=0)
+    return stated or max((number for number, record in enumerate(records, 1) if record is not None), default=0)
+
+
+def unfinished_growth(topic: str, records: Sequence[bytes | None]) -> str | None:
+    """Return what to say if the position records of the partitions of a changelog are for another number of them.
+
+    None if they fit. Records that cannot be read are left to the worker, which says what to do about them.
+    """
+    for record in records:
+        try:
+            stated = positions.unpack(record, 0).partitions
+        except StateError:
+            continue
+        if stated not in (0, len(records)):
+            return divided_otherwise(topic, len(records), stated)
+    return None
+
+
+def divided_otherwise(topic: str, partitions: int, stated: int) -> str:
+    """Say that the students in a changelog of `partitions` are divided among another number, and what to do."""
+    return (
+        f"topic {topic} has {partitions} partitions, and its students are divided among {stated}: growing was "
+        f"interrupted; stop all workers, then run faust -A app grow --partitions {max(partitions, stated)}"
+    )
