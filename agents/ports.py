@@ -12,7 +12,9 @@ from typing import Protocol, TypeAlias
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
 from models.chunk import Chunk
+from models.log_ids import Bitmaps
 from models.position import Position
+from models.rules import Int64s
 from models.visits import StudentDictionary
 
 #: destination of rows: topic, partition
@@ -55,14 +57,18 @@ class StatePartition(Protocol):
     def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
         """Return the state record of each student [u]; None for a student without one."""
 
+    def log_ids(self, spans: Int64s) -> Bitmaps:
+        """Return which log ids of each of `spans` [b] have been applied (models/log_ids.py)."""
+
     async def flush(
         self,
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         position: Position | None = None,
         cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        log_ids: Mapping[bytes, bytes] | None = None,
     ) -> bool:
-        """Write output `rows`, state `records` and the `position` in one transaction.
+        """Write output `rows`, state `records`, the `position` and records of `log_ids` in one transaction.
 
         cached: the students among the records, to keep in memory. Returns False, and writes nothing, if another
         worker owns the partition by now.

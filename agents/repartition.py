@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from agents.ahead import AheadOfClock
 from agents.gather import Arrival, gather
 from agents.notices import Notices
@@ -115,6 +117,7 @@ class Repartition:
         self._max_rows = min(batch_rows, MAX_BATCH_ROWS)
         self._max_buffered_rows = max_buffered_rows
         self._unit, self._warned_of_unit, self._hold_back = unit, False, hold_back
+        self._warned_of_log_ids = False
         self._headers = HeaderFilter(ignored_headers)
         self._oversized = Notices("records had headers that are too large to forward")
         self._ahead = AheadOfClock(metrics, max_ahead_ms, clock_ms)
@@ -156,6 +159,8 @@ class Repartition:
         decoded = self._ahead.apply(decoded, chunk)
         if decoded.rejects:
             await self._set_aside([DeadLetter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects])
+        if decoded.log_id is not None:
+            self._check_log_ids(int(np.count_nonzero(decoded.log_id < 0)), chunk)
         return self._filter_headers(decoded.visits(chunk), chunk)
 
     def _filter_headers(self, visits: Visits, chunk: Chunk) -> Visits:
@@ -170,6 +175,16 @@ class Repartition:
     async def _set_aside(self, dead_letters: Sequence[DeadLetter]) -> None:
         report(dead_letters, self._metrics, self._names.dead_letters)
         await self._log.send_dead_letters(dead_letters)
+
+    def _check_log_ids(self, without: int, chunk: Chunk) -> None:
+        """Count, and warn once, if rows have no log id by which copies of them could be recognised."""
+        self._metrics.add("without_log_id", without)
+        if without and not self._warned_of_log_ids:
+            self._warned_of_log_ids = True
+            log.warning(
+                "topic %s partition %d: rows without an integer id cannot be de-duplicated: each copy counts",
+                chunk.topic, chunk.partition,
+            )  # fmt: skip
 
     def _check_unit(self, suspicious: int, chunk: Chunk) -> None:
         """Count, and warn once, if `timecreated` does not look like the unit that is set."""

@@ -14,6 +14,7 @@ from agents.ports import Agent, Delivery
 from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
 from app.kafka.queue import ChunkQueue, QueuedChunk
+from app.kafka.refusals import ATTEMPTS, LASTING_S, REFUSALS, LoginRefused
 from app.ops.drain import Drain
 from app.ops.metrics import Metrics
 from app.ops.watchdog import INTERVAL_S, Status, Watchdog, status_of
@@ -167,7 +168,11 @@ class RiskApp(faust.App):
 
     async def on_start(self) -> None:
         """Start the watchdog, and connect the log to which the agents write."""
-        self.watchdog = Watchdog(self.settings.stall_timeout_s, lambda: self.crash_reason)
+        self.watchdog = Watchdog(
+            self.settings.stall_timeout_s,
+            lambda: self.crash_reason,
+            hint=lambda: REFUSALS.reason(self.settings),
+        )
         self.watchdog.start()
         self.add_future(self._report_to_watchdog())
         await super().on_start()
@@ -184,6 +189,8 @@ class RiskApp(faust.App):
     async def _report_to_watchdog(self) -> None:
         while not self.should_stop:
             self.watchdog.report(status_of(self))
+            if refused := REFUSALS.reason(self.settings, lasting_s=LASTING_S, attempts=ATTEMPTS):
+                await self.crash(LoginRefused(refused))
             await asyncio.sleep(INTERVAL_S)
 
     async def on_stop(self) -> None:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError
+from app.kafka.security import SecuritySettings
+from app.setting import setting as _setting
 from models.topic_names import TopicNames
 
 Emit = Literal["batch", "changes"]
 TimeUnit = Literal["ms", "s"]
+Deduplicate = Literal["off", "log-id"]
 #: column of `Settings.describe` at which meanings begin
 _INDENT = 25
-
-
-def _setting(group: str, default: Any, variable: str, text: str) -> Any:
-    return field(default=default, metadata={"group": group, "variable": variable, "text": text})
 
 
 #: headings of `Settings.describe`
@@ -27,7 +26,7 @@ _SERVERS, _INPUT, _OUTPUT, _WORKER = "Servers", "Input", "Output and scoring", "
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(SecuritySettings):
     """The settings. `Settings.from_env` reads and checks them; `Settings.describe` lists them."""
 
     broker: str = _setting(
@@ -44,6 +43,12 @@ class Settings:
     )
     time_unit: TimeUnit = _setting(
         _INPUT, "ms", "RISK_TIME_UNIT", "unit of timecreated: ms, or s, which Moodle itself writes"
+    )
+    deduplicate: Deduplicate = _setting(
+        _INPUT,
+        "off",
+        "RISK_DEDUPLICATE",
+        "off: each row counts, as in KSQL; log-id: a row whose id has been applied is dropped and counted",
     )
     max_ahead_s: float = _setting(
         _INPUT,
@@ -119,6 +124,11 @@ class Settings:
         return self.emit == "changes"
 
     @property
+    def deduplicates(self) -> bool:
+        """Whether rows whose log id has been applied are dropped."""
+        return self.deduplicate == "log-id"
+
+    @property
     def topic_names(self) -> TopicNames:
         """The names of all topics the app reads or writes."""
         return TopicNames.of(source=self.source_topic, prefix=self.topic_prefix, app_id=self.app_id)
@@ -147,6 +157,7 @@ class Settings:
             host, _, port = server.rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ConfigError(f"RISK_BROKER: {server!r} is not host:port, e.g. 127.0.0.1:9092")
+        self.check_security()
         url, shown = urlsplit(self.schema_registry), without_credentials(self.schema_registry)
         if url.scheme not in ("http", "https") or not url.netloc:
             raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} is not an http:// or https:// URL")
@@ -157,6 +168,7 @@ class Settings:
         for variable, value, allowed in (
             ("RISK_EMIT", self.emit, ("batch", "changes")),
             ("RISK_TIME_UNIT", self.time_unit, ("ms", "s")),
+            ("RISK_DEDUPLICATE", self.deduplicate, ("off", "log-id")),
             ("RISK_STORE", self.store, ("rocksdb://", "memory://")),
         ):
             if value not in allowed:
@@ -186,18 +198,25 @@ class Settings:
             raise ConfigError(f"RISK_REPLICATION: {self.replication} is neither at least 1 nor -1")
 
     @classmethod
+    def listed(cls) -> list[Field[Any]]:
+        """Return the settings by group, the servers first."""
+        return sorted(fields(cls), key=lambda f: f.metadata["group"] != _SERVERS)
+
+    @classmethod
     def describe(cls, width: int = 100) -> str:
         """List the settings by group, in lines of `width` characters: variable, default, meaning."""
         lines: list[str] = []
         group = ""
-        for f in fields(cls):
+        for f in cls.listed():
             if f.metadata["group"] != group:
                 group = f.metadata["group"]
                 lines += ["", group]
             default = f"default: {f.default}" if str(f.default) else "default: empty"
             meaning = wrap(f"{f.metadata['text']} ({default})", max(40, width - _INDENT))
-            lines.append(f"  {f.metadata['variable']:<{_INDENT - 2}}{meaning[0]}")
-            lines += [" " * _INDENT + line for line in meaning[1:]]
+            variable = f"  {f.metadata['variable']}"
+            if len(variable) < _INDENT:
+                variable = variable.ljust(_INDENT) + meaning.pop(0)
+            lines += [variable, *(" " * _INDENT + line for line in meaning)]
         return "\n".join(lines[1:])
 
 

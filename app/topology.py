@@ -69,6 +69,7 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
         batch_rows=settings.batch_rows,
         emit_every_change=settings.emit_every_change,
         unit=settings.time_unit,
+        deduplicate=settings.deduplicates,
         ignored_headers=settings.ignored_headers,
         max_ahead_ms=settings.max_ahead_ms,
         alert_pause_s=ALERT_PAUSE_S,

@@ -14,10 +14,11 @@ import faust.worker
 
 from app.errors import ConfigError
 from app.kafka.clients import order_brokers
+from app.kafka.refusals import REFUSALS
 from app.ops import drain
 from app.ops.failpoints import failpoints
 from app.ops.preflight import check_machine, preflight, silent
-from app.ops.watchdog import in_a_line
+from app.ops.watchdog import in_a_line, with_hint
 from app.topology import assemble
 
 
@@ -51,7 +52,8 @@ class Worker(faust.worker.Worker):
             super().execute_from_commandline()
         finally:
             if app.crash_reason is not None:
-                print(f"moodle-risk: gave up: {in_a_line(app.crash_reason)}", file=sys.stderr, flush=True)
+                reason = with_hint(in_a_line(app.crash_reason), REFUSALS.reason(settings))
+                print(f"moodle-risk: gave up: {reason}", file=sys.stderr, flush=True)
 
 
 def relax_garbage_collection() -> None:

@@ -108,8 +108,8 @@ def _problem(names: list[str], declared: Mapping[str, str]) -> str | None:
     return None
 
 
-def plan(schema: Json, declared: DeclaredColumns) -> Plan:
-    """How to read records of a writer's `schema` as the declared columns.
+def plan(schema: Json, declared: DeclaredColumns, *, with_log_id: bool = False) -> Plan:
+    """How to read records of a writer's `schema` as the declared columns; with_log_id: the integer column id too.
 
     Raises UnusableSchema if the schema is invalid, or has a type that KSQL does not accept for a declared column:
     KSQL skips all records of such a schema. Types inside arrays, maps and structs are not compared.
@@ -124,7 +124,10 @@ def plan(schema: Json, declared: DeclaredColumns) -> Plan:
             if written != declared_type and written not in _ACCEPTS.get(declared_type, ()):
                 detail = f"column {name.lower()} is {written or 'bytes'}, declared {declared_type}"
                 raise UnusableSchema("type-mismatch", detail)
-    return Plan(tuple(avro_type for _, avro_type in fields), index.get("USERID"), index.get("TIMECREATED"))
+    log_id = index.get("ID") if with_log_id else None
+    if log_id is not None and fields[log_id][1].present.kind not in (Kind.INT, Kind.LONG):
+        log_id = None
+    return Plan(tuple(avro_type for _, avro_type in fields), index.get("USERID"), index.get("TIMECREATED"), log_id)
 
 
 def columns(schema: Json) -> list[tuple[str, AvroType]]:

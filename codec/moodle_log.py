@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from models.chunk import Chunk
 from models.decoded import DecodedChunk, DecodedRows, RejectedRecord, assemble
 from models.rules import Int64s
 from models.varints import Words
+from models.visits import NO_LOG_ID
 
 #: chunks of up to this many records are read one by one, which costs less than building columns
 _ROW_WISE_MAX = 24
@@ -35,11 +37,14 @@ class SchemaSource(Protocol):
 class LogDecoder:
     """Decodes one topic's chunks."""
 
-    def __init__(self, schemas: SchemaSource, declared: DeclaredColumns = MOODLE, *, unit_ms: int = 1) -> None:
-        """unit_ms: unit of timecreated, 1 or 1000; declared: see `declare`."""
+    def __init__(
+        self, schemas: SchemaSource, declared: DeclaredColumns = MOODLE, *, unit_ms: int = 1, with_log_id: bool = False
+    ) -> None:
+        """unit_ms: unit of timecreated, 1 or 1000; declared: see `declare`; with_log_id: read the column id too."""
         self._schemas = schemas
         self._declared = declared
         self._unit_ms = unit_ms
+        self._with_log_id = with_log_id
         #: by schema id; never evicted, because the schema of an id never changes
         self._plans: dict[int, Plan | UnusableSchema] = {}
 
@@ -59,12 +64,12 @@ class LogDecoder:
         rejects: list[RejectedRecord] = []
         parts = await self._decode_columns(ValueBuffer.of(values), rejects)
         if index is not None:
-            parts = [DecodedRows(index[part.row], part.student, part.null, part.at) for part in parts]
+            parts = [replace(part, row=index[part.row]) for part in parts]
             rejects = [RejectedRecord(int(index[r.index]), r.reason, r.detail) for r in rejects]
         return assemble(parts, rejects, len(chunk) - len(values), self._unit_ms)
 
     async def _decode_row_wise(self, values: Sequence[bytes | None]) -> DecodedChunk:
-        decoded: list[tuple[int, int | None, int | None]] = []
+        decoded: list[tuple[int, int | None, int | None, int | None]] = []
         rejects = []
         unknown: dict[int, Plan | UnusableSchema] = {}
         for i, value in enumerate(values):
@@ -86,10 +91,13 @@ class LogDecoder:
             if reject is not None:
                 rejects.append(reject)
         rows = DecodedRows(
-            np.array([i for i, _, _ in decoded], np.int64),
-            np.array([student or 0 for _, student, _ in decoded], np.int64),
-            np.array([student is None for _, student, _ in decoded], np.bool_),
-            np.array([at or 0 for _, _, at in decoded], np.int64),
+            np.array([i for i, _, _, _ in decoded], np.int64),
+            np.array([student or 0 for _, student, _, _ in decoded], np.int64),
+            np.array([student is None for _, student, _, _ in decoded], np.bool_),
+            np.array([at or 0 for _, _, at, _ in decoded], np.int64),
+            np.array([NO_LOG_ID if log_id is None else log_id for *_, log_id in decoded], np.int64)
+            if self._with_log_id
+            else None,
         )
         return assemble([rows], rejects, sum(value is None for value in values), self._unit_ms)
 
@@ -114,17 +122,19 @@ class LogDecoder:
                 rejects += [_unusable(i, schema_id, plan) for i in rows.tolist()]
         return parts
 
-    @staticmethod
-    def _read(plan: Plan, buffer: ValueBuffer, rows: Int64s, rejects: list[RejectedRecord]) -> DecodedRows:
+    def _read(self, plan: Plan, buffer: ValueBuffer, rows: Int64s, rejects: list[RejectedRecord]) -> DecodedRows:
         """Read the records at `rows`, all of one schema; adds refused ones to `rejects`."""
         columns = read_rows(plan, buffer, None if len(rows) == len(buffer.values) else rows)
-        part = DecodedRows(rows, columns.student, columns.null, columns.at)
+        log_id = columns.log_id
+        if log_id is None and self._with_log_id:
+            log_id = np.full(len(rows), NO_LOG_ID)
+        part = DecodedRows(rows, columns.student, columns.null, columns.at, log_id)
         if not columns.refused:
             return part
         rejects += [RejectedRecord(int(rows[i]), e.reason, e.detail) for i, e in columns.refused.items()]
         valid = np.ones(len(rows), np.bool_)
         valid[list(columns.refused)] = False
-        return DecodedRows(rows[valid], part.student[valid], part.null[valid], part.at[valid])
+        return part.take(valid)
 
     async def _plan(self, schema_id: int) -> Plan | UnusableSchema:
         """How to read records of a schema that is not cached; unknown ids are not cached."""
@@ -132,7 +142,7 @@ class LogDecoder:
         if schema is None:
             return UnusableSchema("unknown-schema", "the registry has no Avro schema with this id")
         try:
-            plan: Plan | UnusableSchema = make_plan(schema, self._declared)
+            plan: Plan | UnusableSchema = make_plan(schema, self._declared, with_log_id=self._with_log_id)
         except UnusableSchema as error:
             plan = error
         self._plans[schema_id] = plan

@@ -34,6 +34,7 @@ SLOW = (
     "test_bench",
     "test_cdc",
     "test_demo",
+    "test_secured",
     "test_preflight",
     "test_worker_refusals",
     "test_worker_live",

@@ -135,9 +135,20 @@ REMEDIES = (
             "await other.start()\n"
             "logged = await send_rows(other, self._table.changelog, self.number, changes)\n"
             "await last_offset(logged)\n"
-            "await other.stop()",
+            "await other.stop()\n"
+            "sent += logged",
         ),
         (_DEATHS("killed_at_sent"),),
+    ),
+    Remedy(
+        "log-ids-are-written-with-the-flush",
+        ("wiped", "worst"),
+        "app.state.partition:Partition.flush",
+        argument("_commit_or_restart", 2, "{}"),
+        (
+            "tests/test_partitions.py::test_log_ids_are_part_of_the_transaction_and_read_from_the_cache_afterwards",
+            _DEATHS("killed_while_a_log_is_read_that_is_sent_twice"),
+        ),
     ),
     Remedy(
         "the-position-is-written-with-the-flush",

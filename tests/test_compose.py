@@ -253,6 +253,8 @@ def test_connect_may_read_only_the_variables_that_its_configurations_use() -> No
     assert allowed.fullmatch("ELASTICSEARCH_PASSWORD")
     for what in ("config", "offset", "status"):
         assert environment[f"{what.upper()}_STORAGE_TOPIC"] == CONNECT_SETTINGS[f"{what}.storage.topic"]
+    exactly_once = CONNECT_SETTINGS["exactly.once.source.support"]
+    assert environment["CONNECT_EXACTLY_ONCE_SOURCE_SUPPORT"] == exactly_once == "enabled"
 
 
 def test_the_workers_variables_are_settings() -> None:

@@ -1,4 +1,4 @@
-"""Every client of Kafka is made here, so that all of them connect and log in the same way."""
+"""Every client of Kafka is made here, so that all of them encrypt and log in the same way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from app.kafka.oauth import token_provider
 from app.kafka.producer import BATCH_BYTES
+from app.kafka.security import OAUTH
+from app.kafka.tls import ssl_context
 from app.settings import Settings
 
 #: time a broker has to answer before others are asked first [s]
@@ -19,7 +22,7 @@ _ANSWER_S = 2.0
 
 def new_consumer(settings: Settings, *topics: str, **options: Any) -> AIOKafkaConsumer:
     """Create a consumer of `topics` that sees committed records only; options: more of aiokafka's arguments."""
-    return AIOKafkaConsumer(*topics, **{"isolation_level": "read_committed", **_connection(settings), **options})
+    return AIOKafkaConsumer(*topics, **{"isolation_level": "read_committed", **_cluster(settings), **options})
 
 
 def new_producer(settings: Settings, *, transactional_id: str | None = None, **options: Any) -> AIOKafkaProducer:
@@ -34,12 +37,12 @@ def new_producer(settings: Settings, *, transactional_id: str | None = None, **o
         "max_batch_size": BATCH_BYTES,
         "request_timeout_ms": 20_000,
     }
-    return AIOKafkaProducer(transactional_id=transactional_id, **{**_connection(settings), **safe, **options})
+    return AIOKafkaProducer(transactional_id=transactional_id, **{**_cluster(settings), **safe, **options})
 
 
 def new_admin(settings: Settings, **options: Any) -> AIOKafkaAdminClient:
     """Create an admin client; options: more of aiokafka's arguments."""
-    return AIOKafkaAdminClient(**_connection(settings), **options)
+    return AIOKafkaAdminClient(**_cluster(settings), **options)
 
 
 async def order_brokers(settings: Settings) -> Settings:
@@ -69,6 +72,21 @@ async def _answers(settings: Settings) -> bool:
     return True
 
 
-def _connection(settings: Settings) -> dict[str, Any]:
+def connection(settings: Settings) -> dict[str, Any]:
+    """Return the arguments for encryption and login. Raises ConfigError for files that cannot be read."""
+    arguments: dict[str, Any] = {"security_protocol": settings.security_protocol}
+    if settings.encrypts:
+        arguments["ssl_context"] = ssl_context(settings)
+    if settings.logs_in:
+        arguments["sasl_mechanism"] = settings.sasl_mechanism
+        if settings.sasl_mechanism == OAUTH:
+            settings.secret("oauth_client_secret")
+            arguments["sasl_oauth_token_provider"] = token_provider(settings)
+        else:
+            arguments |= {"sasl_plain_username": settings.user, "sasl_plain_password": settings.secret("password")}
+    return arguments
+
+
+def _cluster(settings: Settings) -> dict[str, Any]:
     """Return the arguments that all clients share."""
-    return {"bootstrap_servers": settings.brokers}
+    return {"bootstrap_servers": settings.brokers, **connection(settings)}

@@ -21,12 +21,14 @@ from aiokafka.errors import KafkaError
 from app.errors import ConfigError
 from app.kafka import acls, topics
 from app.kafka.clients import new_admin
+from app.kafka.diagnosis import diagnose
 from app.kafka.group_offsets import check_group
+from app.kafka.refusals import REFUSALS
 from app.kafka.registry import SchemaRegistry
 from app.model_file import load_model
 from app.settings import Settings
 from app.state.stored_positions import divided_by, read_positions, unfinished_growth
-from codec.avro_schema import Json, check
+from codec.avro_schema import DeclaredColumns, Json, check
 from codec.moodle_log import LogDecoder
 from models.risk import RiskModel
 
@@ -92,13 +94,15 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
                 names.source, sources, names.visits, partitions, partitions,
             )  # fmt: skip
     except KafkaError as error:
-        raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error}") from error
+        refused = f"{settings.broker} (RISK_BROKER) refused: {error}"
+        raise ConfigError(REFUSALS.reason(settings) or refused) from error
     finally:
         await admin.close()
     schema_id, schema = await _latest(settings)
     # most records have this schema: with it known, they can be decoded even if the registry goes down
     registry = SchemaRegistry(settings.schema_registry, known={schema_id: schema})
-    decoder = LogDecoder(registry, check(schema, settings.source_topic), unit_ms=settings.unit_ms)
+    declared = check_schema(settings, schema)
+    decoder = LogDecoder(registry, declared, unit_ms=settings.unit_ms, with_log_id=settings.deduplicates)
     return Checked(partitions, sources, internal, decoder, model)
 
 
@@ -116,11 +120,24 @@ async def _divided_among(settings: Settings, internal: Mapping[str, int], *, dra
     return internal[changelog]
 
 
+def check_schema(settings: Settings, schema: Json) -> DeclaredColumns:
+    """Return the columns that KSQL declares for the source topic's latest schema.
+
+    Raises ConfigError if KSQL refuses the schema, or if its ids cannot be de-duplicated and should be.
+    """
+    declared = check(schema, settings.source_topic)
+    if settings.deduplicates and (kind := declared.columns["ID"]) not in ("BIGINT", "INTEGER"):
+        raise ConfigError(
+            f"RISK_DEDUPLICATE: column id of topic {settings.source_topic} is {kind} and must be an integer: set off"
+        )
+    return declared
+
+
 async def _require_rights(admin: AIOKafkaAdminClient, settings: Settings, partitions: int, *, scoring: bool) -> None:
     """Raise ConfigError with all rights that the broker does not grant."""
     wanted = acls.needed(settings.topic_names, scoring=scoring)
-    transactional_ids = [f"{settings.app_id}-{n}" for n in range(partitions)] + [f"{settings.app_id}-alerts-0"]
-    if denied := await acls.missing(admin, wanted, settings.app_id, transactional_ids):
+    ids = acls.transactional_ids(settings.app_id, partitions)
+    if denied := await acls.missing(admin, wanted, settings.app_id, ids):
         raise ConfigError(
             f"{settings.broker} (RISK_BROKER) does not grant the user this worker runs as the rights "
             f"{', '.join(denied)}: grant them (kafka-acls --add)"
@@ -152,7 +169,10 @@ async def connect(settings: Settings) -> AIOKafkaAdminClient:
         with silent("aiokafka"):
             await asyncio.wait_for(admin.start(), PATIENCE_S)
     except (KafkaError, OSError) as error:
-        raise ConfigError(f"no Kafka broker answers at {settings.broker}: start it, or set RISK_BROKER") from error
+        nobody = f"no Kafka broker answers at {settings.broker}: start it, or set RISK_BROKER"
+        # a broker that answers nothing until now would not tell the reason either
+        reason = "" if isinstance(error, TimeoutError) else await diagnose(settings, PATIENCE_S)
+        raise ConfigError(reason or nobody) from error
     return admin
 
 

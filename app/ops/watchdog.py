@@ -105,12 +105,17 @@ class Watchdog(threading.Thread):
         timeout_s: float,
         failure: Callable[[], BaseException | None] = lambda: None,
         end: Callable[[str], object] | None = None,
+        hint: Callable[[], str] = lambda: "",
     ) -> None:
-        """timeout_s: how long a worker may make no progress; failure: why it gave up; end: ends the process."""
+        """timeout_s: how long a worker may make no progress; failure: why it gave up; end: ends the process.
+
+        hint: what may have been the cause, or "".
+        """
         super().__init__(name="watchdog", daemon=True)
         self._detector = StallDetector(round(timeout_s / INTERVAL_S))
         self._failure = failure
         self._end = end or give_up
+        self._hint = hint
         self._closed = threading.Event()
         self._status = Status("starting")
         self._reports = 0
@@ -130,13 +135,18 @@ class Watchdog(threading.Thread):
             failure = self._failure()
             reason = self._detector.check(self._reports, self._status, "" if failure is None else in_a_line(failure))
             if reason is not None:
-                self._end(reason)
+                self._end(with_hint(reason, self._hint()))
                 return
 
 
 def in_a_line(error: BaseException) -> str:
     """Format type and text of an error as one line; some of Faust's errors have several."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def with_hint(reason: str, hint: str) -> str:
+    """Return a reason with what may have been its cause, unless it says so already."""
+    return f"{reason}; {hint}" if hint and hint not in reason else reason
 
 
 def give_up(reason: str) -> None:

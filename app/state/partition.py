@@ -22,10 +22,13 @@ from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
 from app.upstream.aiokafka import is_fenced, is_forgotten
 from codec.record_batch import Rows, changelog_rows
+from models import log_ids as applied_ids
 from models import position as positions
 from models import state
+from models.log_ids import Bitmaps
 from models.murmur2 import keys_of
 from models.position import Position
+from models.rules import Int64s
 from models.state import NewerState, StateError
 from models.visits import StudentDictionary
 
@@ -33,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: maximum number of records cached per partition; RocksDB holds the rest
 CACHED_RECORDS = 50_000
+#: maximum number of records of log ids cached per partition, of at most 528 B each
+CACHED_LOG_IDS = 4_096
 #: what to do about a damaged record
 _REMEDY = (
     "delete RISK_DATADIR and start again, which reads topic %s from its beginning; if that does not help the topic is "
@@ -72,6 +77,8 @@ class Partition:
         self._position: Position | None = None
         #: records by student, None for the null student
         self._cache: dict[int | None, bytes] = {}
+        #: records of log ids by key
+        self._log_ids: dict[bytes, bytes] = {}
         self._flushing = asyncio.Lock()
         self.closed = False
 
@@ -135,6 +142,20 @@ class Partition:
                 records[i] = record
         return records
 
+    def log_ids(self, spans: Int64s) -> Bitmaps:
+        """Return which log ids of each of `spans` [b] have been applied.
+
+        Raises StateError for a record that is damaged or too new.
+        """
+        keys = applied_ids.keys_of(spans)
+        records = [self._log_ids.get(key) for key in keys]
+        missing = [i for i, record in enumerate(records) if record is None]
+        if missing:
+            for i, record in zip(missing, self._table.read(self.number, [keys[i] for i in missing]), strict=True):
+                records[i] = record
+        with self._locating_errors(*keys):
+            return applied_ids.unpack(records)
+
     @contextmanager
     def _locating_errors(self, *keys: bytes) -> Iterator[None]:
         """Add table, topic, partition, key and remedy to a StateError of one of the records under `keys`."""
@@ -152,8 +173,9 @@ class Partition:
         records: Mapping[bytes, bytes],
         position: Position | None = None,
         cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        log_ids: Mapping[bytes, bytes] | None = None,
     ) -> bool:
-        """Write output `rows` and state `records`, with the `position`, in one transaction.
+        """Write output `rows` and state `records`, with the `position` and records of `log_ids`, in one transaction.
 
         cached: students and their records among `records`, to keep in memory. Returns False, and writes nothing,
         if another worker has taken over the partition. Any other failure raises, and this object must not be
@@ -166,33 +188,37 @@ class Partition:
             if position is not None:
                 state[positions.KEY] = positions.pack(position)
             try:
-                offset = await self._commit_or_restart(rows, state)
+                offset = await self._commit_or_restart(rows, state, log_ids or {})
             except Exception as error:
                 if not is_fenced(self._producer, error):
                     raise
                 self.closed = True
                 log.warning("%s-%d: another worker has taken over", self._table.changelog, self.number)
                 return False
-            self._table.write(self.number, state, offset)
+            self._table.write(self.number, {**state, **log_ids} if log_ids else state, offset)
             await failpoints.at("written")
             if cached is not None:
                 self._update_cache(*cached)
+            if log_ids:
+                self._update_cached_log_ids(log_ids)
             self._position = position or self._position
             return True
 
-    async def _commit_or_restart(self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes]) -> int:
+    async def _commit_or_restart(
+        self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes], log_ids: Mapping[bytes, bytes]
+    ) -> int:
         """Commit; if Kafka has forgotten the transactional id, start the producer again and commit once more.
 
         Kafka forgets an id that had no transaction for transactional.id.expiration.ms, seven days by default. It does
         so only between transactions, so nothing of this one was written.
         """
         try:
-            return await self._commit(rows, state)
+            return await self._commit(rows, state, log_ids)
         except (KafkaError, IllegalOperation) as error:
             if not is_forgotten(self._producer, error):
                 raise
         await self._restart()
-        return await self._commit(rows, state)
+        return await self._commit(rows, state, log_ids)
 
     async def _restart(self) -> None:
         """Start the producer again. Raises ProducerFenced if this worker may not own the partition any more.
@@ -211,15 +237,20 @@ class Partition:
         if not await self._is_member():
             raise ProducerFenced
 
-    async def _commit(self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes]) -> int:
+    async def _commit(
+        self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes], log_ids: Mapping[bytes, bytes]
+    ) -> int:
         await self._producer.begin_transaction()
         await failpoints.at("begun")
         sent = []
         for (topic, partition), output in rows.items():
             sent += await send_rows(self._producer, topic, partition, output)
-        changes = changelog_rows(state, time.time_ns() // 1_000_000)
-        logged = await send_rows(self._producer, self._table.changelog, self.number, changes)
-        offset = await last_offset(sent + logged)
+        now = time.time_ns() // 1_000_000
+        for records in (log_ids, state):  # of different sizes: not in one batch, whose columns would be mostly padding
+            if records:
+                changes = changelog_rows(records, now)
+                sent += await send_rows(self._producer, self._table.changelog, self.number, changes)
+        offset = await last_offset(sent)
         await failpoints.at("sent")
         await self._producer.commit_transaction()
         await failpoints.at("committed")
@@ -229,6 +260,12 @@ class Partition:
         if len(self._cache) + len(records) > CACHED_RECORDS:
             self._cache.clear()
         self._cache.update(zip(_cache_keys(students), records, strict=True))
+
+    def _update_cached_log_ids(self, records: Mapping[bytes, bytes]) -> None:
+        if len(self._log_ids) + len(records) > CACHED_LOG_IDS:
+            self._log_ids.clear()
+        if len(records) <= CACHED_LOG_IDS:
+            self._log_ids.update(records)
 
     async def close(self) -> None:
         """Wait for the flush in progress, then refuse further ones."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 
+from aiokafka import client
 from aiokafka.consumer import fetcher
 from aiokafka.producer import sender
 from faust.stores import STORES
 from faust.transport.drivers import TRANSPORTS
 
+from app.kafka.refusals import REFUSALS
 from app.upstream.aiokafka import HANDLED_ERRORS, TRANSACTION_RETRY_S, RawMemoryRecords
+from app.upstream.connections import hide_logins, reporting_create_conn
 
 #: name of the transport in broker URLs
 SCHEME = "chunked"
@@ -26,6 +29,10 @@ def install() -> None:
     sender.BACKOFF_OVERRIDE = TRANSACTION_RETRY_S
     for logger in (sender.__name__, "asyncio"):
         logging.getLogger(logger).addFilter(HANDLED_ERRORS)
+    # aiokafka 0.14.0: clients log why they cannot connect, and tell nobody; see reporting_create_conn
+    client.create_conn = reporting_create_conn(REFUSALS.note)
+    # aiokafka 0.14.0 logs passwords and tokens at level debug
+    hide_logins()
     # Faust 0.15.3: setup.cfg has the same as an entry point, which a bare checkout lacks
     TRANSPORTS.aliases[SCHEME] = "app.kafka.driver:Transport"
     # Faust 0.15.3; upstream change: let App(store=…) take a class, as it does for other components
