@@ -154,7 +154,7 @@ class Partition:
         if missing:
             for i, record in zip(missing, self._table.read(self.number, [keys[i] for i in missing]), strict=True):
                 records[i] = record
-        with self._locating_errors(*keys):
+        with self._locating_errors():
             return applied_ids.unpack(records)
 
     @contextmanager
