@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.cluster import TIMEOUT_S, Deployment, row, until, visit
+from app.kafka.topics import Topic
+from tests.support.cluster import RETAINED, TIMEOUT_S, Deployment, row, until, visit
 from tools.e2e.workers import Worker
 
 pytestmark = pytest.mark.broker
@@ -82,6 +83,25 @@ def test_a_backlog_with_headers_on_every_row_counts(cluster, tmp_path):
     assert activities(deployment) == {"5": 30_000}
     last = deployment.read(deployment.names.agg)[-1]
     assert [name for name, _ in last.headers] == ["traceparent"]
+
+
+def test_stream_time_moves_on_where_a_worker_applies_no_visits(cluster, tmp_path):
+    """The app has one partition, the source two: the second worker reads a partition, and does not see the others'
+    event times in what it applies."""
+    deployment = Deployment.new(cluster, tmp_path)
+    schema, names = deployment.make_source(2), deployment.names
+    compacted = {"cleanup.policy": "compact"}
+    deployment.declare(Topic(names.visits, 1, RETAINED), Topic(names.students_changelog, 1, compacted))
+    at = int(time.time() * 1000) - YEAR
+    with deployment.worker(1) as first, deployment.worker(2) as second:
+        for worker in (first, second):
+            worker.wait(ready, timeout=TIMEOUT_S)
+        owner = until(lambda: [w for w in (first, second) if (w.stats() or {}).get("state_partitions")], len)[0]
+        for partition in (0, 1):
+            for _ in range(3):
+                at += 24 * HOUR
+                deployment.send(names.source, [visit(schema, student, at) for student in range(1, 5)], partition)
+                owner.wait(lambda stats, at=at: stats["observed_ms"] == {"0": at}, timeout=TIMEOUT_S)
 
 
 def test_stream_time_moves_on_while_a_partition_is_idle(cluster, tmp_path):

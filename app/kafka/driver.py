@@ -172,6 +172,11 @@ class Consumer(driver.Consumer):
             return False
         return (await self._chunk_thread.count_partitions({topic}))[topic] != self.partitions(topic)
 
+    @property
+    def has_assignment(self) -> bool:
+        """Whether this generation has begun to read."""
+        return self._has_sought()
+
     def _has_sought(self) -> bool:
         return self._sought_generation is not None and self._sought_generation == self.app.consumer_generation_id
 

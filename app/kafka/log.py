@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from app.kafka.clients import new_producer
 from app.kafka.driver import Consumer
+from app.kafka.event_clock import EventClock
 from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
 from app.settings import Settings
@@ -31,12 +32,15 @@ class KafkaLog:
         self.owned_students, self.owned_alerts = students, alerts
         self._producer: AIOKafkaProducer | None = None
         self._consumer: Consumer | None = None
+        self._clock = EventClock(settings, self._applies_no_visits)
+        self._following: asyncio.Task[None] | None = None
 
     async def start(self, consumer: Consumer) -> None:
         """Connect the producer of visit batches and dead letters."""
         self._consumer = consumer
         self._producer = new_producer(self._settings)
         await self._producer.start()
+        self._following = asyncio.create_task(self._clock.run())
 
     async def release(self) -> None:
         """Let flushes finish, and own no state partition from now on."""
@@ -47,13 +51,20 @@ class KafkaLog:
         return [*self.owned_students.fenced(), *self.owned_alerts.fenced()]
 
     def newest_event_time(self) -> int:
-        """Return the largest event time that this worker has applied [ms]; NEVER before the first."""
+        """Return the largest event time that this worker has applied or seen [ms]; NEVER before the first."""
         positions = (partition.loaded_position for partition in self.owned_students.all())
-        return max((p.watermarks.newest for p in positions if p is not None), default=NEVER)
+        applied = max((p.watermarks.newest for p in positions if p is not None), default=NEVER)
+        return max(applied, self._clock.newest)
+
+    def _applies_no_visits(self) -> bool:
+        return self._consumer is not None and self._consumer.has_assignment and not any(self.owned_students.all())
 
     async def stop(self) -> None:
         """Release the state partitions, and disconnect."""
         await self.release()
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
