@@ -42,7 +42,7 @@ SMALL = {"RISK_BATCH_ROWS": "100"}
 class Log:
     """A log that is written in parts, to any partitions, with what must result from it. Mutable."""
 
-    def __init__(self, deployment: Deployment, partitions: int, *, sessions: int = 3_000) -> None:
+    def __init__(self, deployment: Deployment, partitions: int, *, sessions: int = 1_000) -> None:
         self.deployment, self.rows = deployment, months_of_rows(students=200, sessions=sessions, days=30)
         self.schema = deployment.make_source(partitions)
         self.written = 0
@@ -165,7 +165,7 @@ def sources(deployment: Deployment, stats: dict[str, Any]) -> list[int]:
     return [int(number) for topic, _, number in names if topic == deployment.names.source]
 
 
-def test_growing_survives_being_killed_at_every_step(deployment: Deployment) -> None:
+def test_growing_survives_being_killed(deployment: Deployment) -> None:
     """From 2 to 5 partitions, after a worker was killed and with another that has an old disk: all counts once."""
     log = Log(deployment, 2)
     log.write(0.3, [0, 1])
@@ -174,11 +174,10 @@ def test_growing_survives_being_killed_at_every_step(deployment: Deployment) -> 
         code, text = grow(deployment, 5)
         assert (code, "1 workers" in text, text.count("moodle-risk:")) == (1, True, 1), text
         worker.kill()
-    for point, count in (("rewound", 1), ("created", 1), ("created", 2), ("moving", 2), ("moved", 1)):
+    for point, count in (("created", 1), ("created", 2), ("moved", 1)):
         code, text = grow(deployment, 5, f"kill@{point}:{count}")
         assert code == -signal.SIGKILL, (point, text)
-        if point != "rewound":
-            assert_refuses(deployment)
+        assert_refuses(deployment)
     log.write(0.2, [0, 1])
     code, text = grow(deployment, 5, "kill@divided:1")
     assert code == -signal.SIGKILL, text
