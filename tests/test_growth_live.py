@@ -177,7 +177,7 @@ def test_growing_survives_being_killed(deployment: Deployment) -> None:
     for point, count in (("created", 1), ("created", 2), ("moved", 1)):
         code, text = grow(deployment, 5, f"kill@{point}:{count}")
         assert code == -signal.SIGKILL, (point, text)
-        assert_refuses(deployment)
+        assert_refuses(deployment, 5)
     log.write(0.2, [0, 1])
     code, text = grow(deployment, 5, "kill@divided:1")
     assert code == -signal.SIGKILL, text
@@ -194,9 +194,9 @@ def test_growing_survives_being_killed(deployment: Deployment) -> None:
     assert log.state_differences(5) == []
 
 
-def assert_refuses(deployment: Deployment) -> None:
+def assert_refuses(deployment: Deployment, partitions: int) -> None:
     """A worker ends with one line that leads to `grow`."""
-    with pytest.raises(ConfigError, match=r"growing was interrupted; .*faust -A app grow --partitions 5$"):
+    with pytest.raises(ConfigError, match=rf"growing was interrupted; .*faust -A app grow --partitions {partitions}$"):
         run_async(preflight(deployment.settings))
 
 
@@ -210,7 +210,8 @@ def test_internal_topics_grown_by_hand_end_a_worker_in_one_line_and_grow_mends_t
         add_partitions(deployment, names.students_changelog, 3)
         assert worker.process.wait(TIMEOUT_S) not in (0, None)
     (line,) = [line for line in worker.log.read_text().splitlines() if line.startswith("moodle-risk: gave up:")]
-    assert "run faust -A app grow --partitions 3" in line
+    assert "has 3 partitions, and had 2 when this worker started: start it again" in line
+    assert_refuses(deployment, 3)
     code, text = grow(deployment, 4)
     assert code == 0, text
     log.write(0.6, [0, 1])
