@@ -1,13 +1,13 @@
 # Every target sets up what it needs: a virtual environment in .venv, servers in a per-user cache.
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke check test parity chaos situations remedies bench lint up down clean
+.PHONY: help demo smoke check test parity chaos matrix situations remedies bench lint up down clean
 
 # another interpreter beside the first: make check PYTHON=python3.12 VENV=.venv-3.12
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# options of demo, smoke, chaos, remedies, bench (OPTS="--presentation BBB-2013J"), and of pytest (OPTS="-k avro")
+# options of demo, smoke, chaos, matrix, remedies, bench (OPTS="--presentation BBB-2013J"), and of pytest (OPTS="-k avro")
 OPTS   ?=
 # effort of property tests and fuzzing (tests/support/effort.py) in `make check`, and in `make test`; 1: as written
 EFFORT ?= 0.1
@@ -47,6 +47,9 @@ parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker
 
 chaos: $(READY) ## kill, wipe, suspend and join workers, stop servers; every row recomputed; JSON last
 	@$(BIN)/faust -A app chaos $(OPTS)
+
+matrix: $(READY) ## smoke, faults and chaos on each version of Kafka (OPTS="--kafka 4.1"); JSON last
+	@$(BIN)/python -m tests.matrix $(OPTS)
 
 situations: $(READY) ## 300 random situations of real sites: every good row counts, or one clear line; JSON last
 	@$(BIN)/faust -A app situations $(OPTS)

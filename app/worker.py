@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 import faust.worker
 
 from app.errors import ConfigError
+from app.kafka.clients import order_brokers
 from app.ops import drain
 from app.ops.failpoints import failpoints
-from app.ops.preflight import check_machine, preflight
+from app.ops.preflight import check_machine, preflight, silent
 from app.ops.watchdog import in_a_line
 from app.topology import assemble
 
@@ -35,6 +36,9 @@ class Worker(faust.worker.Worker):
             settings = replace(app.settings, web_bind=app.conf.web_bind, web_port=app.conf.web_port)
             check_machine(settings, web=app.conf.web_enabled)
             drain_for = int(os.environ[drain.VARIABLE]) if drain.VARIABLE in os.environ else None
+            with silent("aiokafka"):
+                app.settings = asyncio.run(order_brokers(app.settings))
+            settings = replace(settings, broker=app.settings.broker)
             checked = asyncio.run(preflight(settings, draining=drain_for is not None))
         except ConfigError as error:
             print(f"moodle-risk: {error}", file=sys.stderr)

@@ -8,7 +8,21 @@
     stack.down(directory)
 """
 
-from stack.cluster import HOURS, Environment, Status, down, fetch, kill, restart, status, up
+from stack.cluster import (
+    HOURS,
+    Environment,
+    Status,
+    down,
+    fetch,
+    halt,
+    kill,
+    restart,
+    resume,
+    status,
+    suspend,
+    up,
+    wipe,
+)
 from stack.errors import StackError, Unavailable
 
 __all__ = [
@@ -19,8 +33,12 @@ __all__ = [
     "Unavailable",
     "down",
     "fetch",
+    "halt",
     "kill",
     "restart",
+    "resume",
     "status",
+    "suspend",
     "up",
+    "wipe",
 ]

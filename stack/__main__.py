@@ -9,8 +9,9 @@ from pathlib import Path
 from types import FrameType
 
 import stack
-from stack import artifacts
+from stack import artifacts, kafka_versions
 from stack.errors import StackError
+from stack.kafka import SIZES
 from stack.lifecycle import SERVERS
 
 DIRECTORY = Path(".demo")
@@ -24,6 +25,8 @@ downloads about 160 MB (45 MB more with --cdc, 97 MB more with --search)."""
 DOWN = "Stop the servers that `up` started in DIRECTORY. Data and logs are kept."
 STATUS = "Print each server's name, pid, ports and readiness. Exit code: 0 if all are ready, else 1."
 FOR = "stop the servers after this time at the latest (default: %(default)g)"
+BROKERS = "number of Kafka's nodes, 1 or 3 (default: as before in DIRECTORY, or 1)"
+KAFKA = f"version of Kafka: {', '.join(kafka_versions.VERSIONS)} (default: {kafka_versions.DEFAULT}, or STACK_KAFKA)"
 LOCK = "Resolve the servers' Maven coordinates and write all files with their checksums to artifacts.json."
 
 
@@ -38,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--cdc", action="store_true", help="also start MariaDB, and Kafka Connect with Debezium")
     up.add_argument("--search", action="store_true", help="also start Elasticsearch, without its script language")
     up.add_argument("--opensearch", action="store_true", help="also start OpenSearch, for searches with scripts")
+    up.add_argument("--brokers", type=int, choices=SIZES, metavar="N", help=BROKERS)
+    up.add_argument("--kafka", choices=list(kafka_versions.VERSIONS), metavar="VERSION", help=KAFKA)
     up.add_argument("--for", dest="hours", type=hours, default=stack.HOURS, metavar="HOURS", help=FOR)
     up.add_argument("--owner", type=int, metavar="PID", help="also stop the servers when this process dies")
     down = commands.add_parser("down", help="stop the servers", description=DOWN)
@@ -80,6 +85,8 @@ def up(arguments: argparse.Namespace) -> int:
         cdc=arguments.cdc,
         search=arguments.search,
         opensearch=arguments.opensearch,
+        brokers=arguments.brokers,
+        version=arguments.kafka,
         hours=arguments.hours,
         owner_pid=arguments.owner,
     )
@@ -89,7 +96,9 @@ def up(arguments: argparse.Namespace) -> int:
 
 def lock() -> int:
     """Write the lock file and print the coordinates that were added and removed."""
-    added, removed = artifacts.relock({server.name: server.roots for server in SERVERS.values() if server.roots})
+    roots = {server.lock_entry or server.name: server.roots for server in SERVERS.values() if server.roots}
+    roots |= {kafka_versions.entry(version): kafka_versions.roots(version) for version in kafka_versions.VERSIONS}
+    added, removed = artifacts.relock(roots)
     for sign, coordinates in (("+", added), ("-", removed)):
         for coordinate in coordinates:
             print(sign, coordinate)

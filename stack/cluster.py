@@ -9,16 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stack import artifacts, ports
+from stack import artifacts, kafka_versions, ports
 from stack.connect import CONNECT
 from stack.errors import StackError
-from stack.kafka import KAFKA
+from stack.kafka import KAFKA, NODES, SIZES, format_storage, size_of
 from stack.lifecycle import (
     SERVERS,
     START_S,
     await_ready,
     instance_of,
     is_running,
+    reserve_ports,
     send_signal,
     start,
     start_supervisor,
@@ -50,7 +51,7 @@ class Environment:
 
     @property
     def broker(self) -> str:
-        """host:port of Kafka. Raises StackError if it is not running."""
+        """host:port of Kafka, of each broker with commas between. Raises StackError if it is not running."""
         return self._get("RISK_BROKER", "broker")
 
     @property
@@ -115,6 +116,8 @@ def up(
     cdc: bool = False,
     search: bool = False,
     opensearch: bool = False,
+    brokers: int | None = None,
+    version: str | None = None,
     hours: float = HOURS,
     owner_pid: int | None = None,
 ) -> Environment:
@@ -122,11 +125,13 @@ def up(
 
     The servers stop at `down`, after `hours`, or when the process `owner_pid` dies, whichever comes first.
     Servers that were already running keep their ports, owner and end. `cdc` adds MariaDB and Kafka Connect and implies
-    Kafka and the registry; `search` adds Elasticsearch, `opensearch` OpenSearch. Raises StackError after stopping the
-    servers it started.
+    Kafka and the registry; `search` adds Elasticsearch, `opensearch` OpenSearch. brokers: number of Kafka's nodes, None
+    for as many as `directory` has data of, or one; version: Kafka's, by default that of STACK_KAFKA. Raises StackError
+    after stopping the servers it started.
     """
     directory = checked(directory)
-    wanted = {KAFKA.name: kafka_port} if kafka or cdc else {}
+    nodes = nodes_of(directory, brokers)
+    wanted = dict.fromkeys(nodes) | {KAFKA.name: kafka_port} if kafka or cdc else {}
     wanted |= {REGISTRY.name: registry_port} if registry or cdc else {}
     wanted |= dict.fromkeys(requested(cdc=cdc, search=search, opensearch=opensearch))
     with exclusive(directory / "lock", START_S):
@@ -134,9 +139,11 @@ def up(
             if port is not None:
                 require_port(ServerFiles(directory, name), port)
         missing = [name for name in SERVERS if name in wanted and not is_running(ServerFiles(directory, name))]
-        parts = fetch_parts(missing)
+        parts = fetch_parts(missing, version)
         template = ProcessSpec("", (), {}, owner_pid, time.time() + hours * 3600, 0.0)
         try:
+            if KAFKA.name in wanted and len(nodes) > 1:
+                reserve_ports([ServerFiles(directory, name) for name in nodes], template, kafka_port)
             for stage in stages(wanted):
                 for name in (name for name in stage if name in missing):
                     start(ServerFiles(directory, name), template, parts[name], wanted[name])
@@ -149,11 +156,22 @@ def up(
         return write_environment(directory)
 
 
-def fetch(*, cdc: bool = False, search: bool = False, opensearch: bool = False) -> None:
+def nodes_of(directory: Path, brokers: int | None) -> Sequence[str]:
+    """Return the names of Kafka's nodes. Raises StackError if `directory` has data of another number of nodes."""
+    existing = size_of(directory)
+    wanted = brokers or existing or 1
+    if wanted not in SIZES:
+        raise StackError(f"Kafka can have {' or '.join(map(str, SIZES))} nodes, not {wanted} (--brokers)")
+    if existing not in (0, wanted):
+        raise StackError(f"{directory} has data of {existing} nodes of Kafka: use --brokers {existing}")
+    return NODES[:wanted]
+
+
+def fetch(*, cdc: bool = False, search: bool = False, opensearch: bool = False, version: str | None = None) -> None:
     """Download what `up` needs. Raises StackError; Unavailable if a requirement is missing."""
     default = SERVERS.keys() - requested(**dict.fromkeys(OPTIONAL, True))
     optional = requested(cdc=cdc, search=search, opensearch=opensearch)
-    fetch_parts([name for name in SERVERS if name in default | optional])
+    fetch_parts([name for name in SERVERS if name in default | optional], version)
 
 
 def requested(**options: bool) -> set[str]:
@@ -161,11 +179,24 @@ def requested(**options: bool) -> set[str]:
     return {name for option, enabled in options.items() if enabled for name in OPTIONAL[option]}
 
 
-def fetch_parts(names: Sequence[str]) -> dict[str, list[Path]]:
-    """Return the servers' files by server name. Raises StackError, before a download if a requirement is missing."""
+def fetch_parts(names: Sequence[str], version: str | None) -> dict[str, list[Path]]:
+    """Return the servers' files by server name, of Kafka those of `version`.
+
+    Raises StackError, before a download if a requirement is missing.
+    """
+    wanted: dict[str, tuple[str, ...]] = {}
+    entries: dict[str, str] = {}
     for name in names:
-        SERVERS[name].require()
-    return artifacts.fetch({name: SERVERS[name].roots for name in names})
+        server = SERVERS[name]
+        server.require()
+        entries[name], roots = server.lock_entry or name, server.roots
+        if name in NODES:
+            selected = kafka_versions.selected(version)
+            kafka_versions.require(selected)
+            entries[name], roots = kafka_versions.entry(selected), kafka_versions.roots(selected)
+        wanted[entries[name]] = roots
+    files = artifacts.fetch(wanted)
+    return {name: files[entries[name]] for name in names}
 
 
 def stages(names: Iterable[str]) -> list[list[str]]:
@@ -236,11 +267,40 @@ def remove(files: ServerFiles) -> bool:
 
 def kill(name: str, directory: Path) -> None:
     """Send SIGKILL to one server and wait until it is gone. Raises StackError if it is not running."""
-    files = ServerFiles(checked(directory), name)
-    if not send_signal(signal.SIGKILL, files.server):
-        raise StackError(f"{name} is not running in {directory}")
+    files = signal_server(name, directory, signal.SIGKILL)
     if not wait_released([files.supervisor, files.server], 10.0):
         raise StackError(f"{name} survived SIGKILL")
+
+
+def halt(name: str, directory: Path) -> None:
+    """Stop one server by SIGTERM; `restart` starts it again."""
+    stop(ServerFiles(checked(directory), name))
+
+
+def suspend(name: str, directory: Path) -> None:
+    """Send SIGSTOP to one server: it keeps its connections and does nothing. Raises StackError if it is not running."""
+    signal_server(name, directory, signal.SIGSTOP)
+
+
+def resume(name: str, directory: Path) -> None:
+    """Send SIGCONT to one server. Raises StackError if it is not running."""
+    signal_server(name, directory, signal.SIGCONT)
+
+
+def signal_server(name: str, directory: Path, number: int) -> ServerFiles:
+    """Send a signal to one server. Raises StackError if it is not running."""
+    files = ServerFiles(checked(directory), name)
+    if not send_signal(number, files.server):
+        raise StackError(f"{name} is not running in {directory}")
+    return files
+
+
+def wipe(name: str, directory: Path) -> None:
+    """Give one node of Kafka an empty disk, as a replacement gets one. Raises StackError if it is running."""
+    files = ServerFiles(checked(directory), name)
+    if is_running(files):
+        raise StackError(f"{name} is running in {directory}")
+    format_storage(files.home)
 
 
 def restart(name: str, directory: Path) -> None:

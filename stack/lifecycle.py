@@ -14,7 +14,7 @@ from pathlib import Path
 from stack import ports
 from stack.connect import CONNECT
 from stack.errors import StackError
-from stack.kafka import KAFKA
+from stack.kafka import HIGHEST_LASTING_PORT, KAFKA, NODES, node
 from stack.lockfile import holder, wait_released
 from stack.mariadb import MARIADB
 from stack.opensearch import OPENSEARCH
@@ -25,7 +25,7 @@ from stack.server import Instance, Server
 
 #: in order of start: the registry first, since its JVM takes longer to become ready than Kafka
 SERVERS: Mapping[str, Server] = {
-    server.name: server for server in (REGISTRY, KAFKA, MARIADB, CONNECT, SEARCH, OPENSEARCH)
+    server.name: server for server in (REGISTRY, KAFKA, *map(node, NODES[1:]), MARIADB, CONNECT, SEARCH, OPENSEARCH)
 }
 
 #: timeout for a server to become ready [s]
@@ -43,7 +43,20 @@ def is_running(files: ServerFiles) -> bool:
 
 def instance_of(files: ServerFiles) -> Instance:
     """Return the instance that the server's ProcessSpec describes."""
-    return Instance(files.home, ProcessSpec.read(files.spec).ports, dependency_variables(files))
+    ports = ProcessSpec.read(files.spec).ports
+    return Instance(files.home, ports, dependency_variables(files), peers_of(files, ports))
+
+
+def peers_of(files: ServerFiles, own: Mapping[str, int]) -> dict[str, Mapping[str, int]]:
+    """Return the ports of all nodes of the server's cluster, in order; `own` are the server's."""
+    peers: dict[str, Mapping[str, int]] = {}
+    for name in SERVERS[files.name].cluster:
+        spec = ServerFiles(files.directory, name).spec
+        if name == files.name:
+            peers[name] = own
+        elif spec.exists():
+            peers[name] = ProcessSpec.read(spec).ports
+    return peers
 
 
 def dependency_variables(files: ServerFiles) -> dict[str, str]:
@@ -62,10 +75,26 @@ def start(files: ServerFiles, template: ProcessSpec, parts: Sequence[Path], port
     stop(files)  # an orphan whose supervisor was killed
     previous = ProcessSpec.read(files.spec).ports if files.spec.exists() else {}
     chosen = ports.choose(server.ports, port, previous, server.highest_port)
+    peers = peers_of(files, chosen)
+    if len(peers) > 1 and chosen != previous:
+        raise StackError(f"another process took a port of {files.name}, which the other nodes know: try again")
     files.home.mkdir(exist_ok=True)
-    argv = tuple(server.command(Instance(files.home, chosen, dependency_variables(files)), parts))
+    argv = tuple(server.command(Instance(files.home, chosen, dependency_variables(files), peers), parts))
     replace(template, name=server.name, argv=argv, ports=chosen, grace_s=server.grace_s).write(files.spec)
     start_supervisor(files)
+
+
+def reserve_ports(files: Sequence[ServerFiles], template: ProcessSpec, port: int | None) -> None:
+    """Choose the ports of several nodes, which must know each other's before the first is started.
+
+    port: the first node's. Nodes that were started before keep their ports.
+    """
+    for file in files:
+        if not file.spec.exists():
+            chosen = ports.choose(
+                SERVERS[file.name].ports, port if file is files[0] else None, {}, HIGHEST_LASTING_PORT
+            )
+            replace(template, name=file.name, ports=chosen).write(file.spec)
 
 
 def start_supervisor(files: ServerFiles) -> None:

@@ -26,6 +26,8 @@ class Instance:
     ports: Mapping[str, int]
     #: environment variables of the servers it depends on
     dependencies: Mapping[str, str] = field(default_factory=dict)
+    #: ports of all nodes of its cluster by server name, its own included; empty for a server that forms no cluster
+    peers: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Server:
     grace_s: float = 10.0
     #: the highest port it can listen on
     highest_port: int = HIGHEST_PORT
+    #: names of the servers that form a cluster with it, itself included
+    cluster: tuple[str, ...] = ()
+    #: name of its files in the lock file; empty: the server's own
+    lock_entry: str = ""
 
 
 def find_java() -> Path:

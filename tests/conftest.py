@@ -31,6 +31,7 @@ SLOW = (
     "test_worker_deaths",
     "test_worker_faults",
     "test_growth_live",
+    "test_brokers",
     "test_bench",
     "test_cdc",
     "test_demo",
@@ -60,13 +61,13 @@ def servers() -> None:
     require_servers()
 
 
-def require_servers(**requested: bool) -> None:
-    """Fetch the servers' programs, with the optional ones in `requested`.
+def require_servers(*, version: str | None = None, **requested: bool) -> None:
+    """Fetch the servers' programs, with the optional ones in `requested`; version: Kafka's, if not the default.
 
     Where they cannot be fetched, skip the test, or fail it in CI, where it must run.
     """
     try:
-        stack.fetch(**requested)
+        stack.fetch(version=version, **requested)
     except stack.Unavailable as error:
         missing = str(error)
     else:

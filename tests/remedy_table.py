@@ -34,6 +34,7 @@ FAULTS = {
     "dies": "one of two is killed, the other takes over",
     "suspended": "a worker is suspended for longer than its session timeout",
     "broker": "the broker is killed and restarted while records arrive",
+    "brokers": "one of three brokers is killed, suspended, away or without its disk",
     "registry": "the registry is down for a while",
     "disk": "a damaged or missing RocksDB directory",
     "compaction": "the changelog is compacted while it is written",
@@ -442,5 +443,30 @@ REMEDIES = (
         "app.faust_app:RiskApp.on_start",
         drop("watchdog.start"),
         ("tests/test_watchdog.py::test_a_worker_that_is_stuck_ends_itself",),
+    ),
+    # -- several brokers
+    Remedy(
+        "a-fenced-partition-without-a-rebalance-is-a-stall",
+        ("brokers",),
+        "app.ops.watchdog:status_of",
+        drop("kafka.fenced"),
+        ("tests/test_watchdog.py::test_a_partition_that_nobody_can_write_ends_the_worker",),
+    ),
+    Remedy(
+        "brokers-that-answer-are-asked-first",
+        ("brokers",),
+        "app.kafka.clients:order_brokers",
+        insert_after("settings.brokers", "return settings"),
+        (
+            "tests/test_brokers.py::test_brokers_that_answer_come_first",
+            "tests/test_brokers.py::test_a_worker_starts_although_the_first_broker_is_silent",
+        ),
+    ),
+    Remedy(
+        "an-old-end-offset-is-asked-again",
+        ("brokers",),
+        "app.kafka.ends:ends_behind",
+        insert_after("highwaters", "break"),
+        ("tests/test_ends.py::test_an_old_answer_is_asked_again",),
     ),
 )

@@ -98,7 +98,7 @@ def test_a_workload_depends_on_the_seed_only_and_has_late_rows_but_none_by_a_day
 
 
 def test_a_schedule_runs_every_action_before_any_is_repeated() -> None:
-    names = schedule(random.Random(3))
+    names = schedule(random.Random(3), ACTIONS)
     rounds = [[next(names) for _ in ACTIONS] for _ in range(2)]
     assert set(rounds[0]) == set(rounds[1]) == set(ACTIONS)
     assert rounds[0] != rounds[1]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -21,10 +22,11 @@ from schema_registry.client.errors import ClientError
 from schema_registry.client.schema import AvroSchema
 
 import stack
-from stack.kafka import parse_cluster_id
+from stack.kafka import NODES, format_storage, parse_metadata, require_release
+from stack.kafka import settings as kafka_settings
 from stack.lockfile import holder, wait_released
 from stack.process_spec import ServerFiles
-from stack.server import HOST
+from stack.server import HOST, Instance
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -40,27 +42,28 @@ def pids(directory: Path) -> dict[str, int | None]:
 
 
 def metadata(*racks: str | None, cluster_id: str | None) -> bytes:
-    """Encode a Metadata response, version 2, as a broker does."""
+    """Encode a Metadata response, version 2, as a broker does; the nodes have the ids 1, 2, …"""
 
     def text(value: str | None) -> bytes:
         return struct.pack(">h", -1) if value is None else struct.pack(">h", len(value)) + value.encode()
 
-    brokers = b"".join(struct.pack(">i", 1) + text(HOST) + struct.pack(">i", 9092) + text(rack) for rack in racks)
+    nodes = enumerate(racks, 1)
+    brokers = b"".join(struct.pack(">i", n) + text(HOST) + struct.pack(">i", 9092) + text(rack) for n, rack in nodes)
     return struct.pack(">ii", 0, len(racks)) + brokers + text(cluster_id) + struct.pack(">ii", 1, 0)
 
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (metadata(None, cluster_id="abc"), "abc"),
-        (metadata("r1", None, cluster_id="abc"), "abc"),
-        (metadata(cluster_id="abc"), None),
-        (metadata(None, cluster_id=None), None),
+        (metadata(None, cluster_id="abc"), ([1], "abc")),
+        (metadata("r1", None, cluster_id="abc"), ([1, 2], "abc")),
+        (metadata(cluster_id="abc"), ([], "abc")),
+        (metadata(None, cluster_id=None), ([1], None)),
     ],
     ids=["one broker", "with and without rack", "no live broker", "no cluster id"],
 )
-def test_parse_cluster_id(answer: bytes, expected: str | None) -> None:
-    assert parse_cluster_id(answer) == expected
+def test_parse_metadata(answer: bytes, expected: tuple[list[int], str | None]) -> None:
+    assert parse_metadata(answer) == expected
 
 
 # -- the environment
@@ -113,6 +116,55 @@ def test_up_fails_before_any_start_if_a_port_is_in_use(tmp_path: Path) -> None:
     assert failed.returncode == 1
     assert failed.stderr == f"stack: port {port} is in use\n"
     assert stack.status(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"brokers": 2}, r"Kafka can have 1 or 3 nodes, not 2 \(--brokers\)"),
+        ({"brokers": 1}, r"has data of 3 nodes of Kafka: use --brokers 3"),
+    ],
+)
+def test_a_number_of_nodes_that_does_not_fit_is_refused(tmp_path: Path, arguments: Any, message: str) -> None:
+    for name in NODES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "cluster.id").write_text("abc")
+    with pytest.raises(stack.StackError, match=message):
+        stack.up(tmp_path, **arguments)
+    assert stack.status(tmp_path) == []
+
+
+def test_an_unknown_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STACK_KAFKA", "2.8")
+    with pytest.raises(stack.StackError, match=r"Kafka 2\.8 is none of 3\.9, 4\.1, 4\.4"):
+        stack.up(tmp_path)
+
+
+def test_data_of_a_newer_version_are_refused(tmp_path: Path) -> None:
+    """An older Kafka would end with a stack trace about a metadata version."""
+    require_release(tmp_path, [Path("kafka_2.13-3.9.1.jar"), Path("other-1.jar")])
+    require_release(tmp_path, [Path("kafka_2.13-4.1.1.jar")])
+    with pytest.raises(stack.StackError, match=r"has data of Kafka 4\.1\.1, which Kafka 3\.9\.1 cannot read"):
+        require_release(tmp_path, [Path("kafka_2.13-3.9.1.jar")])
+
+
+def test_nodes_know_each_other_and_an_empty_disk_keeps_the_identity(tmp_path: Path) -> None:
+    ports = {name: {"broker": 100 + n, "controller": 200 + n} for n, name in enumerate(NODES)}
+    for name in NODES:
+        (tmp_path / name).mkdir()
+        contents = kafka_settings(Instance(tmp_path / name, ports[name], peers=ports))
+        assert contents["controller.quorum.voters"] == "1@127.0.0.1:200,2@127.0.0.1:201,3@127.0.0.1:202"
+        assert (contents["node.id"], contents["min.insync.replicas"]) == (NODES.index(name) + 1, 2)
+        format_storage(tmp_path / name)
+    alone = kafka_settings(Instance(tmp_path / "kafka", ports["kafka"], peers={"kafka": ports["kafka"]}))
+    assert "min.insync.replicas" not in alone
+    before = (tmp_path / "kafka-2" / "data" / "meta.properties").read_text().splitlines()
+    (tmp_path / "kafka-2" / "data" / "log").touch()
+    stack.wipe("kafka-2", tmp_path)
+    after = (tmp_path / "kafka-2" / "data" / "meta.properties").read_text().splitlines()
+    assert [p.name for p in (tmp_path / "kafka-2" / "data").iterdir()] == ["meta.properties"]
+    assert before[:3] == after[:3] != before[1:]
+    assert len({(tmp_path / name / "cluster.id").read_text() for name in NODES}) == 1
 
 
 # -- real servers

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import stack
-from stack import artifacts, mariadb, maven
+from stack import artifacts, kafka_versions, mariadb, maven
 from stack.kafka import KAFKA
 from stack.lifecycle import SERVERS
 from stack.ports import choose
@@ -158,10 +158,19 @@ def test_a_lock_for_other_coordinates_is_refused(cache: Path, lock: Path) -> Non
 
 
 def test_the_lock_file_matches_every_server() -> None:
-    for server in SERVERS.values():
-        files = artifacts.locked_files(server.name, server.roots)
+    wanted = {server.lock_entry or server.name: server.roots for server in SERVERS.values()}
+    wanted |= {kafka_versions.entry(version): kafka_versions.roots(version) for version in kafka_versions.VERSIONS}
+    for name, roots in wanted.items():
+        files = artifacts.locked_files(name, roots)
         assert all(len(file.sha256) == 64 and file.size > 0 for file in files)
-        assert {maven.split(root)[:3] for root in server.roots} <= {maven.split(file.coordinate)[:3] for file in files}
+        assert {maven.split(root)[:3] for root in roots} <= {maven.split(file.coordinate)[:3] for file in files}
+
+
+@pytest.mark.parametrize("version", kafka_versions.VERSIONS)
+def test_a_version_of_kafka_is_not_mixed_with_another(version: str) -> None:
+    files = artifacts.locked_files(kafka_versions.entry(version), kafka_versions.roots(version))
+    kafka = [maven.split(file.coordinate) for file in files if file.coordinate.startswith("org.apache.kafka:")]
+    assert {release for _, _, release, *_ in kafka} == {kafka_versions.VERSIONS[version]}
 
 
 def test_relock_downloads_only_new_coordinates(cache: Path, lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:

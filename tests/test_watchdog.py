@@ -10,9 +10,11 @@ from contextlib import ExitStack
 import pytest
 
 import stack
+from app.kafka import topics
+from app.kafka.clients import new_producer
 from app.ops.failpoints import VARIABLE
 from app.ops.watchdog import StallDetector, Status, Watchdog
-from tests.support.cluster import START, TIMEOUT_S, Deployment, visit
+from tests.support.cluster import RETAINED, SCHEMA, START, TIMEOUT_S, Deployment, run_async, visit
 
 CHECKS = 5
 
@@ -111,6 +113,37 @@ def test_a_worker_that_is_stuck_ends_itself(results: dict[str, Future[str]], fau
     """Wherever it is stuck, it exits with 1 and one clear last line."""
     expected = STUCK[fault].format(s=STALL_S + 1, source="{source}")
     assert results[fault].result().startswith(f"1 moodle-risk: gave up: {expected}")
+
+
+@pytest.mark.broker
+def test_a_partition_that_nobody_can_write_ends_the_worker(deployment: Deployment) -> None:
+    """A partition's producer is fenced and no other worker has come; meanwhile the other partition makes progress.
+
+    The broker does that by itself when it could not be reached for the length of the transaction's timeout.
+    """
+    deployment.declare(topics.Topic(deployment.names.source, 2, RETAINED))
+    schema = deployment.register(SCHEMA)
+
+    async def fence() -> None:
+        producer = new_producer(deployment.settings, transactional_id=f"{deployment.settings.app_id}-0")
+        await producer.start()
+        await producer.stop()
+
+    with deployment.worker(RISK_STALL_TIMEOUT="5") as worker:
+        worker.wait(lambda stats: stats["problem"] is None and bool(stats["lag"]), timeout=TIMEOUT_S)
+        run_async(fence())
+        for n in range(round(TIMEOUT_S)):
+            if not worker.running:
+                break
+            # students of both partitions of visits; the source's partitions share one clock
+            rows = [visit(schema, student, START + n * 1000) for student in range(20)]
+            for partition in range(2):
+                deployment.send(deployment.names.source, rows, partition)
+            time.sleep(0.5)
+        assert worker.process.wait(1) == 1, worker.tail()
+    changelog = deployment.names.students_changelog
+    expected = f"{changelog}-0 was taken over, and the group does not rebalance"
+    assert worker.tail(1) == f"moodle-risk: gave up: no progress for 6 s: {expected}"
 
 
 @pytest.mark.broker

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from app.kafka.producer import BATCH_BYTES
 from app.settings import Settings
+
+#: time a broker has to answer before others are asked first [s]
+_ANSWER_S = 2.0
 
 
 def new_consumer(settings: Settings, *topics: str, **options: Any) -> AIOKafkaConsumer:
@@ -34,6 +40,33 @@ def new_producer(settings: Settings, *, transactional_id: str | None = None, **o
 def new_admin(settings: Settings, **options: Any) -> AIOKafkaAdminClient:
     """Create an admin client; options: more of aiokafka's arguments."""
     return AIOKafkaAdminClient(**_connection(settings), **options)
+
+
+async def order_brokers(settings: Settings) -> Settings:
+    """Return the settings with the brokers that answer within _ANSWER_S before those that do not.
+
+    A client asks the listed brokers in order when it starts, and waits long for one that is silent: it is suspended,
+    or a firewall drops what is sent to it.
+    """
+    brokers = settings.brokers
+    if len(brokers) == 1:
+        return settings
+    answers = await asyncio.gather(*(_answers(replace(settings, broker=broker)) for broker in brokers))
+    ordered = [
+        broker for wanted in (True, False) for broker, got in zip(brokers, answers, strict=True) if got is wanted
+    ]
+    return replace(settings, broker=",".join(ordered))
+
+
+async def _answers(settings: Settings) -> bool:
+    admin = new_admin(settings, request_timeout_ms=round(_ANSWER_S * 1000))
+    try:
+        await asyncio.wait_for(admin.start(), _ANSWER_S)
+    except (KafkaError, OSError):
+        return False
+    finally:
+        await admin.close()
+    return True
 
 
 def _connection(settings: Settings) -> dict[str, Any]:

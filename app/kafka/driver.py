@@ -25,9 +25,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from app.errors import MissingRecords, PartitionsChanged
+from app.errors import PartitionsChanged
 from app.kafka.clients import new_producer
 from app.kafka.confirmations import Confirmations
+from app.kafka.ends import END_OFFSETS_INTERVAL_S, ends_behind
 from app.kafka.ledger import Ledger
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.thread import Thread
@@ -35,8 +36,6 @@ from app.upstream.faust import new_message
 from models.chunk import Chunk
 from models.rules import NEVER
 
-#: interval between requests for the partitions' end offsets [s]
-END_OFFSETS_INTERVAL_S = 0.5
 #: pause if no partition may be fetched [s]
 _IDLE_S = 0.02
 
@@ -217,14 +216,8 @@ class Consumer(driver.Consumer):
         sources = sorted(tp for tp in self.assignment() if not self._is_changelog(tp))
         committed = {TP(*tp): offset for tp, offset in (await self.seek_to_committed()).items()}
         earliest = await self.earliest_offsets(*sources) if sources else {}
-        ends = await self.highwaters(*sources) if sources else {}
         positions = {tp: committed.get(tp) or earliest[tp] for tp in sources}
-        for tp, position in positions.items():
-            if position > ends[tp]:
-                raise MissingRecords(
-                    f"topic {tp.topic} partition {tp.partition} ends at offset {ends[tp]}, but {position} was "
-                    "committed: the topic was deleted and created again; set another RISK_APP_ID to start over"
-                )
+        ends = await ends_behind(positions, self.highwaters)
         if positions:
             await self.seek_wait(positions)
         self._ledger.clear()

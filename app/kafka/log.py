@@ -42,6 +42,10 @@ class KafkaLog:
         """Let flushes finish, and own no state partition from now on."""
         await asyncio.gather(self.owned_students.release(), self.owned_alerts.release())
 
+    def fenced(self) -> list[str]:
+        """Return the state partitions that this worker can no longer write although they are assigned to it."""
+        return [*self.owned_students.fenced(), *self.owned_alerts.fenced()]
+
     def newest_event_time(self) -> int:
         """Return the largest event time that this worker has applied [ms]; NEVER before the first."""
         positions = (partition.loaded_position for partition in self.owned_students.all())

@@ -234,6 +234,10 @@ class OwnedPartitions:
         """Return all partitions owned."""
         return self._partitions.values()
 
+    def fenced(self) -> list[str]:
+        """Return changelog-partition of each that was taken over while it is still assigned to this worker."""
+        return [f"{self._table.changelog}-{n}" for n, partition in self._partitions.items() if partition.closed]
+
     async def renew(self, numbers: set[int], generation: int) -> None:
         """Take over partitions `numbers`: discard all memory, and fence the former owners.
 

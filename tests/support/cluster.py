@@ -130,7 +130,7 @@ class Deployment:
             admin = new_admin(self.settings)
             await admin.start()
             try:
-                await topics.declare(admin, wanted, 1)
+                await topics.declare(admin, wanted, self.settings.replication)
             finally:
                 await admin.close()
 

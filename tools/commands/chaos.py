@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from click import Choice
 from faust.cli import option
 
 import stack
@@ -19,6 +20,7 @@ from app.errors import ConfigError
 from tools.e2e.chaos import run as runner
 from tools.e2e.chaos.accelerated import AcceleratedResult, Load, run_accelerated
 from tools.e2e.chaos.actions import ACTIONS, TAKEOVER_S
+from tools.e2e.chaos.broker_actions import BROKER_ACTIONS, actions_for
 from tools.e2e.chaos.run import Result
 from tools.e2e.workers import E2EError
 
@@ -28,7 +30,8 @@ class chaos(Command):
 
     Workers are killed, wiped, suspended, stopped and joined by others; the broker and the schema registry
     are killed. Then every row of the four output topics, the state and the disk are compared with an
-    independent computation. The last line of output is JSON. Exits with 1 unless everything is exact and
+    independent computation. With three brokers, these are killed, stopped, suspended, kept away and given empty
+    disks one at a time, and leaders move. The last line of output is JSON. Exits with 1 unless everything is exact and
     killed workers were replaced in time. It starts its own servers.
     """
 
@@ -56,7 +59,14 @@ class chaos(Command):
         ),
         option("--rate", type=int, default=8_000, show_default=True, help="Rows a second, with --accelerated."),
         option("--days-per-minute", type=float, default=9.0, show_default=True, help="Event time, with --accelerated."),
-        option("--only", default="", help=f"Repeat a single fault: one of {', '.join(ACTIONS)}."),
+        option("--only", default="", help=f"Inject only these faults, with commas between: {', '.join(ACTIONS)}."),
+        option(
+            "--brokers",
+            type=Choice(["1", "3"]),
+            default="1",
+            show_default=True,
+            help=f"Number of brokers. Three have faults of their own: {', '.join(BROKER_ACTIONS)}.",
+        ),
         option("--keep", type=Path, help="Directory in which to keep logs and data. [default: a temporary one]"),
     )
 
@@ -71,12 +81,15 @@ class chaos(Command):
         rate: int,
         days_per_minute: float,
         only: str,
+        brokers: str,
         keep: Path | None,
         **_: Any,
     ) -> int:
         """Run the chaos test."""
-        if only and only not in ACTIONS:
-            raise ConfigError(f"--only: {only!r} is none of {', '.join(ACTIONS)}")
+        actions = actions_for(int(brokers))
+        names = [name.strip() for name in only.split(",") if name.strip()]
+        if unknown := [name for name in names if name not in actions]:
+            raise ConfigError(f"--only: {', '.join(unknown)} is none of {', '.join(actions)}")
         logging.disable(logging.CRITICAL)  # clients log every outage of the broker
         seed = random.randrange(1_000_000) if seed is None else seed
         with tempfile.TemporaryDirectory(prefix="moodle-risk-chaos-") as temporary:
@@ -88,7 +101,7 @@ class chaos(Command):
                     load = Load(minutes * 60, rate, days_per_minute)
                     result = run_accelerated(seed, load, session_timeout, directory, _report)
                 else:
-                    result = runner.run(seed, minutes * 60, session_timeout, directory, _report, only)
+                    result = runner.run(seed, minutes * 60, session_timeout, directory, _report, names, int(brokers))
             except (stack.StackError, E2EError) as error:
                 print(f"moodle-risk: seed {seed}: {error}", file=sys.stderr)
                 return 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import stack
 from app.ops.failpoints import POINTS
+from app.settings import Settings
 from tools.e2e.chaos.fleet import Fleet
 from tools.e2e.chaos.output_monitor import OutputMonitor
 from tools.e2e.workers import E2EError
@@ -34,6 +35,10 @@ class Context:
     session_s: float
     #: number of partitions of the state
     partitions: int
+    #: the workers' settings
+    settings: Settings
+    #: duration of the run's faults [s]
+    seconds: float
     #: whether the whole log has been sent, so that no more output is to be expected
     all_sent: Callable[[], bool]
     #: longest time from a kill until another worker had taken over [s]; 0 if that was not measured

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -20,12 +21,13 @@ _POLL_S, _REQUEST_S = 0.05, 1.0
 class OutputMonitor(threading.Thread):
     """Measures the time between two moments at which the committed end of a topic advanced. Mutable.
 
-    Measures only while `enabled` is set: without input there is no output.
+    Measures only while `enabled` is set, and until `all_sent`: without input there is no output.
     """
 
-    def __init__(self, settings: Settings, topic: str) -> None:
+    def __init__(self, settings: Settings, topic: str, all_sent: Callable[[], bool]) -> None:
         super().__init__(name="output-monitor", daemon=True)
         self._settings, self._tp = settings, TopicPartition(topic, 0)
+        self._all_sent = all_sent
         self.enabled = threading.Event()
         self._stopping = threading.Event()
         #: name of the current action
@@ -49,14 +51,15 @@ class OutputMonitor(threading.Thread):
         while not self._stopping.is_set():
             try:
                 if consumer is None:
-                    consumer = new_consumer(self._settings)
+                    # a broker that is suspended keeps its connections
+                    consumer = new_consumer(self._settings, request_timeout_ms=round(_REQUEST_S * 1000))
                     await consumer.start()
-                ends = await asyncio.wait_for(consumer.end_offsets([self._tp]), _REQUEST_S)
+                ends = await asyncio.wait_for(consumer.end_offsets([self._tp]), 3 * _REQUEST_S)
                 end_offset = ends[self._tp]
             except (TimeoutError, KafkaError, OSError):
                 end_offset = self.end_offset
             now = time.monotonic()
-            if end_offset != self.end_offset or not self.enabled.is_set():
+            if end_offset != self.end_offset or not self.enabled.is_set() or self._all_sent():
                 advanced = now
             self.end_offset = end_offset
             self.gaps[self.action] = max(self.gaps[self.action], now - advanced)

@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from app.kafka.clients import new_admin, new_consumer
 from app.settings import Settings
 from models.topic_names import TopicNames
 from tools.e2e.chaos import verdict
-from tools.e2e.chaos.actions import ACTIONS, TAKEOVER_S, Context
+from tools.e2e.chaos.actions import TAKEOVER_S, Action, Context
+from tools.e2e.chaos.broker_actions import actions_for
 from tools.e2e.chaos.feeder import Feeder
 from tools.e2e.chaos.fleet import Fleet
 from tools.e2e.chaos.output_monitor import OutputMonitor
@@ -31,8 +32,12 @@ from tools.replay.log_rows import LogRows
 
 #: partitions of the log, and so of the state
 PARTITIONS = 4
-#: rows sent a second; workers are down much of the time, so that some rows are always a backlog
-RATE = 1_000
+#: rows sent a second, by number of brokers; workers are down much of the time, so that some rows are always a backlog
+RATES = {1: 1_000, 3: 400}
+#: time until the first row is in the topic, and until the first worker has partitions [s]
+START_S = 120.0
+#: time the workers have for the backlog that is left at the end [s]
+REST_S = 300.0
 #: topic configuration with segments of one second that are cleaned as soon as possible: the changelog that is read
 #: back has been compacted while it was written
 COMPACTED = {
@@ -83,37 +88,48 @@ class Result:
         return [*self.differences, f"{slow}, allowed: {self.takeover_allowed_s:g} s"]
 
 
-def schedule(rng: random.Random) -> Iterator[str]:
+def schedule(rng: random.Random, actions: Iterable[str]) -> Iterator[str]:
     """Yield the names of all actions in random order, then again in another order, without end."""
     while True:
-        names = list(ACTIONS)
+        names = list(actions)
         rng.shuffle(names)
         yield from names
 
 
 def run(
-    seed: int, seconds: float, session_s: float, directory: Path, report: Callable[[str], object], only: str = ""
+    seed: int,
+    seconds: float,
+    session_s: float,
+    directory: Path,
+    report: Callable[[str], object],
+    only: Sequence[str] = (),
+    brokers: int = 1,
 ) -> Result:
     """Inject faults for `seconds`, let the workers read the remaining log, and compare everything with the oracle.
 
-    report: called with a line of progress; only: name of an action to repeat instead of a schedule.
-    Raises stack.StackError or E2EError if something does not finish.
+    report: called with a line of progress; only: names of the actions of the schedule, if not all; brokers: number
+    of Kafka's nodes, with faults of their own for three. Raises stack.StackError or E2EError if something does not
+    finish.
     """
     began = time.monotonic()
     report(f"seed {seed}: starting Kafka and the schema registry …")
-    servers = stack.up(directory / "stack", owner_pid=os.getpid())
+    servers = stack.up(directory / "stack", brokers=brokers, owner_pid=os.getpid())
     try:
         variables = {
             **servers.settings,
             "RISK_APP_ID": "chaos",
             "RISK_SESSION_TIMEOUT": f"{session_s:g}",
             "RISK_BATCH_ROWS": "500",
+            "RISK_REPLICATION": str(brokers),
         }
         settings = Settings.from_env(variables)
-        rows = generate_workload(seed, round(RATE * seconds), seconds)
+        rows = generate_workload(seed, round(RATES[brokers] * seconds), seconds)
+        actions = {
+            name: action for name, action in actions_for(brokers).items() if name in (only or actions_for(brokers))
+        }
         fleet = Fleet(variables, directory)
         try:
-            return _run(settings, servers, rows, fleet, seed, seconds, began, report, only)
+            return _run(settings, servers, rows, fleet, seed, seconds, began, report, actions)
         finally:
             fleet.kill_all()
     finally:
@@ -129,48 +145,50 @@ def _run(
     seconds: float,
     began: float,
     report: Callable[[str], object],
-    only: str,
+    actions: Mapping[str, Action],
 ) -> Result:
     names = settings.topic_names
     asyncio.run(_create_changelog(settings, names))
     feeder = Feeder(settings, rows, seconds, PARTITIONS)
-    monitor = OutputMonitor(settings, names.agg)
+    monitor = OutputMonitor(settings, names.agg, lambda: feeder.done)
     feeder.start()
-    _wait(lambda: feeder.sent > 0, 30.0, "the source topic has no row")
+    _wait(lambda: feeder.sent > 0, START_S, "the source topic has no row")
     rng, session_s = random.Random(seed), settings.session_timeout_s
-    context = Context(fleet, monitor, servers, rng, session_s, PARTITIONS, all_sent=lambda: feeder.done)
+    context = Context(
+        fleet, monitor, servers, rng, session_s, PARTITIONS, settings, seconds, all_sent=lambda: feeder.done
+    )
     fleet.start(1)
-    _wait(lambda: bool((fleet.running[1].stats() or {"lag": None})["lag"]), 60.0, "the first worker has not started")
+    _wait(lambda: bool((fleet.running[1].stats() or {"lag": None})["lag"]), START_S, "the first worker has not started")
     monitor.start()
     context.wait_for_output()
     monitor.enabled.set()
-    faults = _inject(context, seconds, report, only)
+    faults = _inject(context, seconds, report, actions)
     monitor.action = "the rest"
     report("end of faults: reading the remaining log …")
     feeder.unthrottle()
     while not feeder.done:
         fleet.sleep(0.2)
     monitor.enabled.clear()
-    fleet.running[1].wait_idle(timeout=120.0)
+    fleet.running[1].wait_idle(timeout=REST_S)
     fleet.stop(1)
     monitor.stop()
     monitor.join()
     return _evaluate(settings, names, rows, context, faults, seed, began)
 
 
-def _inject(context: Context, seconds: float, report: Callable[[str], object], only: str) -> Counter[str]:
+def _inject(
+    context: Context, seconds: float, report: Callable[[str], object], actions: Mapping[str, Action]
+) -> Counter[str]:
     faults: Counter[str] = Counter()
     deadline = time.monotonic() + seconds
-    for name in schedule(context.rng):
-        if only and name != only:
-            continue
+    for name in schedule(context.rng, actions):
         if time.monotonic() >= deadline:
             break
         began, context.monitor.action = time.monotonic(), name
-        ACTIONS[name](context)
+        actions[name](context)
         context.wait_for_output()
         faults[name] += 1
-        report(f"{name:<16} {time.monotonic() - began:5.1f} s, longest gap {context.monitor.gaps[name]:4.1f} s")
+        report(f"{name:<22} {time.monotonic() - began:5.1f} s, longest gap {context.monitor.gaps[name]:4.1f} s")
     return faults
 
 
@@ -215,10 +233,11 @@ def _evaluate(
 
 async def _create_changelog(settings: Settings, names: TopicNames) -> None:
     """Create the changelog before the app does, with a configuration that compacts it during the run."""
+    changelog = topics.Topic(names.students_changelog, PARTITIONS, COMPACTED)
     admin = new_admin(settings)
     await admin.start()
     try:
-        await topics.declare(admin, [topics.Topic(names.students_changelog, PARTITIONS, COMPACTED)], 1)
+        await topics.declare(admin, [changelog], settings.replication)
     finally:
         await admin.close()
 

@@ -1,0 +1,38 @@
+"""The end offsets at which an assignment begins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from faust.types import TP
+
+from app.errors import MissingRecords
+
+#: interval between requests for the partitions' end offsets [s]
+END_OFFSETS_INTERVAL_S = 0.5
+#: answers after which a partition's end is believed to be below its committed offset
+_ATTEMPTS = 8
+
+
+async def ends_behind(
+    positions: Mapping[TP, int], highwaters: Callable[..., Awaitable[Mapping[TP, int]]]
+) -> dict[TP, int]:
+    """Return the end offset of each partition. Raises MissingRecords if one stays below its position.
+
+    A broker that was suspended may lead a partition in its own opinion only, and answer with an old end.
+    """
+    ends: dict[TP, int] = {}
+    missing = list(positions)
+    for _ in range(_ATTEMPTS):
+        if ends:
+            await asyncio.sleep(END_OFFSETS_INTERVAL_S)
+        ends |= await highwaters(*missing) if missing else {}
+        missing = [tp for tp in missing if positions[tp] > ends[tp]]
+        if not missing:
+            return ends
+    tp = missing[0]
+    raise MissingRecords(
+        f"topic {tp.topic} partition {tp.partition} ends at offset {ends[tp]}, but {positions[tp]} was "
+        "committed: the topic was deleted and created again; set another RISK_APP_ID to start over"
+    )
