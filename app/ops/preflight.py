@@ -80,8 +80,8 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
         internal = topics.internal_partitions(names, existing)
         for line in await topics.declare(admin, topics.wanted(names, *internal.values()), settings.replication):
             log.warning("%s", line)
-        partitions = await _divided_among(settings, internal, draining=draining)
         await _require_rights(admin, settings, max(internal.values()), scoring=model is not None)
+        partitions = await _divided_among(settings, internal, draining=draining)
         if sources > partitions:
             log.info(
                 "topic %s has %d partitions, topic %s %d: at most %d workers have students; see faust -A app grow",
