@@ -16,10 +16,12 @@ RUN pip install --no-deps .
 
 FROM python:3.11.13-slim-bookworm
 COPY --from=build /opt/venv /opt/venv
-# /data belongs to the user in the image, because a new volume takes the owner of the directory it is mounted on.
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin risk && install -d -o risk -g risk /data
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 RISK_DATADIR=/data
-USER risk
+# /data belongs to the user in the image, because a new volume takes the owner of the directory it is mounted on; and to
+# group 0, because OpenShift runs images under a user id of its own, in that group. /data is also a home for such a user.
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin risk && install -d -o risk -g root -m 775 /data
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/data RISK_DATADIR=/data
+# a number: Kubernetes cannot tell whether a name is root
+USER 10001
 WORKDIR /data
 EXPOSE 6066
 CMD ["faust", "-A", "app", "worker", "-l", "info"]

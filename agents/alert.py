@@ -59,6 +59,8 @@ class Alert:
         # without rows the offset need not be stored: predictions that are read again forward nothing again
         if not any(rows.values()) or await state.flush(rows, records):
             report(dead_letters, self._metrics, self._names.dead_letters)
+            last = str(dead_letters[-1]) if dead_letters else ""
+            self._metrics.outcome(self._names.prediction, read - len(dead_letters), len(dead_letters), last)
             self._metrics.add("predictions_read", read)
             self._metrics.add("rows", len(out), self._names.in_risk)
             for chunk in chunks:

@@ -28,6 +28,8 @@ class Options:
     emit_every_change: bool
     #: unit of timecreated, ms or s
     unit: str
+    #: whether rows whose log id has been applied are dropped
+    deduplicate: bool = False
     #: names of record headers that are not forwarded (models/headers.py)
     ignored_headers: Sequence[str] = ()
     #: events further ahead of the clock than this are rejected [ms], 0 for none
@@ -78,6 +80,7 @@ class Pipeline:
                 metrics,
                 batch_rows=options.batch_rows,
                 emit_every_change=options.emit_every_change,
+                deduplicate=options.deduplicate,
             ),
             Alert(log, names, metrics, pause_s=options.alert_pause_s),
         )

@@ -12,7 +12,9 @@ from typing import Protocol, TypeAlias
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
 from models.chunk import Chunk
+from models.log_ids import Bitmaps
 from models.position import Position
+from models.rules import Int64s
 from models.visits import StudentDictionary
 
 #: destination of rows: topic, partition
@@ -55,14 +57,18 @@ class StatePartition(Protocol):
     def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
         """Return the state record of each student [u]; None for a student without one."""
 
+    def log_ids(self, spans: Int64s) -> Bitmaps:
+        """Return which log ids of each of `spans` [b] have been applied (models/log_ids.py)."""
+
     async def flush(
         self,
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         position: Position | None = None,
         cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        log_ids: Mapping[bytes, bytes] | None = None,
     ) -> bool:
-        """Write output `rows`, state `records` and the `position` in one transaction.
+        """Write output `rows`, state `records`, the `position` and records of `log_ids` in one transaction.
 
         cached: the students among the records, to keep in memory. Returns False, and writes nothing, if another
         worker owns the partition by now.
@@ -81,8 +87,11 @@ class Log(Protocol):
     async def processed(self, chunk: Chunk) -> None:
         """Mark a chunk as processed: all its results are written, so its offsets may be committed."""
 
-    def pause(self, topic: str, partition: int) -> None:
-        """Stop fetching a partition."""
+    def pause(self, topic: str, partition: int, waits_for: str = "") -> None:
+        """Stop fetching a partition; waits_for: for what, if that must arrive for the work to go on.
+
+        Without it the partition waits for others, which have work to do.
+        """
 
     def resume(self, topic: str, partition: int) -> None:
         """Fetch a partition again."""
@@ -99,3 +108,6 @@ class Metrics(Protocol):
 
     def add(self, name: str, number: int = 1, reason: str | None = None) -> None:
         """Count `number` of `name`."""
+
+    def outcome(self, topic: str, used: int, refused: int, last: str = "") -> None:
+        """Tell what became of a fetch of `topic`: records used and refused; last: the last of those, one line."""

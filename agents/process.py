@@ -53,10 +53,12 @@ class Process:
         *,
         batch_rows: int,
         emit_every_change: bool,
+        deduplicate: bool = False,
     ) -> None:
         """model: None switches scoring off; batch_rows: maximum number of visits in one flush."""
         self._log, self._names, self._model, self._metrics = log, names, model, metrics
         self._batch_rows, self._emit_every_change = batch_rows, emit_every_change
+        self._deduplicate = deduplicate
         self._late = Notices("visits were late")
         #: every prediction names the model that made it
         self._headers = [] if model is None else [("model", model.sha256.encode())]
@@ -98,7 +100,9 @@ class Process:
         if students is None:
             return  # revoked in the meantime: the new owner reads these visit batches again
         visit_batches = [part.visit_batch for part in parts if part.visit_batch is not None]
-        batch = sessionize(students, visit_batches, emit_every_change=self._emit_every_change)
+        batch = sessionize(
+            students, visit_batches, emit_every_change=self._emit_every_change, deduplicate=self._deduplicate
+        )
         if await self._flush(students, batch):
             self._report_gaps(batch.gaps)
             for part in parts:
@@ -120,7 +124,7 @@ class Process:
             )
         records = state.pack(rollup.totals, batch.sessions)
         by_key = dict(zip(keys, records, strict=True))
-        if not await students.flush(rows, by_key, batch.position, (batch.students, records)):
+        if not await students.flush(rows, by_key, batch.position, (batch.students, records), batch.log_ids):
             return False
         self._count(batch, rows)
         return True
@@ -131,6 +135,7 @@ class Process:
         self._metrics.add("late", len(batch.late))
         self._name_late(batch.late)
         self._metrics.add("repeated", batch.repeated)
+        self._metrics.add("duplicates", batch.duplicates)
         self._metrics.add("detached_slices", batch.detached)
         self._metrics.add("outdated_batches", batch.outdated)
         for (topic, _), written in rows.items():

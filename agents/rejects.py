@@ -7,11 +7,18 @@ from collections.abc import Sequence
 
 from agents.ports import Metrics
 from codec.dead_letters import DeadLetter
+from models.chunk import Chunk
+from models.decoded import OddSchema
 
 log = logging.getLogger(__name__)
 
 #: maximum number of rejected records of one fetch that are logged individually
 MAX_LOGGED = 20
+_REFUSED = (
+    "topic %s partition %d offsets %d to %d: schema id %d: %s; its records become dead letters; check that connector "
+    "and worker use the same registry and count ids alike (Apicurio's converter: as-confluent=true, use-id=contentId)"
+)
+_READ = "topic %s partition %d offsets %d to %d: schema id %d: %s; check what the connector sends"
 
 
 def report(dead_letters: Sequence[DeadLetter], metrics: Metrics, topic: str) -> None:
@@ -22,3 +29,24 @@ def report(dead_letters: Sequence[DeadLetter], metrics: Metrics, topic: str) -> 
         log.warning("%s", dead_letter)
     if len(dead_letters) > MAX_LOGGED:
         log.warning("%d more records of this fetch were skipped, see topic %s", len(dead_letters) - MAX_LOGGED, topic)
+
+
+class OddSchemas:
+    """Reports writers' schemas that are refused, or read although something is odd. Mutable: each is logged once."""
+
+    def __init__(self) -> None:
+        self._logged: set[int] = set()
+
+    def report(self, chunk: Chunk, schemas: Sequence[OddSchema], metrics: Metrics) -> None:
+        """Log the odd schemas of a chunk, and count the records that are read all the same."""
+        for schema in schemas:
+            if not schema.refused:
+                metrics.add("odd_schema", schema.records)
+            if schema.schema_id in self._logged:
+                continue
+            self._logged.add(schema.schema_id)
+            first, last = chunk.offsets[0], chunk.offsets[-1]
+            log.error(
+                _REFUSED if schema.refused else _READ,
+                chunk.topic, chunk.partition, first, last, schema.schema_id, schema.detail,
+            )  # fmt: skip

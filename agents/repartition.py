@@ -8,13 +8,16 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from agents.ahead import AheadOfClock
 from agents.gather import Arrival, gather
 from agents.notices import Notices
 from agents.ports import Delivery, Log, Metrics
-from agents.rejects import report
+from agents.rejects import OddSchemas, report
+from agents.schema_gate import SchemaGate
 from codec.dead_letters import DeadLetter
-from codec.moodle_log import LogDecoder
+from codec.moodle_log import LogDecoder, Plans
 from models.aligner import Aligner
 from models.chunk import Chunk
 from models.headers import HeaderFilter
@@ -66,6 +69,10 @@ class Assignment:
         self._aligner.add(chunk.partition, visits, chunk.next_offset, chunk.lagging, chunk.as_of)
         self._open[chunk.partition].append(chunk)
 
+    def hold(self, partition: int) -> None:
+        """Let a source partition whose next chunk waits for its schema hold stream time, and no other partition."""
+        self._aligner.hold(partition)
+
     def rounds(self) -> Iterator[Round]:
         """Release the visits that no slower partition can precede; the last round only has the chunks that are done."""
         while ranges := self._aligner.release(self._max_rows, hold_back=self._hold_back):
@@ -115,6 +122,9 @@ class Repartition:
         self._max_rows = min(batch_rows, MAX_BATCH_ROWS)
         self._max_buffered_rows = max_buffered_rows
         self._unit, self._warned_of_unit, self._hold_back = unit, False, hold_back
+        self._warned_of_log_ids = False
+        self._gate = SchemaGate(log, names.source, decoder)
+        self._odd_schemas = OddSchemas()
         self._headers = HeaderFilter(ignored_headers)
         self._oversized = Notices("records had headers that are too large to forward")
         self._ahead = AheadOfClock(metrics, max_ahead_ms, clock_ms)
@@ -131,7 +141,10 @@ class Repartition:
                     first.assigned, first.partitions, self._router, self._max_rows, hold_back=self._hold_back
                 )
             for delivery, visits in group:
-                assignment.add(delivery.chunk, visits)
+                if visits is None:
+                    assignment.hold(delivery.chunk.partition)
+                else:
+                    assignment.add(delivery.chunk, visits)
             for round_ in assignment.rounds():
                 if any(round_.visit_batches):
                     await self._log.send_visits([[encode(b) for b in batches] for batches in round_.visit_batches])
@@ -139,23 +152,35 @@ class Repartition:
                     await self._log.processed(chunk)
             self._pause_or_resume(assignment)
 
-    async def _arrivals(self, deliveries: AsyncIterable[Delivery]) -> AsyncIterator[Arrival[tuple[Delivery, Visits]]]:
-        async for delivery in deliveries:
-            visits = await self._decode(delivery.chunk)
-            yield Arrival((delivery, visits), len(visits), delivery.generation, delivery.has_next)
+    async def _arrivals(
+        self, deliveries: AsyncIterable[Delivery]
+    ) -> AsyncIterator[Arrival[tuple[Delivery, Visits | None]]]:
+        """Decode the deliveries; None instead of visits: the schema of one, which follows later, is not there yet."""
+        async for delivery, plans in self._gate.passed(deliveries):
+            if plans is None:
+                yield Arrival((delivery, None), 0, delivery.generation, delivery.has_next)
+            else:
+                visits = await self._decode(delivery.chunk, plans)
+                yield Arrival((delivery, visits), len(visits), delivery.generation, delivery.has_next)
 
-    async def _decode(self, chunk: Chunk) -> Visits:
+    async def _decode(self, chunk: Chunk, plans: Plans) -> Visits:
         if not len(chunk):
             return Visits.none()
-        decoded = await self._decoder.decode(chunk)
+        decoded = self._decoder.read(chunk, plans)
         self._metrics.add("events", len(chunk))
         self._metrics.add("source_tombstones", decoded.tombstones)
         self._check_unit(decoded.suspicious, chunk)
         decoded = self._ahead.apply(decoded, chunk)
-        if decoded.rejects:
-            dead_letters = [DeadLetter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects]
+        if decoded.odd_schemas:
+            self._odd_schemas.report(chunk, decoded.odd_schemas, self._metrics)
+        dead_letters = [DeadLetter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects]
+        if dead_letters:
             report(dead_letters, self._metrics, self._names.dead_letters)
             await self._log.send_dead_letters(dead_letters)
+        if decoded.log_id is not None:
+            self._check_log_ids(int(np.count_nonzero(decoded.log_id < 0)), chunk)
+        last = str(dead_letters[-1]) if dead_letters else ""
+        self._metrics.outcome(chunk.topic, len(decoded), len(dead_letters), last)
         return self._filter_headers(decoded.visits(chunk), chunk)
 
     def _filter_headers(self, visits: Visits, chunk: Chunk) -> Visits:
@@ -166,6 +191,16 @@ class Repartition:
             oversized, lambda _: _OVERSIZED % (chunk.topic, chunk.partition, chunk.start, chunk.next_offset - 1)
         )
         return replace(visits, headers=kept)
+
+    def _check_log_ids(self, without: int, chunk: Chunk) -> None:
+        """Count, and warn once, if rows have no log id by which copies of them could be recognised."""
+        self._metrics.add("without_log_id", without)
+        if without and not self._warned_of_log_ids:
+            self._warned_of_log_ids = True
+            log.warning(
+                "topic %s partition %d: rows without an integer id cannot be de-duplicated: each copy counts",
+                chunk.topic, chunk.partition,
+            )  # fmt: skip
 
     def _check_unit(self, suspicious: int, chunk: Chunk) -> None:
         """Count, and warn once, if `timecreated` does not look like the unit that is set."""
@@ -180,6 +215,8 @@ class Repartition:
 
     def _pause_or_resume(self, assignment: Assignment) -> None:
         for partition, rows in assignment.buffered().items():
+            if self._gate.is_waiting(partition):
+                continue  # the gate has paused it
             if rows > self._max_buffered_rows:
                 self._log.pause(self._names.source, partition)
             elif rows <= self._max_buffered_rows // 2:

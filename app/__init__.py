@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from app import commands
 from app.errors import ConfigError
+from app.ops.logs import say
 from app.settings import Settings
 from app.topology import declare
 
@@ -16,5 +16,5 @@ try:
     #: the app that `faust -A app` looks up; the only such object that is created at import
     app = declare(Settings.from_env(os.environ))
 except ConfigError as error:
-    print(f"moodle-risk: {error}", file=sys.stderr)
+    say(Settings.for_refusal(os.environ), str(error))
     raise SystemExit(1) from None

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import faust
@@ -14,9 +15,12 @@ from agents.ports import Agent, Delivery
 from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
 from app.kafka.queue import ChunkQueue, QueuedChunk
+from app.kafka.refusals import ATTEMPTS, LASTING_S, REFUSALS, LoginRefused
+from app.kafka.registry import SchemaRegistry
 from app.ops.drain import Drain
+from app.ops.hosts import host_check
 from app.ops.metrics import Metrics
-from app.ops.watchdog import INTERVAL_S, Status, Watchdog, status_of
+from app.ops.watchdog import INTERVAL_S, Status, Watchdog, give_up, status_of
 from app.settings import Settings
 from app.state.table import StateTable
 from app.upstream import SCHEME, install
@@ -37,6 +41,7 @@ class Runtime:
     """The runtime of a worker, built by app/topology.py from the result of preflight."""
 
     kafka: KafkaLog
+    registry: SchemaRegistry
     model: RiskModel | None
     #: agents by declared name
     agents: Mapping[str, Agent]
@@ -78,9 +83,10 @@ class RiskApp(faust.App):
             store=settings.store,
             datadir=str(settings.datadir),
             autodiscover=False,
-            web_bind=settings.web_bind,
+            web_bind=settings.web_address,
             web_port=settings.web_port,
-            web_host=settings.web_bind,
+            web_host=f"[{settings.web_address}]" if ":" in settings.web_address else settings.web_address,
+            web_application_options={"middlewares": [host_check(settings.web_names)]},
             web_router_enabled=False,
             web_tables_enabled=False,
             web_graph_enabled=False,
@@ -163,7 +169,12 @@ class RiskApp(faust.App):
 
     async def on_start(self) -> None:
         """Start the watchdog, and connect the log to which the agents write."""
-        self.watchdog = Watchdog(self.settings.stall_timeout_s, lambda: self.crash_reason)
+        self.watchdog = Watchdog(
+            self.settings.stall_timeout_s,
+            lambda: self.crash_reason,
+            partial(give_up, settings=self.settings),
+            hint=lambda: REFUSALS.reason(self.settings),
+        )
         self.watchdog.start()
         self.add_future(self._report_to_watchdog())
         await super().on_start()
@@ -180,6 +191,8 @@ class RiskApp(faust.App):
     async def _report_to_watchdog(self) -> None:
         while not self.should_stop:
             self.watchdog.report(status_of(self))
+            if refused := REFUSALS.reason(self.settings, lasting_s=LASTING_S, attempts=ATTEMPTS):
+                await self.crash(LoginRefused(refused))
             await asyncio.sleep(INTERVAL_S)
 
     async def on_stop(self) -> None:

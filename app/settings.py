@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError
+from app.kafka.security import SecuritySettings
+from app.setting import setting as _setting
 from models.topic_names import TopicNames
 
 Emit = Literal["batch", "changes"]
 TimeUnit = Literal["ms", "s"]
+Deduplicate = Literal["off", "log-id"]
+LogFormat = Literal["text", "json"]
 #: column of `Settings.describe` at which meanings begin
 _INDENT = 25
-
-
-def _setting(group: str, default: Any, variable: str, text: str) -> Any:
-    return field(default=default, metadata={"group": group, "variable": variable, "text": text})
 
 
 #: headings of `Settings.describe`
@@ -27,7 +27,7 @@ _SERVERS, _INPUT, _OUTPUT, _WORKER = "Servers", "Input", "Output and scoring", "
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(SecuritySettings):
     """The settings. `Settings.from_env` reads and checks them; `Settings.describe` lists them."""
 
     broker: str = _setting(
@@ -36,14 +36,53 @@ class Settings:
     schema_registry: str = _setting(
         _SERVERS, "http://127.0.0.1:8081", "RISK_SCHEMA_REGISTRY", "URL of the schema registry (Confluent's API)"
     )
+    registry_user: str = _setting(
+        _SERVERS, "", "RISK_SCHEMA_REGISTRY_USER", "user of the registry, if its URL has none"
+    )
+    registry_password: str = _setting(
+        _SERVERS, "", "RISK_SCHEMA_REGISTRY_PASSWORD", "that user's password", secret=True
+    )
+    registry_password_file: str = _setting(
+        _SERVERS, "", "RISK_SCHEMA_REGISTRY_PASSWORD_FILE", "path of a file with the password instead"
+    )
+    registry_token: str = _setting(
+        _SERVERS, "", "RISK_SCHEMA_REGISTRY_TOKEN", "bearer token for the registry, instead of a user", secret=True
+    )
+    registry_token_file: str = _setting(
+        _SERVERS, "", "RISK_SCHEMA_REGISTRY_TOKEN_FILE", "path of a file with the token instead"
+    )
+    registry_ca: str = _setting(
+        _SERVERS,
+        "",
+        "RISK_SCHEMA_REGISTRY_CA",
+        "path of the certificates (PEM) of the authorities that may vouch for the registry; empty: the usual ones",
+    )
+    registry_patience_s: float = _setting(
+        _SERVERS,
+        10.0,
+        "RISK_REGISTRY_PATIENCE",
+        "how long a schema id that the registry does not know is requested before its records are given up [s]",
+    )
     source_topic: str = _setting(
         _INPUT,
         "demo.demo.mdl_logstore_standard_log",
         "RISK_SOURCE_TOPIC",
         "topic of Moodle's log: Avro, written by Debezium and unwrapped",
     )
+    schema_subject: str = _setting(
+        _INPUT,
+        "",
+        "RISK_SCHEMA_SUBJECT",
+        "subject of the log's schema; empty: named by the topic (…-value), else the schema of its latest record",
+    )
     time_unit: TimeUnit = _setting(
         _INPUT, "ms", "RISK_TIME_UNIT", "unit of timecreated: ms, or s, which Moodle itself writes"
+    )
+    deduplicate: Deduplicate = _setting(
+        _INPUT,
+        "off",
+        "RISK_DEDUPLICATE",
+        "off: each row counts, as in KSQL; log-id: a row whose id has been applied is dropped and counted",
     )
     max_ahead_s: float = _setting(
         _INPUT,
@@ -90,8 +129,16 @@ class Settings:
         "RISK_STALL_TIMEOUT",
         "a worker that makes no progress for this long although there is work ends with exit code 1 [s]",
     )
-    web_bind: str = _setting(_WORKER, "127.0.0.1", "RISK_WEB_BIND", "address of /health and /stats")
-    web_port: int = _setting(_WORKER, 6066, "RISK_WEB_PORT", "port of /health and /stats, one for each worker")
+    log_format: LogFormat = _setting(
+        _WORKER, "text", "RISK_LOG_FORMAT", "text: lines for people; json: one JSON object for each event"
+    )
+    web_bind: str = _setting(
+        _WORKER, "127.0.0.1", "RISK_WEB_BIND", "address of /health, /stats and /metrics, IPv4 or IPv6"
+    )
+    web_port: int = _setting(_WORKER, 6066, "RISK_WEB_PORT", "port of these pages, one for each worker")
+    web_hosts: str = _setting(
+        _WORKER, "", "RISK_WEB_HOSTS", "further host names, separated by commas, by which these pages may be requested"
+    )
 
     @property
     def unit_ms(self) -> int:
@@ -114,9 +161,24 @@ class Settings:
         return self.emit == "changes"
 
     @property
+    def deduplicates(self) -> bool:
+        """Whether rows whose log id has been applied are dropped."""
+        return self.deduplicate == "log-id"
+
+    @property
     def topic_names(self) -> TopicNames:
         """The names of all topics the app reads or writes."""
         return TopicNames.of(source=self.source_topic, prefix=self.topic_prefix, app_id=self.app_id)
+
+    @property
+    def web_address(self) -> str:
+        """The address of the web pages; of IPv6 without brackets."""
+        return self.web_bind.strip("[]")
+
+    @property
+    def web_names(self) -> list[str]:
+        """The host names by which the web pages may be requested, besides this machine's and addresses."""
+        return [self.web_address, *self.web_hosts.split(",")]
 
     @property
     def brokers(self) -> list[str]:
@@ -137,11 +199,19 @@ class Settings:
         settings._check()
         return settings
 
+    @classmethod
+    def for_refusal(cls, environ: Mapping[str, str]) -> Settings:
+        """Return settings for saying that the others in `environ` are wrong: how to log, and as which app."""
+        names = {"app_id": "RISK_APP_ID", "log_format": "RISK_LOG_FORMAT"}
+        values: dict[str, Any] = {name: environ[v] for name, v in names.items() if v in environ}
+        return cls(**values)
+
     def _check(self) -> None:
         for server in self.brokers:
             host, _, port = server.rpartition(":")
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ConfigError(f"RISK_BROKER: {server!r} is not host:port, e.g. 127.0.0.1:9092")
+        self.check_security()
         url, shown = urlsplit(self.schema_registry), without_credentials(self.schema_registry)
         if url.scheme not in ("http", "https") or not url.netloc:
             raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} is not an http:// or https:// URL")
@@ -152,7 +222,9 @@ class Settings:
         for variable, value, allowed in (
             ("RISK_EMIT", self.emit, ("batch", "changes")),
             ("RISK_TIME_UNIT", self.time_unit, ("ms", "s")),
+            ("RISK_DEDUPLICATE", self.deduplicate, ("off", "log-id")),
             ("RISK_STORE", self.store, ("rocksdb://", "memory://")),
+            ("RISK_LOG_FORMAT", self.log_format, ("text", "json")),
         ):
             if value not in allowed:
                 raise ConfigError(f"{variable}: {value!r} is none of {', '.join(allowed)}")
@@ -169,6 +241,8 @@ class Settings:
             raise ConfigError(f"RISK_WEB_PORT: {self.web_port} is not a port (1 to 65535)")
         if not 1 <= self.session_timeout_s <= 300:
             raise ConfigError(f"RISK_SESSION_TIMEOUT: {self.session_timeout_s:g} s is not within 1 to 300")
+        if not 0 <= self.registry_patience_s <= 3600:
+            raise ConfigError(f"RISK_REGISTRY_PATIENCE: {self.registry_patience_s:g} s is not within 0 to 3600")
         if not 5 <= self.stall_timeout_s <= 3600:
             raise ConfigError(f"RISK_STALL_TIMEOUT: {self.stall_timeout_s:g} s is not within 5 to 3600")
         if not 0 <= self.max_ahead_s <= 315_360_000:
@@ -179,18 +253,25 @@ class Settings:
             raise ConfigError(f"RISK_REPLICATION: {self.replication} is not at least 1")
 
     @classmethod
+    def listed(cls) -> list[Field[Any]]:
+        """Return the settings by group, the servers first."""
+        return sorted(fields(cls), key=lambda f: f.metadata["group"] != _SERVERS)
+
+    @classmethod
     def describe(cls, width: int = 100) -> str:
         """List the settings by group, in lines of `width` characters: variable, default, meaning."""
         lines: list[str] = []
         group = ""
-        for f in fields(cls):
+        for f in cls.listed():
             if f.metadata["group"] != group:
                 group = f.metadata["group"]
                 lines += ["", group]
             default = f"default: {f.default}" if str(f.default) else "default: empty"
             meaning = wrap(f"{f.metadata['text']} ({default})", max(40, width - _INDENT))
-            lines.append(f"  {f.metadata['variable']:<{_INDENT - 2}}{meaning[0]}")
-            lines += [" " * _INDENT + line for line in meaning[1:]]
+            variable = f"  {f.metadata['variable']}"
+            if len(variable) < _INDENT:
+                variable = variable.ljust(_INDENT) + meaning.pop(0)
+            lines += [variable, *(" " * _INDENT + line for line in meaning)]
         return "\n".join(lines[1:])
 
 

@@ -69,6 +69,7 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
         batch_rows=settings.batch_rows,
         emit_every_change=settings.emit_every_change,
         unit=settings.time_unit,
+        deduplicate=settings.deduplicates,
         ignored_headers=settings.ignored_headers,
         max_ahead_ms=settings.max_ahead_ms,
         alert_pause_s=ALERT_PAUSE_S,
@@ -77,7 +78,7 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
     pipeline = Pipeline.build(kafka, names, checked.decoder, checked.model, app.metrics, options, checked.partitions)
     agents: dict[str, Agent] = {REPARTITION: pipeline.repartition, PROCESS: pipeline.process, ALERT: pipeline.alert}
     drain = None if drain_for is None else Drain(names.source, students, checked.partitions, drain_for)
-    app.runtime = Runtime(kafka, checked.model, agents, checked.internal, drain)
+    app.runtime = Runtime(kafka, checked.registry, checked.model, agents, checked.internal, drain)
     app.conf.topic_partitions = checked.partitions
 
 

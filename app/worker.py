@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import logging.config
 import os
 import signal
 import sys
@@ -13,12 +15,17 @@ from typing import Any, NoReturn
 import faust.worker
 
 from app.errors import ConfigError
-from app.kafka.clients import order_brokers
-from app.ops import drain
+from app.kafka.clients import without_silent_brokers
+from app.kafka.refusals import REFUSALS
+from app.ops import drain, logs
 from app.ops.failpoints import failpoints
+from app.ops.logs import say
 from app.ops.preflight import check_machine, preflight, silent
-from app.ops.watchdog import in_a_line
+from app.ops.watchdog import in_a_line, with_hint
+from app.settings import Settings
 from app.topology import assemble
+
+log = logging.getLogger(__name__)
 
 
 class Worker(faust.worker.Worker):
@@ -31,17 +38,20 @@ class Worker(faust.worker.Worker):
         self.spinner = None
         # logs go to stderr, so there is no file to reopen; without a handler a closed terminal or a log rotation kills
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # as process 1 of a container, a worker without a handler would not end until it is killed
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        settings = replace(app.settings, web_bind=app.conf.web_bind, web_port=app.conf.web_port)
+        self._log_in(settings)
         try:
             failpoints.arm(os.environ)
-            settings = replace(app.settings, web_bind=app.conf.web_bind, web_port=app.conf.web_port)
             check_machine(settings, web=app.conf.web_enabled)
             drain_for = int(os.environ[drain.VARIABLE]) if drain.VARIABLE in os.environ else None
             with silent("aiokafka"):
-                app.settings = asyncio.run(order_brokers(app.settings))
+                app.settings = asyncio.run(without_silent_brokers(app.settings))
             settings = replace(settings, broker=app.settings.broker)
             checked = asyncio.run(preflight(settings, draining=drain_for is not None))
         except ConfigError as error:
-            print(f"moodle-risk: {error}", file=sys.stderr)
+            say(settings, str(error))
             raise SystemExit(1) from None
         assemble(app, checked, drain_for=drain_for)
         relax_garbage_collection()
@@ -49,7 +59,27 @@ class Worker(faust.worker.Worker):
             super().execute_from_commandline()
         finally:
             if app.crash_reason is not None:
-                print(f"moodle-risk: gave up: {in_a_line(app.crash_reason)}", file=sys.stderr, flush=True)
+                reason = with_hint(in_a_line(app.crash_reason), REFUSALS.reason(settings))
+                say(settings, f"gave up: {reason}")
+
+    def _log_in(self, settings: Settings) -> None:
+        """Log in the format of the settings, from now on; Faust, which does it again, until the end."""
+        if str(self.loglevel).upper() == "CRIT":  # offered by Faust, unknown to the logging module
+            self.loglevel = logging.CRITICAL
+        self.logging_config = logs.config(settings, self.loglevel or logging.WARNING, self.logfile)
+        if self.logging_config is not None:
+            logging.config.dictConfig(self.logging_config)
+            logs.log_uncaught_errors()
+            self.quiet = True  # what mode prints is no JSON
+
+    def install_signal_handlers(self) -> None:
+        """Let SIGUSR1 log the stacks of all threads, and SIGUSR2 do nothing.
+
+        mode would write the value of every variable to the log, and stop the event loop in a debugger.
+        """
+        super().install_signal_handlers()
+        self.loop.add_signal_handler(signal.SIGUSR1, lambda: log.warning("SIGUSR1:\n%s", logs.stacks()))
+        self.loop.add_signal_handler(signal.SIGUSR2, lambda: None)
 
 
 def relax_garbage_collection() -> None:

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from app.kafka.clients import new_consumer, new_producer
 from app.kafka.registry import SchemaRegistry
+from app.kafka.registry_client import Login
 from app.settings import Settings
 from app.upstream import install
 from bench.child_process import emit
@@ -25,7 +26,7 @@ from models.chunk import Chunk
 async def run(settings: Settings) -> None:
     """Run until killed."""
     names, group = settings.topic_names, settings.app_id
-    decoder = LogDecoder(SchemaRegistry(settings.schema_registry))
+    decoder = LogDecoder(SchemaRegistry(settings.schema_registry, Login.of(settings)))
     producer = new_producer(settings, transactional_id=group)
     consumer = new_consumer(
         settings, names.source, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from app.kafka.clients import new_consumer
 from app.kafka.reader import read_chunks
 from app.kafka.registry import SchemaRegistry
+from app.kafka.registry_client import Login
 from app.settings import Settings
 from app.upstream import install
 from app.worker import relax_garbage_collection
@@ -58,7 +59,7 @@ READERS: dict[str, Chunks] = {"getmany": by_getmany, "batches": by_batches}
 
 async def read(settings: Settings, events: int, partitions: int, chunks: Chunks) -> Run:
     """Read until `events` have been decoded, and return the measurement."""
-    decoder = LogDecoder(SchemaRegistry(settings.schema_registry))
+    decoder = LogDecoder(SchemaRegistry(settings.schema_registry, Login.of(settings)))
     consumer = new_consumer(settings, max_partition_fetch_bytes=_FETCH_BYTES)
     await consumer.start()
     try:

@@ -61,13 +61,17 @@ class AvroType:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to read a writer's records: their fields, and which of them are our two columns."""
+    """How to read a writer's records: their fields, and which of them are our columns."""
 
     fields: tuple[AvroType, ...]
     #: index of the field userid, an int or long, possibly optional; None: no such field, userid is null
     student: int | None
     #: index of the field timecreated, of the same types
     at: int | None
+    #: index of the field id, of the same types; None: no such field, or nobody asks for it
+    log_id: int | None = None
+    #: what is odd about the schema, for the log; empty: nothing
+    doubt: str = ""
 
 
 class Undecodable(Exception):
@@ -79,18 +83,20 @@ class Undecodable(Exception):
         self.detail = detail
 
 
-def read_one(plan: Plan, value: bytes) -> tuple[int | None, int | None]:
-    """Return userid and timecreated of one record, None for null or missing ones. Raises Undecodable."""
+def read_one(plan: Plan, value: bytes) -> tuple[int | None, int | None, int | None]:
+    """Return userid, timecreated and id of one record, None for null or missing ones. Raises Undecodable."""
     pos = HEADER
-    student = at = None
+    student = at = log_id = None
     for i, field in enumerate(plan.fields):
         if i == plan.student:
             student, pos = _number(field, value, pos)
         elif i == plan.at:
             at, pos = _number(field, value, pos)
+        elif i == plan.log_id:
+            log_id, pos = _number(field, value, pos)
         else:
             pos = _SKIP[field.kind](field, value, pos)
-    return student, at
+    return student, at, log_id
 
 
 def _number(avro_type: AvroType, value: bytes, pos: int) -> tuple[int | None, int]:

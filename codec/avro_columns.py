@@ -1,4 +1,4 @@
-"""Read many Avro records of one schema at once: the columns userid and timecreated.
+"""Read many Avro records of one schema at once: the columns userid, timecreated and, if wanted, id.
 
 All values of a fetch are in one buffer. A cursor per record moves through the schema's fields, all records in step;
 numbers are read from the 8 bytes at the cursor, whatever their alignment. Records that this cannot decode (numbers of
@@ -8,6 +8,7 @@ alone decides what is refused and why. The bytes of one record therefore cannot 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from codec.avro import HEADER, AvroType, Kind, Plan, Undecodable, read_one
 from models.binary_column import BinaryColumn
 from models.rules import Bools, Int64s
 from models.varints import LONGEST, ONE, Octets, Words, end_of, length_of, signed, squeeze, words_of
+from models.visits import NO_LOG_ID
 
 #: records that are read together: few enough that their columns stay in the processor's cache
 BLOCK = 16_384
@@ -58,6 +60,8 @@ class Columns:
     null: Bools
     #: timecreated in its own unit, 0 if null (in KSQL an event at 0) [n]
     at: Int64s
+    #: id, NO_LOG_ID if null [n]; None: the plan has none
+    log_id: Int64s | None
     #: index of each refused record, and the reason
     refused: dict[int, Undecodable]
 
@@ -74,26 +78,37 @@ def read_rows(plan: Plan, buffer: ValueBuffer, rows: Int64s | None = None) -> Co
     n = len(start)
     student, at = np.zeros(n, np.int64), np.zeros(n, np.int64)
     null, undecoded = np.full(n, plan.student is None), np.ones(n, np.bool_)
+    log_id = None if plan.log_id is None else np.full(n, NO_LOG_ID)
     if flat(plan):
         for lo in range(0, n, BLOCK):
             s = slice(lo, lo + BLOCK)
-            undecoded[s] = _read_block(plan, buffer, start[s], stop[s], student[s], null[s], at[s])
+            numbers = {plan.student: student[s], plan.at: at[s]}
+            if log_id is not None:
+                numbers[plan.log_id] = log_id[s]
+            undecoded[s] = _read_block(plan, buffer, start[s], stop[s], numbers, null[s])
     refused = {}
     for i in np.flatnonzero(undecoded).tolist():
         try:
             value = buffer.values[i if rows is None else int(rows[i])]
-            userid, time = read_one(plan, value or b"")
+            userid, time, number = read_one(plan, value or b"")
         except Undecodable as error:
             refused[i] = error
         else:
             student[i], null[i], at[i] = userid or 0, userid is None, time or 0
-    return Columns(student, null, at, refused)
+            if log_id is not None:
+                log_id[i] = NO_LOG_ID if number is None else number
+    return Columns(student, null, at, log_id, refused)
 
 
 def _read_block(
-    plan: Plan, buffer: ValueBuffer, start: Int64s, stop: Int64s, student: Int64s, null: Bools, at: Int64s
+    plan: Plan,
+    buffer: ValueBuffer,
+    start: Int64s,
+    stop: Int64s,
+    numbers: Mapping[int | None, Int64s],
+    null: Bools,
 ) -> Bools:
-    """Fill the columns of one block; return which records could not be decoded [n]."""
+    """Fill the columns of one block, `numbers` by index of their field; return which records were not decoded [n]."""
     undecoded = np.zeros(len(start), np.bool_)
     last = len(buffer.words) - 2  # after every record, with room for the byte of a branch
     pos = start + HEADER
@@ -104,16 +119,16 @@ def _read_block(
             undecoded |= (branch & 0xFD) != 0
             is_null = branch == 2 * [part.kind for part in field.parts].index(Kind.NULL)
             pos = pos + 1
-        column = _read_field(field.present, buffer, pos, wanted=i in (plan.student, plan.at))
+        column = _read_field(field.present, buffer, pos, wanted=i in numbers)
         width = column.width
         if is_null is not None:
             width = np.where(is_null, 0, width)
             if column.number is not None:
-                column.number[is_null] = 0
+                column.number[is_null] = NO_LOG_ID if i == plan.log_id else 0
             if i == plan.student:
                 null[:] = is_null
         if column.number is not None:
-            (student if i == plan.student else at)[:] = column.number
+            numbers[i][:] = column.number
         if column.undecoded is not None:
             undecoded |= column.undecoded if is_null is None else column.undecoded & ~is_null
         pos = np.minimum(pos + width, last)

@@ -8,7 +8,7 @@ ConnectDataTranslator (which writer's types a column accepts, names in any case,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -42,7 +42,7 @@ _ACCEPTS = {"BIGINT": {"INTEGER"}, "STRING": {"INTEGER", "BIGINT", "BOOLEAN"}}
 
 
 class UnusableSchema(Exception):
-    """No record of a schema can be used; `reason` is "unreadable-schema" or "type-mismatch"."""
+    """No record of a schema can be used; `reason` is "unreadable-schema", "type-mismatch" or "wrong-schema"."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -55,6 +55,8 @@ class DeclaredColumns:
     """The columns KSQL declares: upper-case name → KSQL type."""
 
     columns: Mapping[str, str]
+    #: full name of the record that declares them; None: a record of any name may be a row of the log
+    record: str | None = None
 
 
 #: the log table as Debezium sends it: the default
@@ -66,12 +68,15 @@ _REQUIRED: tuple[tuple[str, tuple[str, ...] | None, str], ...] = (
     ("USERID", ("BIGINT", "INTEGER"), "it identifies the student"),
     ("TIMECREATED", ("BIGINT",), "it is the time of an event"),
 )
+#: columns by which a record of another name is recognized as a row of the log
+_LOG_COLUMNS = ("ID", "EVENTNAME", "USERID", "TIMECREATED")
 
 
-def check(schema: Json, topic: str) -> DeclaredColumns:
+def check(schema: Json, topic: str, origin: str | None = None) -> DeclaredColumns:
     """The columns KSQL declares for `topic` if `schema` is its latest value schema.
 
-    Raises ConfigError if KSQL 5.3 refuses the schema, or if userid is no number, which KSQL accepts.
+    origin: where the schema is from, for messages: by default the subject that is named by the topic. Raises
+    ConfigError if KSQL 5.3 refuses the schema, or if userid is no number, which KSQL accepts.
     """
     try:
         fields = columns(schema)
@@ -81,8 +86,9 @@ def check(schema: Json, topic: str) -> DeclaredColumns:
         declared = {name.upper(): sql for name, avro_type in fields if (sql := sql_type(avro_type))}
         problem = _problem([name.upper() for name, _ in fields], declared)
     if problem is not None:
-        raise ConfigError(f"topic {topic}, subject {topic}-value: {problem}")
-    return DeclaredColumns(declared)
+        origin = origin or f"subject {topic}-value"
+        raise ConfigError(f"topic {topic}, {origin}: {problem}")
+    return DeclaredColumns(declared, record_name(schema))
 
 
 def _problem(names: list[str], declared: Mapping[str, str]) -> str | None:
@@ -108,23 +114,70 @@ def _problem(names: list[str], declared: Mapping[str, str]) -> str | None:
     return None
 
 
-def plan(schema: Json, declared: DeclaredColumns) -> Plan:
-    """How to read records of a writer's `schema` as the declared columns.
+def plan(schema: Json, declared: DeclaredColumns, *, with_log_id: bool = False) -> Plan:
+    """How to read records of a writer's `schema` as the declared columns; with_log_id: the integer column id too.
 
     Raises UnusableSchema if the schema is invalid, or has a type that KSQL does not accept for a declared column:
-    KSQL skips all records of such a schema. Types inside arrays, maps and structs are not compared.
+    KSQL skips all records of such a schema. Types inside arrays, maps and structs are not compared. Unlike KSQL, it
+    also raises for a schema that is not one of the log's: see `_require_log`.
     """
     fields = columns(schema)
     index: dict[str, int] = {}
     for i, (name, _) in enumerate(fields):
         index[name.upper()] = i  # of names that differ in case only, KSQL takes the last
+    record = record_name(schema)
+    _require_log(record, index, declared)
     for name, declared_type in declared.columns.items():
         if name in index:
             written = sql_type(fields[index[name]][1])
             if written != declared_type and written not in _ACCEPTS.get(declared_type, ()):
                 detail = f"column {name.lower()} is {written or 'bytes'}, declared {declared_type}"
                 raise UnusableSchema("type-mismatch", detail)
-    return Plan(tuple(avro_type for _, avro_type in fields), index.get("USERID"), index.get("TIMECREATED"))
+    log_id = index.get("ID") if with_log_id else None
+    if log_id is not None and fields[log_id][1].present.kind not in (Kind.INT, Kind.LONG):
+        log_id = None
+    types = tuple(avro_type for _, avro_type in fields)
+    return Plan(types, index.get("USERID"), index.get("TIMECREATED"), log_id, _doubt(record, index, declared))
+
+
+def _require_log(record: str, names: Collection[str], declared: DeclaredColumns) -> None:
+    """Raise UnusableSchema if no row of the log can have the schema of `record` with the columns `names`.
+
+    A schema id can be another schema's: the key's, or another table's, where connector and worker count ids
+    differently. KSQL would read those records as events of nobody at time 0. A later schema of the log itself may lack
+    userid or timecreated, as in KSQL (golden case p28), but not both; a record of another name may lack none of the
+    log's columns.
+    """
+    if declared.record is None:
+        return
+    missing = [name for name in _LOG_COLUMNS if name in declared.columns and name not in names]
+    if missing and (record != declared.record or {"USERID", "TIMECREATED"} <= set(missing)):
+        detail = f"record {record} has no column {_listed(missing)}: it is no row of the log"
+        raise UnusableSchema("wrong-schema", detail)
+
+
+def _doubt(record: str, names: Collection[str], declared: DeclaredColumns) -> str:
+    """What is odd about a schema that is read all the same; empty: nothing."""
+    read_as = {"USERID": "their student is null", "TIMECREATED": "their time is 0"}
+    missing = [name for name in read_as if name not in names]
+    if missing:
+        meaning = " and ".join(read_as[name] for name in missing)
+        return f"record {record} has no column {_listed(missing)}: its rows count as KSQL counts them, {meaning}"
+    if declared.record is not None and record != declared.record:
+        return f"its rows are of record {record}, those of the latest schema of {declared.record}"
+    return ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and no column ".join(name.lower() for name in names)
+
+
+def record_name(schema: Json) -> str:
+    """The full name of a record's schema; empty if it has none."""
+    if not isinstance(schema, dict) or not isinstance(name := schema.get("name"), str):
+        return ""
+    space = schema.get("namespace")
+    return name if "." in name or not isinstance(space, str) or not space else f"{space}.{name}"
 
 
 def columns(schema: Json) -> list[tuple[str, AvroType]]:

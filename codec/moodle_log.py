@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol, cast
+import asyncio
+from collections import ChainMap
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -13,9 +16,10 @@ from codec.avro_schema import MOODLE, DeclaredColumns, Json, UnusableSchema
 from codec.avro_schema import plan as make_plan
 from models.binary_column import BinaryColumn
 from models.chunk import Chunk
-from models.decoded import DecodedChunk, DecodedRows, RejectedRecord, assemble
+from models.decoded import DecodedChunk, DecodedRows, OddSchema, RejectedRecord, assemble
 from models.rules import Int64s
 from models.varints import Words
+from models.visits import NO_LOG_ID
 
 #: chunks of up to this many records are read one by one, which costs less than building columns
 _ROW_WISE_MAX = 24
@@ -23,6 +27,17 @@ _ROW_WISE_MAX = 24
 _COMPARED_IDS = 8
 #: registries number schemas with Java ints
 _MAX_ID = (1 << 31) - 1
+#: size of a schema id in Apicurio's own format [bytes], and the largest that is taken for one
+_WIDE = 8
+_MAX_WIDE_ID = (1 << 24) - 1
+#: what to change in the connector
+WIDE_ID_REMEDY = (
+    "Apicurio's own format; set value.converter.apicurio.registry.as-confluent=true and "
+    "value.converter.apicurio.registry.use-id=contentId in the connector, the same for key.converter"
+)
+
+#: how to read the records of each schema, by id; an error: none of them can be read
+Plans: TypeAlias = Mapping[int, "Plan | UnusableSchema"]
 
 
 class SchemaSource(Protocol):
@@ -35,11 +50,14 @@ class SchemaSource(Protocol):
 class LogDecoder:
     """Decodes one topic's chunks."""
 
-    def __init__(self, schemas: SchemaSource, declared: DeclaredColumns = MOODLE, *, unit_ms: int = 1) -> None:
-        """unit_ms: unit of timecreated, 1 or 1000; declared: see `declare`."""
+    def __init__(
+        self, schemas: SchemaSource, declared: DeclaredColumns = MOODLE, *, unit_ms: int = 1, with_log_id: bool = False
+    ) -> None:
+        """unit_ms: unit of timecreated, 1 or 1000; declared: see `declare`; with_log_id: read the column id too."""
         self._schemas = schemas
         self._declared = declared
         self._unit_ms = unit_ms
+        self._with_log_id = with_log_id
         #: by schema id; never evicted, because the schema of an id never changes
         self._plans: dict[int, Plan | UnusableSchema] = {}
 
@@ -49,90 +67,126 @@ class LogDecoder:
         self._plans.clear()
 
     async def decode(self, chunk: Chunk) -> DecodedChunk:
-        """The visits of a chunk, and the reasons why its other records are none.
+        """The visits of a chunk, and the reasons why its other records are none; waits for its schemas."""
+        return self.read(chunk, await self.plans(self.missing(chunk)))
 
-        Waits only for schemas that are not cached; requests each of them once per chunk.
-        """
+    def missing(self, chunk: Chunk) -> frozenset[int]:
+        """The ids of the schemas without which a chunk cannot be read: those not requested yet, or not known then."""
         if len(chunk) <= _ROW_WISE_MAX:
-            return await self._decode_row_wise(chunk.values)
-        values, index = _values_of(chunk)
-        rejects: list[RejectedRecord] = []
-        parts = await self._decode_columns(ValueBuffer.of(values), rejects)
-        if index is not None:
-            parts = [DecodedRows(index[part.row], part.student, part.null, part.at) for part in parts]
-            rejects = [RejectedRecord(int(index[r.index]), r.reason, r.detail) for r in rejects]
-        return assemble(parts, rejects, len(chunk) - len(values), self._unit_ms)
+            heads = {
+                value[:HEADER] for value in chunk.values if value is not None and _invalid_header(0, value) is None
+            }
+            ids = {int.from_bytes(head[1:], "big") for head in heads}
+        else:
+            heads_of_all = _heads(ValueBuffer.of(_values_of(chunk)[0]))
+            if len(heads_of_all) and (heads_of_all == heads_of_all[0]).all():
+                heads_of_all = heads_of_all[:1]  # the usual case, without sorting
+            ids = {_schema_id(head) for head in np.unique(heads_of_all).tolist() if not head & 0xFF}
+        return frozenset(ids - self._plans.keys())
 
-    async def _decode_row_wise(self, values: Sequence[bytes | None]) -> DecodedChunk:
-        decoded: list[tuple[int, int | None, int | None]] = []
+    async def plans(self, schema_ids: Collection[int]) -> Plans:
+        """How to read records of these schemas, requested concurrently; waits as long as the registry has to be asked.
+
+        Only known schemas are cached.
+        """
+        if not schema_ids:
+            return {}
+        ids = sorted(schema_ids)
+        return dict(zip(ids, await asyncio.gather(*map(self._plan, ids)), strict=True))
+
+    def read(self, chunk: Chunk, plans: Plans) -> DecodedChunk:
+        """Decode a chunk; plans: those of its schemas that `missing` has named."""
+        found: Plans = ChainMap(self._plans, dict(plans))
+        odd: dict[int, int] = {}
+        if len(chunk) <= _ROW_WISE_MAX:
+            decoded = self._read_row_wise(chunk.values, found, odd)
+        else:
+            values, index = _values_of(chunk)
+            rejects: list[RejectedRecord] = []
+            parts = self._read_columns(ValueBuffer.of(values), found, odd, rejects)
+            if index is not None:
+                parts = [replace(part, row=index[part.row]) for part in parts]
+                rejects = [RejectedRecord(int(index[r.index]), r.reason, r.detail) for r in rejects]
+            decoded = assemble(parts, rejects, len(chunk) - len(values), self._unit_ms)
+        if not odd:
+            return decoded
+        return replace(decoded, odd_schemas=[_odd_schema(i, n, found[i]) for i, n in sorted(odd.items())])
+
+    def _read_row_wise(self, values: Sequence[bytes | None], plans: Plans, odd: dict[int, int]) -> DecodedChunk:
+        decoded: list[tuple[int, int | None, int | None, int | None]] = []
         rejects = []
-        unknown: dict[int, Plan | UnusableSchema] = {}
         for i, value in enumerate(values):
             if value is None:
                 continue
             reject = _invalid_header(i, value)
             if reject is None:
                 schema_id = int.from_bytes(value[1:HEADER], "big")
-                plan = self._plans.get(schema_id) or unknown.get(schema_id)
-                if plan is None:
-                    plan = unknown[schema_id] = await self._plan(schema_id)
+                plan = plans[schema_id]
                 if isinstance(plan, Plan):
                     try:
                         decoded.append((i, *read_one(plan, value)))
                     except Undecodable as error:
                         reject = RejectedRecord(i, error.reason, error.detail)
                 else:
-                    reject = _unusable(i, schema_id, plan)
+                    reject = _unusable(i, schema_id, plan, value)
+                if _is_odd(plan):
+                    odd[schema_id] = odd.get(schema_id, 0) + 1
             if reject is not None:
                 rejects.append(reject)
         rows = DecodedRows(
-            np.array([i for i, _, _ in decoded], np.int64),
-            np.array([student or 0 for _, student, _ in decoded], np.int64),
-            np.array([student is None for _, student, _ in decoded], np.bool_),
-            np.array([at or 0 for _, _, at in decoded], np.int64),
+            np.array([i for i, _, _, _ in decoded], np.int64),
+            np.array([student or 0 for _, student, _, _ in decoded], np.int64),
+            np.array([student is None for _, student, _, _ in decoded], np.bool_),
+            np.array([at or 0 for _, _, at, _ in decoded], np.int64),
+            np.array([NO_LOG_ID if log_id is None else log_id for *_, log_id in decoded], np.int64)
+            if self._with_log_id
+            else None,
         )
         return assemble([rows], rejects, sum(value is None for value in values), self._unit_ms)
 
-    async def _decode_columns(self, buffer: ValueBuffer, rejects: list[RejectedRecord]) -> list[DecodedRows]:
-        """The records of each schema; adds the others to `rejects`."""
-        heads = buffer.heads()
-        size = buffer.stop - buffer.start
-        if size.min(initial=HEADER) < HEADER:
-            # the head of a short value includes bytes of the next one: make it invalid
-            heads[size < HEADER] = 1
+    def _read_columns(
+        self, buffer: ValueBuffer, plans: Plans, odd: dict[int, int], rejects: list[RejectedRecord]
+    ) -> list[DecodedRows]:
+        """The records of each schema; adds the others to `rejects`, and the number of each odd schema's to `odd`."""
         parts: list[DecodedRows] = []
-        for head, rows in _group_by_head(heads):
-            schema_id = int.from_bytes(head.to_bytes(HEADER, "little")[1:], "big")
+        for head, rows in _group_by_head(_heads(buffer)):
             if head & 0xFF:
                 invalid = (_invalid_header(i, buffer.values[i] or b"") for i in rows.tolist())
                 rejects += [reject for reject in invalid if reject is not None]
                 continue
-            plan = self._plans.get(schema_id) or await self._plan(schema_id)
+            schema_id = _schema_id(head)
+            plan = plans[schema_id]
             if isinstance(plan, Plan):
                 parts.append(self._read(plan, buffer, rows, rejects))
             else:
-                rejects += [_unusable(i, schema_id, plan) for i in rows.tolist()]
+                rejects += [_unusable(i, schema_id, plan, buffer.values[i] or b"") for i in rows.tolist()]
+            if _is_odd(plan):
+                odd[schema_id] = len(rows)
         return parts
 
-    @staticmethod
-    def _read(plan: Plan, buffer: ValueBuffer, rows: Int64s, rejects: list[RejectedRecord]) -> DecodedRows:
+    def _read(self, plan: Plan, buffer: ValueBuffer, rows: Int64s, rejects: list[RejectedRecord]) -> DecodedRows:
         """Read the records at `rows`, all of one schema; adds refused ones to `rejects`."""
         columns = read_rows(plan, buffer, None if len(rows) == len(buffer.values) else rows)
-        part = DecodedRows(rows, columns.student, columns.null, columns.at)
+        log_id = columns.log_id
+        if log_id is None and self._with_log_id:
+            log_id = np.full(len(rows), NO_LOG_ID)
+        part = DecodedRows(rows, columns.student, columns.null, columns.at, log_id)
         if not columns.refused:
             return part
         rejects += [RejectedRecord(int(rows[i]), e.reason, e.detail) for i, e in columns.refused.items()]
         valid = np.ones(len(rows), np.bool_)
         valid[list(columns.refused)] = False
-        return DecodedRows(rows[valid], part.student[valid], part.null[valid], part.at[valid])
+        return part.take(valid)
 
     async def _plan(self, schema_id: int) -> Plan | UnusableSchema:
-        """How to read records of a schema that is not cached; unknown ids are not cached."""
+        """How to read records of a schema; unknown ids are not cached."""
+        if schema_id in self._plans:
+            return self._plans[schema_id]
         schema = await self._schemas.schema(schema_id) if schema_id <= _MAX_ID else None
         if schema is None:
             return UnusableSchema("unknown-schema", "the registry has no Avro schema with this id")
         try:
-            plan: Plan | UnusableSchema = make_plan(schema, self._declared)
+            plan: Plan | UnusableSchema = make_plan(schema, self._declared, with_log_id=self._with_log_id)
         except UnusableSchema as error:
             plan = error
         self._plans[schema_id] = plan
@@ -163,9 +217,45 @@ def _invalid_header(index: int, value: bytes) -> RejectedRecord | None:
     return None
 
 
-def _unusable(index: int, schema_id: int, error: UnusableSchema) -> RejectedRecord:
+def _heads(buffer: ValueBuffer) -> Words:
+    """The first bytes of each value [n], as `ValueBuffer.heads`; 1, which is invalid, for a short value."""
+    heads = buffer.heads()
+    size = buffer.stop - buffer.start
+    if size.min(initial=HEADER) < HEADER:
+        heads[size < HEADER] = 1  # it includes bytes of the next value
+    return heads
+
+
+def _schema_id(head: int) -> int:
+    """The schema id in a head that begins with a zero."""
+    return int.from_bytes(head.to_bytes(HEADER, "little")[1:], "big")
+
+
+def _unusable(index: int, schema_id: int, error: UnusableSchema, value: bytes) -> RejectedRecord:
+    if error.reason == "unknown-schema" and (wide := wide_schema_id(value)) is not None:
+        return RejectedRecord(index, error.reason, f"schema id {wide} in 8 bytes: {WIDE_ID_REMEDY}")
     number = schema_id - (1 << 32) if schema_id > _MAX_ID else schema_id
     return RejectedRecord(index, error.reason, f"schema id {number}: {error.detail}")
+
+
+def wide_schema_id(value: bytes) -> int | None:
+    """The schema id of a value that has it in 8 bytes instead of 4, as Apicurio's own format; None for any other.
+
+    Confluent's format would have the id 0 there, which no registry gives.
+    """
+    if len(value) < 1 + _WIDE or value[:HEADER] != bytes(HEADER):
+        return None
+    schema_id = int.from_bytes(value[1 : 1 + _WIDE], "big")
+    return schema_id if 0 < schema_id <= _MAX_WIDE_ID else None
+
+
+def _is_odd(plan: Plan | UnusableSchema) -> bool:
+    return bool(plan.doubt) if isinstance(plan, Plan) else plan.reason == "wrong-schema"
+
+
+def _odd_schema(schema_id: int, records: int, plan: Plan | UnusableSchema) -> OddSchema:
+    refused = not isinstance(plan, Plan)
+    return OddSchema(schema_id, records, refused, plan.detail if isinstance(plan, UnusableSchema) else plan.doubt)
 
 
 def _group_by_head(heads: Words) -> Iterator[tuple[int, Int64s]]:

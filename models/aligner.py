@@ -45,6 +45,8 @@ class _Source:
     """Mutable state of one source partition."""
 
     lagging: bool = True
+    #: whether the others need not wait for its visits, which may take long
+    held: bool = False
     #: the largest event time fetched, and the largest released [ms]
     fetched: int = NEVER
     released: int = NEVER
@@ -84,7 +86,15 @@ class Aligner:
         watermark = np.maximum(np.maximum.accumulate(visits.at) if len(visits) else visits.at, source.fetched)
         source.buffered.append(_Buffered(visits, watermark, end, as_of))
         source.fetched = int(watermark[-1]) if len(watermark) else source.fetched
-        source.lagging = lagging
+        source.lagging, source.held = lagging, False
+
+    def hold(self, partition: int) -> None:
+        """Until its next visits come, which may take long: a source partition has a backlog, but nothing waits for it.
+
+        That keeps stream time where it is, so that its visits are not late when they come.
+        """
+        source = self._sources[partition]
+        source.lagging = source.held = True
 
     def release(self, limit: int, *, hold_back: bool = True) -> list[SourceRange]:
         """Release visits: at most one range of each partition, none for a partition with nothing new.
@@ -92,7 +102,7 @@ class Aligner:
         limit: approximate maximum number of visits, the earliest first; call again until the result is empty.
         hold_back: whether visits that slower partitions may precede stay buffered.
         """
-        slower = (s.fetched for s in self._sources.values() if s.lagging and hold_back)
+        slower = (s.fetched for s in self._sources.values() if s.lagging and hold_back and not s.held)
         horizon = min(slower, default=_NO_HORIZON)
         due = [piece.watermark[: piece.count_until(horizon)] for s in self._sources.values() for piece in s.buffered]
         if sum(map(len, due)) > limit:

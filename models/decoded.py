@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +21,21 @@ class RejectedRecord:
 
     #: the index of the record in the chunk
     index: int
-    #: bad-magic, truncated, malformed, unknown-schema, unreadable-schema, type-mismatch,
+    #: bad-magic, truncated, malformed, unknown-schema, wrong-schema, unreadable-schema, type-mismatch,
     #: negative-time, time-too-large or ahead-of-clock
     reason: str
+    #: one line for the operator
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class OddSchema:
+    """A writer's schema that an operator must hear of: its records are refused, or read although something is odd."""
+
+    schema_id: int
+    #: number of records of the chunk that have it
+    records: int
+    refused: bool
     #: one line for the operator
     detail: str
 
@@ -45,13 +58,19 @@ class DecodedChunk:
     tombstones: int
     #: number of visits whose timecreated is implausible in the configured unit
     suspicious: int
+    #: the log's own id of each row [n], NO_LOG_ID for a row without one; None: not read
+    log_id: Int64s | None = None
+    #: the odd ones among the schemas of the records
+    odd_schemas: Sequence[OddSchema] = ()
 
     def __len__(self) -> int:
         return len(self.row)
 
     def take(self, rows: Bools) -> DecodedChunk:
         """The chunk with the visits of a mask [n] only."""
-        return replace(self, row=self.row[rows], student=self.student[rows], null=self.null[rows], at=self.at[rows])
+        log_id = None if self.log_id is None else self.log_id[rows]
+        row, student, null, at = self.row[rows], self.student[rows], self.null[rows], self.at[rows]
+        return replace(self, row=row, student=student, null=null, at=at, log_id=log_id)
 
     def visits(self, chunk: Chunk) -> Visits:
         """The visits with the offsets and headers of the `chunk` they were decoded from."""
@@ -60,7 +79,7 @@ class DecodedChunk:
         if len(self.row) < len(offset):
             offset = offset[self.row]
             headers = None if headers is None else [headers[i] for i in self.row.tolist()]
-        return Visits(self.student, self.null, self.at, offset, headers)
+        return Visits(self.student, self.null, self.at, offset, headers, self.log_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +90,13 @@ class DecodedRows:
     student: Int64s
     null: Bools
     at: Int64s
+    #: None: not read
+    log_id: Int64s | None = None
+
+    def take(self, which: Int64s | Bools) -> DecodedRows:
+        """The rows at `which` (indices or a mask)."""
+        log_id = None if self.log_id is None else self.log_id[which]
+        return DecodedRows(self.row[which], self.student[which], self.null[which], self.at[which], log_id)
 
 
 def assemble(parts: list[DecodedRows], rejects: list[RejectedRecord], tombstones: int, unit_ms: int) -> DecodedChunk:
@@ -87,7 +113,7 @@ def assemble(parts: list[DecodedRows], rejects: list[RejectedRecord], tombstones
         invalid = np.flatnonzero(~valid)
         times = zip(rows.row[invalid].tolist(), at[invalid].tolist(), strict=True)
         rejects = rejects + [_rejected_time(index, time, unit_ms) for index, time in times]
-        rows = DecodedRows(rows.row[valid], rows.student[valid], rows.null[valid], at[valid])
+        rows = rows.take(valid)
         at = rows.at
     if unit_ms == 1:
         implausible = (at > 0) & (at < _SECONDS_BELOW)
@@ -95,7 +121,8 @@ def assemble(parts: list[DecodedRows], rejects: list[RejectedRecord], tombstones
         implausible = at >= _SECONDS_BELOW
         at = at * unit_ms
     rejects = sorted(rejects, key=lambda reject: reject.index)
-    return DecodedChunk(rows.row, rows.student, rows.null, at, rejects, tombstones, int(np.count_nonzero(implausible)))
+    suspicious = int(np.count_nonzero(implausible))
+    return DecodedChunk(rows.row, rows.student, rows.null, at, rejects, tombstones, suspicious, rows.log_id)
 
 
 def _in_order(parts: list[DecodedRows]) -> DecodedRows:
@@ -103,13 +130,14 @@ def _in_order(parts: list[DecodedRows]) -> DecodedRows:
         empty = np.empty(0, np.int64)
         return DecodedRows(empty, empty, np.empty(0, np.bool_), empty)
     row = np.concatenate([part.row for part in parts])
-    order = np.argsort(row)
+    log_ids = [part.log_id for part in parts if part.log_id is not None]  # all parts have one, or none has
     return DecodedRows(
-        row[order],
-        np.concatenate([part.student for part in parts])[order],
-        np.concatenate([part.null for part in parts])[order],
-        np.concatenate([part.at for part in parts])[order],
-    )
+        row,
+        np.concatenate([part.student for part in parts]),
+        np.concatenate([part.null for part in parts]),
+        np.concatenate([part.at for part in parts]),
+        np.concatenate(log_ids) if log_ids else None,
+    ).take(np.argsort(row))
 
 
 def _rejected_time(index: int, time: int, unit_ms: int) -> RejectedRecord:

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--opensearch", action="store_true", help="also start OpenSearch, for searches with scripts")
     up.add_argument("--brokers", type=int, choices=SIZES, metavar="N", help=BROKERS)
     up.add_argument("--kafka", choices=list(kafka_versions.VERSIONS), metavar="VERSION", help=KAFKA)
+    up.add_argument("--secure", action="store_true", help="Kafka wants TLS, a login and rights")
     up.add_argument("--for", dest="hours", type=hours, default=stack.HOURS, metavar="HOURS", help=FOR)
     up.add_argument("--owner", type=int, metavar="PID", help="also stop the servers when this process dies")
     down = commands.add_parser("down", help="stop the servers", description=DOWN)
@@ -87,6 +88,7 @@ def up(arguments: argparse.Namespace) -> int:
         opensearch=arguments.opensearch,
         brokers=arguments.brokers,
         version=arguments.kafka,
+        secure=arguments.secure,
         hours=arguments.hours,
         owner_pid=arguments.owner,
     )

@@ -31,6 +31,7 @@ from stack.opensearch import OPENSEARCH
 from stack.process_spec import ProcessSpec, ServerFiles
 from stack.registry import REGISTRY
 from stack.search import SEARCH
+from stack.security import make_security
 
 #: optional servers by the option that requests them
 OPTIONAL: Mapping[str, tuple[str, ...]] = {
@@ -62,7 +63,8 @@ class Environment:
     @property
     def settings(self) -> dict[str, str]:
         """The worker's settings for Kafka and the registry. Raises StackError if one of them is not running."""
-        return {"RISK_BROKER": self.broker, "RISK_SCHEMA_REGISTRY": self.registry}
+        login = {name: value for name, value in self.variables.items() if name.startswith("RISK_KAFKA_")}
+        return {"RISK_BROKER": self.broker, "RISK_SCHEMA_REGISTRY": self.registry, **login}
 
     @property
     def mariadb(self) -> str:
@@ -118,6 +120,7 @@ def up(
     opensearch: bool = False,
     brokers: int | None = None,
     version: str | None = None,
+    secure: bool = False,
     hours: float = HOURS,
     owner_pid: int | None = None,
 ) -> Environment:
@@ -126,15 +129,19 @@ def up(
     The servers stop at `down`, after `hours`, or when the process `owner_pid` dies, whichever comes first.
     Servers that were already running keep their ports, owner and end. `cdc` adds MariaDB and Kafka Connect and implies
     Kafka and the registry; `search` adds Elasticsearch, `opensearch` OpenSearch. brokers: number of Kafka's nodes, None
-    for as many as `directory` has data of, or one; version: Kafka's, by default that of STACK_KAFKA. Raises StackError
-    after stopping the servers it started.
+    for as many as `directory` has data of, or one; version: Kafka's, by default that of STACK_KAFKA. `secure` makes
+    Kafka want TLS, a login and rights, now and later. Raises StackError after stopping the servers it started.
     """
     directory = checked(directory)
     nodes = nodes_of(directory, brokers)
     wanted = dict.fromkeys(nodes) | {KAFKA.name: kafka_port} if kafka or cdc else {}
     wanted |= {REGISTRY.name: registry_port} if registry or cdc else {}
     wanted |= dict.fromkeys(requested(cdc=cdc, search=search, opensearch=opensearch))
+    if secure and (cdc or len(nodes) > 1):
+        raise StackError("--secure is for one node without Kafka Connect: leave --cdc and --brokers out")
     with exclusive(directory / "lock", START_S):
+        if secure:
+            make_security(directory)
         for name, port in wanted.items():
             if port is not None:
                 require_port(ServerFiles(directory, name), port)

@@ -48,8 +48,8 @@ SETTINGS: Mapping[str, str | int] = {
     "session.timeout.ms": 3000,
     "heartbeat.interval.ms": 500,
     "scheduled.rebalance.max.delay.ms": 0,
-    # after kill -9 the rows since the last flush are sent again [ms]
-    "offset.flush.interval.ms": 1000,
+    # rows and the offsets after them are one transaction: after kill -9 no row is sent again
+    "exactly.once.source.support": "enabled",
 }
 
 #: secrets that connectors refer to by name

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stack import kafka_versions
 from stack.errors import StackError
+from stack.security import Security, security_of
 from stack.server import HOST, REQUEST_TIMEOUT_S, Instance, Server, find_java, java, write_lines
 
 #: the nodes of a cluster in order of their ids, which begin at 1
@@ -67,6 +68,7 @@ def settings(instance: Instance) -> dict[str, str | int]:
     """Return the contents of server.properties."""
     broker, controller = instance.ports["broker"], instance.ports["controller"]
     voters = (f"{node_id(name)}@{HOST}:{ports['controller']}" for name, ports in instance.peers.items())
+    security = security_of(instance.home.parent)
     return {
         **SETTINGS,
         **(REPLICATED if len(instance.peers) > 1 else {}),
@@ -75,6 +77,7 @@ def settings(instance: Instance) -> dict[str, str | int]:
         "advertised.listeners": f"BROKER://{HOST}:{broker}",
         "controller.quorum.voters": ",".join(voters),
         "log.dirs": str(instance.home / "data"),
+        **(security.settings(instance.ports) if security else {}),
     }
 
 
@@ -144,12 +147,14 @@ def command(instance: Instance, files: Sequence[Path]) -> list[str]:
     ]
 
 
-def request_metadata(port: int) -> tuple[list[int], str | None]:
+def request_metadata(port: int, security: Security | None = None) -> tuple[list[int], str | None]:
     """Return the ids of the live nodes and of the cluster that answers on `port`; no node if none answers."""
     # header: api 3 (Metadata), version 2, correlation 0, no client id; body: no topics
     request = struct.pack(">hhihi", 3, 2, 0, -1, 0)
     try:
-        with socket.create_connection((HOST, port), timeout=REQUEST_TIMEOUT_S) as connection:
+        with (
+            security.connect(port) if security else socket.create_connection((HOST, port), REQUEST_TIMEOUT_S)
+        ) as connection:
             connection.sendall(struct.pack(">i", len(request)) + request)
             with connection.makefile("rb") as reader:
                 (length,) = struct.unpack(">i", reader.read(4))
@@ -174,12 +179,20 @@ def parse_metadata(answer: bytes) -> tuple[list[int], str | None]:
 
 def ready(instance: Instance) -> bool:
     """Return whether this instance's broker is registered in its cluster and serves clients."""
-    nodes, identity = request_metadata(instance.ports["broker"])
+    nodes, identity = request_metadata(instance.ports["broker"], security_of(instance.home.parent))
     return node_id(instance.home.name) in nodes and identity == cluster_id(instance.home)
 
 
+def settle(instance: Instance) -> None:
+    """Create the users of a node that wants a login. Raises StackError."""
+    if security := security_of(instance.home.parent):
+        security.create_users(instance.ports["broker"])
+
+
 def environment(instance: Instance) -> dict[str, str]:
-    """Return the variable that lists the brokers of all nodes."""
+    """Return the variable that lists the brokers of all nodes, or those of a login."""
+    if security := security_of(instance.home.parent):
+        return security.environment(instance.ports)
     return {"RISK_BROKER": ",".join(f"{HOST}:{ports['broker']}" for ports in instance.peers.values())}
 
 
@@ -192,7 +205,7 @@ def node(name: str) -> Server:
         ports=("broker", "controller"),
         command=command,
         ready=ready,
-        settle=lambda instance: None,
+        settle=settle,
         environment=environment,
         require=find_java,
         cluster=NODES,

@@ -21,6 +21,7 @@ from stack.opensearch import OPENSEARCH
 from stack.process_spec import ProcessSpec, ServerFiles
 from stack.registry import REGISTRY
 from stack.search import SEARCH
+from stack.security import PORTS, security_of
 from stack.server import Instance, Server
 
 #: in order of start: the registry first, since its JVM takes longer to become ready than Kafka
@@ -74,7 +75,8 @@ def start(files: ServerFiles, template: ProcessSpec, parts: Sequence[Path], port
     server = SERVERS[files.name]
     stop(files)  # an orphan whose supervisor was killed
     previous = ProcessSpec.read(files.spec).ports if files.spec.exists() else {}
-    chosen = ports.choose(server.ports, port, previous, server.highest_port)
+    more = PORTS if server.name == KAFKA.name and security_of(files.directory) else ()
+    chosen = ports.choose((*server.ports, *more), port, previous, server.highest_port)
     peers = peers_of(files, chosen)
     if len(peers) > 1 and chosen != previous:
         raise StackError(f"another process took a port of {files.name}, which the other nodes know: try again")

@@ -134,9 +134,20 @@ REMEDIES = (
             "await other.start()\n"
             "logged = await send_rows(other, self._table.changelog, self.number, changes)\n"
             "await last_offset(logged)\n"
-            "await other.stop()",
+            "await other.stop()\n"
+            "sent += logged",
         ),
         (_DEATHS("killed_at_sent"),),
+    ),
+    Remedy(
+        "log-ids-are-written-with-the-flush",
+        ("wiped", "worst"),
+        "app.state.partition:Partition.flush",
+        argument("_commit", 2, "{}"),
+        (
+            "tests/test_partitions.py::test_log_ids_are_part_of_the_transaction_and_read_from_the_cache_afterwards",
+            _DEATHS("killed_while_a_log_is_read_that_is_sent_twice"),
+        ),
     ),
     Remedy(
         "the-position-is-written-with-the-flush",
@@ -453,14 +464,11 @@ REMEDIES = (
         ("tests/test_watchdog.py::test_a_partition_that_nobody_can_write_ends_the_worker",),
     ),
     Remedy(
-        "brokers-that-answer-are-asked-first",
+        "silent-brokers-are-not-asked",
         ("brokers",),
-        "app.kafka.clients:order_brokers",
+        "app.kafka.clients:without_silent_brokers",
         insert_after("settings.brokers", "return settings"),
-        (
-            "tests/test_brokers.py::test_brokers_that_answer_come_first",
-            "tests/test_brokers.py::test_a_worker_starts_although_the_first_broker_is_silent",
-        ),
+        ("tests/test_brokers.py::test_silent_brokers_are_left_out",),
     ),
     Remedy(
         "an-old-end-offset-is-asked-again",

@@ -43,7 +43,7 @@ leaves: dict[str, st.SearchStrategy[Any]] = {
 def verdict(plan: Plan, value: bytes) -> Verdict:
     """The result of `read_one`: the columns, or the reason why it refused the value."""
     try:
-        return read_one(plan, value)
+        return read_one(plan, value)[:2]
     except Undecodable as error:
         return error.reason
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from codec.avro import AvroType, Kind
-from codec.avro_schema import MOODLE, DeclaredColumns, UnusableSchema, check, columns, plan, sql_type
+from codec.avro_schema import MOODLE, DeclaredColumns, UnusableSchema, check, columns, plan, record_name, sql_type
 from models.errors import ConfigError
 from tests.support.golden_cases import ERRORS, PUBLIC, load
 
@@ -196,3 +196,49 @@ def test_unreadable_schemas(schema: Any) -> None:
 def test_a_plan_keeps_the_writers_order() -> None:
     reader = plan(record(("timecreated", "long"), ("Id", "int"), ("USERID", ["long", "null"])), DeclaredColumns({}))
     assert (reader.at, reader.student, len(reader.fields)) == (0, 2, 3)
+
+
+def named(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    return {**schema, "name": name}
+
+
+@pytest.mark.parametrize(
+    ("schema", "missing"),
+    [
+        (record(("id", "long"), name="Key"), "eventname and no column userid and no column timecreated"),
+        (moodle(userid=None, timecreated=None), "userid and no column timecreated"),
+        (named(moodle(userid=None), "Other"), "userid"),
+        (named(moodle(timecreated=None), "Other"), "timecreated"),
+        (named(moodle(eventname=None), "Enrolment"), "eventname"),
+    ],
+)
+def test_the_schema_of_another_record_is_refused(schema: Any, missing: str) -> None:
+    """KSQL would count the key's schema, or another table's, as events of nobody at time 0."""
+    with pytest.raises(UnusableSchema) as caught:
+        plan(schema, check(moodle(), TOPIC))
+    assert caught.value.reason == "wrong-schema"
+    assert f"record {schema['name']} has no column {missing}: it is no row of the log" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("schema", "doubt"),
+    [
+        (moodle(), ""),
+        (moodle(more="string", eventname=None), ""),
+        (moodle(userid=None), "no column userid: its rows count as KSQL counts them, their student is null"),
+        (moodle(timecreated=None), "no column timecreated: its rows count as KSQL counts them, their time is 0"),
+        (named(moodle(), "Renamed"), "its rows are of record Renamed, those of the latest schema of V"),
+    ],
+)
+def test_what_is_read_in_doubt_says_so(schema: Any, doubt: str) -> None:
+    """The log's own later schemas are read as KSQL reads them (golden case p28)."""
+    said = plan(schema, check(moodle(), TOPIC)).doubt
+    assert doubt in said
+    assert bool(doubt) == bool(said)
+
+
+def test_record_names_include_their_namespace() -> None:
+    assert record_name({"type": "record", "name": "V", "namespace": "a.b"}) == "a.b.V"
+    assert record_name({"type": "record", "name": "a.V", "namespace": "b"}) == "a.V"
+    assert record_name({"type": "record", "name": "V"}) == "V"
+    assert record_name("long") == ""

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from app.ops.failpoints import POINTS
+from models import log_ids
 from stack.supervisor import die_with_parent
 from tools.e2e.chaos.actions import ACTIONS
 from tools.e2e.chaos.run import Result, schedule
-from tools.e2e.chaos.verdict import lost_and_duplicated, output_differences, state_differences
+from tools.e2e.chaos.verdict import log_id_differences, lost_and_duplicated, output_differences, state_differences
 from tools.e2e.chaos.workload import count_late, generate_workload
 from tools.e2e.oracle import expected_tables
 from tools.e2e.read_topic import Record
@@ -116,6 +117,20 @@ def topics_of(visits: list[tuple[int, int]]) -> dict[str, list[Record]]:
         ],
         "MOODLE_LOGS_PREDICTION_IN_RISK": [],
     }
+
+
+def test_the_verdict_detects_log_ids_that_are_missing_or_in_two_partitions() -> None:
+    """All ids of the log must have been applied, each in one partition."""
+
+    def table(*ids: int) -> dict[bytes, bytes]:
+        column = np.array(ids, np.int64)
+        spans = log_ids.spans_of(column)
+        added = log_ids.add(column, spans, log_ids.unpack([None] * len(spans)))
+        return {b"7": b"", **dict(zip(log_ids.keys_of(spans), log_ids.pack(added.bitmaps), strict=True))}
+
+    assert log_id_differences([1, 2, 5_000], [table(1, 5_000), table(2)]) == []
+    (line,) = log_id_differences([1, 2, 5_000], [table(1, 5_000), table(1, 3)])
+    assert line == "log ids: 1 missing, 1 extra, 1 in two partitions"
 
 
 VISITS = [(student, 1_000_000 * at) for student in (1, 2, 3) for at in range(5)]

@@ -253,6 +253,8 @@ def test_connect_may_read_only_the_variables_that_its_configurations_use() -> No
     assert allowed.fullmatch("ELASTICSEARCH_PASSWORD")
     for what in ("config", "offset", "status"):
         assert environment[f"{what.upper()}_STORAGE_TOPIC"] == CONNECT_SETTINGS[f"{what}.storage.topic"]
+    exactly_once = CONNECT_SETTINGS["exactly.once.source.support"]
+    assert environment["CONNECT_EXACTLY_ONCE_SOURCE_SUPPORT"] == exactly_once == "enabled"
 
 
 def test_the_workers_variables_are_settings() -> None:
@@ -265,6 +267,15 @@ def test_the_workers_variables_are_settings() -> None:
     assert settings.web_bind == "0.0.0.0"
     # .env.example has the app's defaults
     assert (settings.emit, settings.time_unit, settings.topic_prefix) == ("batch", "ms", "")
+
+
+def test_services_ask_each_other_directly() -> None:
+    """Docker can set a proxy in every container; it knows none of the services."""
+    for name, service in SERVICES.items():
+        addresses = {*re.findall(r"https?://([a-z0-9.]+)", json.dumps(service))}
+        if "http" in str(service.get("command", "")) or name == "worker":
+            for variable in ("NO_PROXY", "no_proxy"):
+                assert addresses <= set(service["environment"][variable].split(",")), name
 
 
 def test_registered_connectors_exist_and_refer_to_services() -> None:

@@ -147,6 +147,12 @@ def test_a_source_has_no_secret_and_no_property_that_debezium_3_ignores(name: st
     assert not {key.removeprefix("transforms.unwrap.") for key in config} & old
 
 
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_is_refused_by_a_connect_that_would_send_rows_again(name: str) -> None:
+    """Rows and their offsets are one transaction for each poll, the only boundary that Debezium supports."""
+    assert (SOURCES[name]["exactly.once.support"], SOURCES[name]["transaction.boundary"]) == ("required", "poll")
+
+
 def test_both_sources_write_the_same_records() -> None:
     """They differ in the connector and its connection to the database, not in anything that affects records."""
     mariadb, mysql = (SOURCES[f"source-{kind}"] for kind in ("mariadb", "mysql"))

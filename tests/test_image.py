@@ -57,7 +57,10 @@ def test_the_image_has_the_worker_and_its_data_and_nothing_else(wheel: ZipFile) 
 
 
 def test_the_worker_does_not_run_as_root() -> None:
-    assert "USER risk" in (ROOT / "Dockerfile").read_text().splitlines()
+    """Its user is a number, because Kubernetes cannot tell whether a name is root."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert "USER 10001" in lines
+    assert any(line.startswith("RUN useradd --uid 10001 ") and "-g root -m 775 /data" in line for line in lines)
 
 
 def dependencies(lines: Iterable[str], extras: Iterable[str] = ()) -> Iterator[str]:
@@ -68,8 +71,13 @@ def dependencies(lines: Iterable[str], extras: Iterable[str] = ()) -> Iterator[s
             yield from dependencies(requires(requirement.name) or [], requirement.extras)
 
 
-def faust(installed: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `faust -A app` on the unpacked wheel, with only the packages that pip installs for it."""
+def faust(
+    installed: Path, *arguments: str, prefix: Iterable[str] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `faust -A app` on the unpacked wheel, with only the packages that pip installs for it.
+
+    prefix: a command that runs another one.
+    """
     (worker,) = distributions(path=[str(installed)])
     kept = set(dependencies(worker.requires or []))
     hidden = {
@@ -83,7 +91,7 @@ def faust(installed: Path, *arguments: str, **environment: str) -> subprocess.Co
         f"import runpy, sys; sys.path.insert(0, {str(installed)!r}); sys.modules.update(dict.fromkeys({hidden!r}));"
         f"sys.argv[1:] = {['-A', 'app', *arguments]!r}; runpy.run_module('faust', run_name='__main__')"
     )
-    command = [sys.executable, "-c", script]
+    command = [*prefix, sys.executable, "-c", script]
     return subprocess.run(
         command,
         cwd=installed,
@@ -108,6 +116,25 @@ def test_the_worker_starts_up_to_the_broker(installed: Path, tmp_path: Path) -> 
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if broker in line], done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can run a program as another user")
+def test_any_user_id_will_do(installed: Path, tmp_path: Path) -> None:
+    """OpenShift's user ids have no entry in /etc/passwd; their home is what the image says, and group 0 may write."""
+    data = tmp_path / "data"
+    data.mkdir()
+    os.chown(data, 10001, 0)
+    data.chmod(0o775)
+    # the right to read everything stands for an image whose files everybody may read
+    capabilities = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+    user = ("setpriv", "--reuid=1000660000", "--regid=0", "--clear-groups", *capabilities)
+    environment = {"RISK_BROKER": "127.0.0.1:1", "RISK_DATADIR": str(data), "HOME": str(data)}
+    done = faust(installed, "worker", prefix=user, **environment)
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if "no Kafka broker answers" in line], done.stderr
+    assert "Traceback" not in done.stderr
+    data.chmod(0o700)
+    assert "RISK_DATADIR" in faust(installed, "worker", prefix=user, **environment).stderr
 
 
 def test_a_command_of_tools_names_the_extra_to_install(installed: Path) -> None:

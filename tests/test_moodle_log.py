@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codec.avro_schema import Json, check
-from codec.moodle_log import LogDecoder
+from codec.moodle_log import LogDecoder, wide_schema_id
 from models.decoded import DecodedChunk
 from models.rules import MAX_AT
 from tests.support.golden_cases import ERRORS, PUBLIC, chunk, expected, load, source
@@ -251,3 +252,47 @@ async def test_visits_keep_offset_and_headers(headers: bool) -> None:
     assert visits.offset.tolist() == [7, 12]
     assert visits.student.tolist() == [5, 6]
     assert visits.headers == ([lists[0], lists[2]] if headers else None)
+
+
+KEY: Any = {"type": "record", "name": "Key", "namespace": "n", "fields": [{"name": "id", "type": "long"}]}
+LOG: Any = {**PLAIN, "fields": [field for field in PLAIN["fields"] if field["name"] != "userid"]}
+
+
+@pytest.mark.parametrize("n", [3, 40])
+async def test_records_with_the_id_of_another_schema_are_refused(n: int) -> None:
+    """Row by row and in columns: the key's schema; one of the log's without a column is read, as in KSQL."""
+    decoder = LogDecoder(Source({1: PLAIN, 2: KEY, 3: LOG}), check(PLAIN, "t"))
+    values: list[bytes | None] = [plain(5, 6), plain(5, 6, 2), b"\0\0\0\0\3" + varint(9) + varint(0) + varint(8)] * n
+    decoded = await decoder.decode(chunk(values))
+    assert rows(decoded)[:2] == [(0, 5, 6), (2, None, 8)]
+    assert reasons(decoded) == dict.fromkeys(range(1, 3 * n, 3), "wrong-schema")
+    assert [(odd.schema_id, odd.records, odd.refused) for odd in decoded.odd_schemas] == [(2, n, True), (3, n, False)]
+    assert "no column userid" in decoded.odd_schemas[1].detail
+
+
+@pytest.mark.parametrize("n", [1, 40])
+async def test_ids_of_eight_bytes_are_recognized(n: int) -> None:
+    """Apicurio's own format; the dead letter says what to set in the connector."""
+    value = b"\0" + (7).to_bytes(8, "big") + plain(5, 6)[5:]
+    decoded = await LogDecoder(Source({1: PLAIN})).decode(chunk([value, plain(5, 6)] * n))
+    assert len(decoded) == n
+    assert {reject.reason for reject in decoded.rejects} == {"unknown-schema"}
+    assert "schema id 7 in 8 bytes" in decoded.rejects[0].detail
+    assert "as-confluent=true" in decoded.rejects[0].detail
+    assert wide_schema_id(plain(5, 6)) is None
+    assert wide_schema_id(b"\0\0\0\0\0") is None
+
+
+async def test_unknown_schemas_of_one_chunk_are_requested_concurrently() -> None:
+    both = asyncio.Barrier(2)
+
+    class Slow:
+        async def schema(self, schema_id: int) -> Json:
+            await both.wait()
+            return None
+
+    decoder = LogDecoder(Slow())
+    values: list[bytes | None] = [plain(5, 6, 8), plain(5, 6, 9)]
+    assert decoder.missing(chunk(values)) == decoder.missing(chunk(values * 40)) == {8, 9}
+    async with asyncio.timeout(5):
+        assert len((await decoder.decode(chunk(values))).rejects) == 2

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
 
+from app.ops.metrics import Metrics
 from app.settings import Settings
 from app.state.partition import OwnedPartitions, Partition
 from codec.record import NO_HEADERS
+from models import log_ids, state
 from models import position as positions
-from models import state
 from models.position import Position
 from models.visits import StudentDictionary
 
@@ -32,6 +33,7 @@ class FakeTable:
     def __init__(self, steps: list[Any]) -> None:
         self.steps = steps
         self.records: dict[bytes, bytes] = {}
+        self.flushes = Metrics().flushes(self.name)
 
     def read(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         self.steps.append(("read", *keys))
@@ -96,6 +98,39 @@ async def test_the_store_is_written_after_the_commit_and_memory_after_the_store(
     assert positions.KEY in table.records
     assert list(p.load(STUDENTS)) == [b"five", b"none"]
     assert steps[-1] == ("store", 102)
+
+
+async def test_log_ids_are_part_of_the_transaction_and_read_from_the_cache_afterwards():
+    """Their records are in a batch of their own, as they are larger; the store has them and the last offset of all."""
+    p, table, steps = partition()
+    spans = np.array([0, 7])
+    assert not p.log_ids(spans).any()
+    steps.clear()
+    added = log_ids.add(np.array([3, 7 * log_ids.SPAN]), spans, p.log_ids(spans))
+    records = dict(zip(log_ids.keys_of(spans), log_ids.pack(added.bitmaps), strict=True))
+    steps.clear()
+    assert await p.flush({}, {}, Position.start(1), None, records)
+    assert steps == ["begin", "send students-changelog", "send students-changelog", "commit", ("store", 100)]
+    assert table.records.keys() == {positions.KEY, b"ids 0", b"ids 7"}
+    steps.clear()
+    assert (p.log_ids(spans) == added.bitmaps).all()
+    assert steps == []
+    # a new owner has only the store
+    other, table_2, _ = partition()
+    table_2.records = table.records
+    assert (other.log_ids(spans) == added.bitmaps).all()
+
+
+async def test_the_cache_of_log_ids_is_bounded(monkeypatch):
+    monkeypatch.setattr("app.state.partition.CACHED_LOG_IDS", 3)
+    p, _, steps = partition()
+    record = state.pack_words(log_ids.VERSION, np.array([0, 1, 1], np.int64))
+    for spans in ([1, 2], [3, 4], [5, 6, 7, 8]):
+        keys = log_ids.keys_of(np.array(spans))
+        assert await p.flush({}, {}, Position.start(1), None, dict.fromkeys(keys, record))
+    steps.clear()
+    assert p.log_ids(np.arange(1, 9)).any(1).all()
+    assert steps == [("read", *log_ids.keys_of(np.arange(1, 9)))]
 
 
 @pytest.mark.parametrize("step", ["begin", "send out", "send students-changelog", "commit"])
@@ -190,10 +225,14 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
         (b"null", lambda p: p.load(STUDENTS)),
         (positions.KEY, lambda p: p.position),
         (positions.NEXT_OFFSET_KEY, lambda p: p.next_offset),
+        (b"ids 7", lambda p: p.log_ids(np.array([3, 7]))),
     ],
 )
-def test_the_error_of_an_unreadable_record_has_its_key_and_a_remedy(key, read):
-    """The error names table, partition and key. A damaged record is not skipped; a newer one needs an upgrade."""
+def test_the_error_of_an_unreadable_record_has_its_place_and_a_remedy(key, read):
+    """The error names table and partition, not the key, which may be a student's id.
+
+    A damaged record is not skipped; a newer one needs an upgrade.
+    """
     for raw, message in (
         (b"123456789", "damaged.*; delete RISK_DATADIR and start again.*another RISK_APP_ID"),
         (state.empty_record()[:-1] + b"\0", "damaged.*; delete RISK_DATADIR"),
@@ -201,6 +240,6 @@ def test_the_error_of_an_unreadable_record_has_its_key_and_a_remedy(key, read):
     ):
         p, table, _ = partition()
         table.records = {b"5": state.empty_record(), b"null": state.empty_record(), key: raw}
-        where = rf"table students \(topic students-changelog\) partition 3 key {key.decode()}: a "
+        where = r"table students \(topic students-changelog\) partition 3: a "
         with pytest.raises(state.StateError, match=where + ".*" + message):
             read(p)

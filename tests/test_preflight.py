@@ -263,6 +263,17 @@ def test_a_schema_that_ksql_refuses_is_refused(deployment, schema, message):
     refused(dict(deployment.variables), deployment.names.source, message)
 
 
+def test_ids_that_are_text_cannot_be_deduplicated():
+    """KSQL takes an id of any type, so that only RISK_DEDUPLICATE=log-id refuses it."""
+    types = {"id": "string", "userid": "long", "timecreated": "long"}
+    schema = {**INT_TIME, "fields": [{"name": name, "type": avro} for name, avro in types.items()]}
+    assert preflight.check_schema(Settings(), schema).columns["ID"] == "STRING"
+    with pytest.raises(ConfigError, match=r"RISK_DEDUPLICATE: column id of topic .* is STRING and must be an integer"):
+        preflight.check_schema(Settings(deduplicate="log-id"), schema)
+    schema["fields"][0]["type"] = "int"
+    assert preflight.check_schema(Settings(deduplicate="log-id"), schema).columns["ID"] == "INTEGER"
+
+
 @pytest.mark.broker
 def test_an_output_topic_of_two_partitions_is_refused(deployment):
     """Output topics have one partition each, as KSQL creates them with PARTITIONS=1."""

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
 from app.errors import ConfigError
-from app.kafka.registry import RETRY_S, UNKNOWN_FOR_S, SchemaRegistry
+from app.kafka.registry import IN_VAIN_FOR_S, RETRY_S, SHORTER, UNKNOWN_FOR_S, SchemaRegistry
 
 SCHEMA = {"type": "record", "name": "V", "fields": [{"name": "t", "type": {"type": "long", "logicalType": "x"}}]}
 FOUND = json.dumps({"schema": json.dumps(SCHEMA)})
@@ -64,8 +64,10 @@ class Clock:
         if self.on_sleep is not None:
             await self.on_sleep()
 
-    def schemas(self, url: str, chance: float = 1.0) -> SchemaRegistry:
-        return SchemaRegistry(url, clock=lambda: self.now, sleep=self.sleep, chance=lambda: chance)
+    def schemas(self, url: str, chance: float = 1.0, patience_s: float = 0.0) -> SchemaRegistry:
+        return SchemaRegistry(
+            url, patience_s=patience_s, clock=lambda: self.now, sleep=self.sleep, chance=lambda: chance
+        )
 
 
 @pytest.fixture
@@ -119,6 +121,8 @@ async def test_an_unknown_id_is_requested_again_later(clock: Clock) -> None:
         (429, "{}"),
         (404, "<html>Not Found</html>"),
         (404, '{"error_code":404,"message":"HTTP 404 Not Found"}'),
+        (404, '{"message":"no Route matched with those values"}'),
+        (404, "[]"),
         (200, "<html>Log in</html>"),
         (200, "{}"),
     ],
@@ -252,3 +256,74 @@ async def test_the_last_error_is_kept_without_the_password(clock: Clock) -> None
         assert await schemas.schema(7) == SCHEMA
         assert schemas.last_error == "UnusableAnswer: HTTP 503"
         assert schemas.name == url
+
+
+async def test_an_id_is_unknown_only_after_it_was_requested_for_long(clock: Clock) -> None:
+    """A replica of the registry, or a cache before it, may not know a new schema yet."""
+    registry = FakeRegistry(*[(404, UNKNOWN)] * 6, (200, FOUND))
+    async with registry.running() as url:
+        schemas = clock.schemas(url, patience_s=60)
+        assert await schemas.schema(7) == SCHEMA
+    assert clock.slept == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0]
+    assert schemas.answers == 7
+
+
+async def test_requests_for_an_unknown_id_end(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """It is said that they begin; later one request at a time is enough."""
+    registry = FakeRegistry((404, UNKNOWN))
+    async with registry.running() as url:
+        schemas = clock.schemas(url, patience_s=60)
+        assert await schemas.schema(7) is None
+        assert clock.now == 60
+        assert "no schema with id 7 yet; requesting it for 60 s" in caplog.text
+        clock.now += UNKNOWN_FOR_S
+        requested = len(registry.requested)
+        assert await schemas.schema(7) is None
+        assert len(registry.requested) == requested + 1
+
+
+async def test_after_one_id_in_vain_others_get_less_time_until_a_schema_is_found(clock: Clock) -> None:
+    """Damaged records hold any number of ids: they must not stop their partition for long again and again."""
+    registry = FakeRegistry((404, UNKNOWN))
+    async with registry.running() as url:
+        schemas = clock.schemas(url, patience_s=60)
+
+        async def waited(schema_id: int) -> float:
+            began = clock.now
+            await schemas.schema(schema_id)
+            return clock.now - began
+
+        assert await waited(1) == 60
+        assert await waited(2) == await waited(3) == 60 * SHORTER
+        registry.answers = [(200, FOUND), (404, UNKNOWN)]
+        assert await waited(4) == 0
+        assert await waited(5) == 60
+        clock.now += IN_VAIN_FOR_S
+        assert await waited(6) == 60
+
+
+async def test_of_many_unknown_ids_few_are_requested_for_long(clock: Clock) -> None:
+    """All at a time, and no more than a registry can bear."""
+    registry = FakeRegistry((404, UNKNOWN))
+    async with registry.running() as url:
+        schemas = clock.schemas(url, patience_s=1)
+        assert await asyncio.gather(*map(schemas.schema, range(1, 101))) == [None] * 100
+    again = {path for path in registry.requested if registry.requested.count(path) > 1}
+    assert 1 <= len(again) <= 100
+    assert len(set(registry.requested)) == 100
+
+
+async def test_the_id_0_is_requested_once(clock: Clock) -> None:
+    """No registry gives it; ids of 8 bytes begin with zeros."""
+    registry = FakeRegistry((404, UNKNOWN))
+    async with registry.running() as url:
+        assert await clock.schemas(url, patience_s=60).schema(0) is None
+    assert len(registry.requested) == 1
+
+
+async def test_no_answer_in_between_is_waited_out(clock: Clock) -> None:
+    """An answer that is none never makes an id unknown, however long the id has been requested."""
+    registry = FakeRegistry((404, UNKNOWN), *[(502, "<html>")] * 20, (200, FOUND))
+    async with registry.running() as url:
+        assert await clock.schemas(url, patience_s=60).schema(7) == SCHEMA
+    assert clock.now > 60

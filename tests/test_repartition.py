@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agents.ports import Delivery
 from agents.repartition import Repartition
 from app.ops.metrics import Metrics
+from codec.moodle_log import Plans
 from models.chunk import Chunk
 from models.decoded import DecodedChunk
 from models.murmur2 import keys_of, partitions_of
@@ -94,7 +95,10 @@ class Decoder:
     def expect(self, chunk: Chunk, visits: Visits) -> None:
         self._visits[id(chunk)] = visits
 
-    async def decode(self, chunk: Chunk) -> DecodedChunk:
+    def missing(self, chunk: Chunk) -> frozenset[int]:
+        return frozenset()
+
+    def read(self, chunk: Chunk, plans: Plans) -> DecodedChunk:
         v = self._visits[id(chunk)]
         return DecodedChunk(np.arange(len(v)), v.student, v.null, v.at, [], 0, 0)
 
@@ -113,7 +117,7 @@ class Recorder:
             self.rounds.append(([[] for _ in range(PARTITIONS)], []))
         self.rounds[-1][1].append(chunk)
 
-    def pause(self, topic: str, partition: int) -> None: ...
+    def pause(self, topic: str, partition: int, waits_for: str = "") -> None: ...
 
     def resume(self, topic: str, partition: int) -> None: ...
 

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ from tests.support.cluster import (
     Deployment,
     months_of_rows,
     replay_rows,
+    run_async,
     run_to_end,
     until,
     wait_for_visits,
 )
 from tools.e2e.chaos.verdict import disk_differences, read_changelog
 from tools.e2e.workers import Worker
+from tools.replay.log_rows import LogRows
+from tools.replay.sender import prepare, produce
 
 pytestmark = pytest.mark.broker
 
@@ -61,8 +65,7 @@ def results(
     request: pytest.FixtureRequest, cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[list[str]]]]:
     """The differences from the oracle after each selected scenario."""
-    rows = months_of_rows(students=800, sessions=8_000)
-    workload = replay_rows(Deployment.new(cluster, tmp_path_factory.mktemp("log")), rows)
+    workload = replay_rows(Deployment.new(cluster, tmp_path_factory.mktemp("log")), log_rows())
 
     def play(name: str) -> list[str]:
         settings = {"RISK_SOURCE_TOPIC": workload.topic, "RISK_BATCH_ROWS": BATCH_ROWS}
@@ -73,6 +76,11 @@ def results(
     params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         yield {name: pool.submit(play, name) for name in [p["name"] for p in params if p.get("name") in SCENARIOS]}
+
+
+def log_rows() -> LogRows:
+    """Return the log that all scenarios read."""
+    return months_of_rows(students=800, sessions=8_000)
 
 
 def visits_of(stats: dict[str, Any]) -> int:
@@ -253,6 +261,27 @@ def killed_at(point: str, deployment: Deployment) -> None:
         with deployment.worker(**{VARIABLE: f"kill@{point}:{count}"}) as worker:
             assert worker.process.wait(LONG_S) == -signal.SIGKILL, worker.tail()
         if wiped:
+            shutil.rmtree(deployment.state())
+    run_to_end(deployment, timeout=LONG_S)
+
+
+@scenario
+def killed_while_a_log_is_read_that_is_sent_twice(deployment: Deployment) -> None:
+    """SIGKILL at points of a flush, in both copies of the log: with RISK_DEDUPLICATE=log-id each row counts once."""
+    own = {"RISK_SOURCE_TOPIC": f"{deployment.settings.app_id}.twice", "RISK_DEDUPLICATE": "log-id"}
+    deployment = replace(deployment, variables={**deployment.variables, **own})
+
+    async def send() -> None:
+        plan = await prepare(deployment.settings, log_rows(), partitions=4)
+        for _ in range(2):
+            await produce(plan)
+
+    run_async(send())
+    rng = random.Random(6)
+    for i, point in enumerate(("sent", "committed", "written", "sent")):
+        with deployment.worker(**{VARIABLE: f"kill@{point}:{rng.randrange(20, 90)}"}) as worker:
+            assert worker.process.wait(LONG_S) == -signal.SIGKILL, worker.tail()
+        if i == 1:
             shutil.rmtree(deployment.state())
     run_to_end(deployment, timeout=LONG_S)
 

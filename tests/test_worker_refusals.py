@@ -86,7 +86,7 @@ def test_an_unreadable_state_record_ends_the_worker_and_is_restored_from_the_cha
     overwrite_record(deployment, b"7", valid[:-1] + b"\1" if damaged else newer)
     deployment.send(deployment.names.source, [visit(schema, 7, START + MINUTE)])
     texts = ("checksum", "delete RISK_DATADIR") if damaged else ("NewerState", "run the version that wrote it")
-    assert_gives_up(deployment.worker(), "table students (topic", "partition 0 key 7", *texts)
+    assert_gives_up(deployment.worker(), "table students (topic", "partition 0: a state record", *texts)
     assert last_activities(deployment) == 1
     shutil.rmtree(deployment.state())
     run_until(deployment, 2)
@@ -99,7 +99,7 @@ def test_a_damaged_changelog_ends_the_worker(deployment):
     deployment.send(deployment.names.students_changelog, [row(b"\2" + bytes(39), positions.KEY)])
     shutil.rmtree(deployment.state())
     deployment.send(deployment.names.source, [visit(schema, 7, START + MINUTE)])
-    assert_gives_up(deployment.worker(), "table students", "key front", "damaged", "another RISK_APP_ID")
+    assert_gives_up(deployment.worker(), "partition 0: a position record", "damaged", "another RISK_APP_ID")
 
 
 def test_a_running_worker_reports_a_damaged_visit_batch(deployment):

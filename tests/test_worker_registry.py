@@ -10,11 +10,13 @@ from contextlib import ExitStack
 from typing import Any
 
 import fastavro
+import httpx
 import pytest
 
 import stack
 from codec.record import Row
 from tests.support.cluster import SCHEMA, START, TIMEOUT_S, Deployment, row, until, visit
+from tests.support.stub_server import StubServer, running
 
 pytestmark = pytest.mark.broker
 
@@ -50,7 +52,8 @@ def totals(deployment: Deployment) -> dict[int, int]:
 
 def test_records_of_a_new_schema_wait_for_the_registry(own_cluster, tmp_path):
     """Known schemas need no registry; a new one is requested until it arrives, and the records behind it wait."""
-    deployment = Deployment.new(own_cluster, tmp_path)
+    # a slow machine may need a minute to restart the registry
+    deployment = Deployment.new(own_cluster, tmp_path, RISK_STALL_TIMEOUT="600")
     known, source = deployment.make_source(2), deployment.names.source
     with deployment.worker() as worker:
         worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
@@ -67,11 +70,11 @@ def test_records_of_a_new_schema_wait_for_the_registry(own_cluster, tmp_path):
         deployment.send(source, rows)
         retry = f"no answer for schemas/ids/{new} (ConnectError"
         until(lambda: worker.log.read_text().count(retry), lambda n: n >= 3)
-        # the waiting record holds back what was fetched with it and after it: the order is kept
-        deployment.send(source, [visit(known, 8, START + 3 * MINUTE)], 1)
+        # the waiting record holds back what follows it in its partition; the other partition goes on
         deployment.send(source, [wide_visit(new, 9, START + 3 * MINUTE), row(b"\1bad")])
-        stats = worker.wait(lambda s: sum(s["lag"].values()) >= 5, timeout=TIMEOUT_S)
-        assert totals(deployment) == {7: 2, 8: 2}
+        deployment.send(source, [visit(known, 8, START + 3 * MINUTE)], 1)
+        until(lambda: totals(deployment), lambda n: n == {7: 2, 8: 3})
+        stats = worker.wait(lambda s: sum(s["lag"].values()) >= 4, timeout=TIMEOUT_S)
         assert stats["problem"] is None
         assert "rejected" not in stats["counts"]
         assert deployment.read(deployment.names.dead_letters) == []
@@ -114,3 +117,73 @@ def test_a_worker_that_ends_while_it_waits_loses_nothing(own_cluster, tmp_path):
             worker.wait_idle(timeout=TIMEOUT_S)
             until(lambda deployment=deployment: totals(deployment), lambda n: n == {7: 2, 9: 1})
         assert deployment.read(deployment.names.dead_letters) == []
+
+
+class Replica(StubServer):
+    """A registry behind a proxy and a cache: for a while it does not know some ids, or does not answer at all."""
+
+    def __init__(self, registry: str) -> None:
+        super().__init__()
+        self._registry = registry
+        #: answers before the right one, by the end of the path
+        self.late: dict[str, list[tuple[int, Any]]] = {}
+
+    def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
+        """Forward a GET unless there are other answers left."""
+        late = self.late.get(path.rpartition("/")[2])
+        if late:
+            return late.pop(0)
+        response = httpx.get(f"{self._registry}{path}", timeout=TIMEOUT_S, trust_env=False)
+        return response.status_code, response.content
+
+
+UNKNOWN = 404, {"error_code": 40403, "message": "Schema not found"}
+
+
+def test_an_id_that_the_registry_knows_a_second_later_costs_no_row(own_cluster, tmp_path):
+    """404, an error page and an answer that is none are waited out; what the registry never knows is given up."""
+    deployment = Deployment.new(own_cluster, tmp_path, RISK_REGISTRY_PATIENCE="4", RISK_STALL_TIMEOUT="5")
+    known, new = deployment.make_source(2), deployment.register(wider_schema())
+    unknown = 1_999_999
+    source = deployment.names.source
+    with (
+        running(Replica(own_cluster.registry)) as replica,
+        deployment.worker(RISK_SCHEMA_REGISTRY=replica.url) as worker,
+    ):
+        worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
+        replica.late[str(new)] = [UNKNOWN, UNKNOWN, (502, b"<html>"), (404, b"<html>"), (200, b"<html>"), UNKNOWN]
+        deployment.send(source, [wide_visit(new, 9, START + i) for i in range(30)])
+        deployment.send(source, [visit(known, 8, START)], 1)
+        until(lambda: totals(deployment), lambda n: n == {8: 1, 9: 30})
+        assert "rejected" not in worker.stats()["counts"]
+
+        # four seconds in vain are no stall, although the worker has nothing else to do
+        deployment.send(source, [visit(unknown, 7, START), visit(known, 7, START)])
+        until(lambda: totals(deployment), lambda n: n == {7: 1, 8: 1, 9: 30})
+        assert worker.stats()["counts"]["rejected"] == {"unknown-schema": 1}
+        assert worker.stop() == 0
+    assert f"no schema with id {unknown} yet; requesting it for 4 s" in worker.log.read_text()
+
+
+def test_a_worker_that_can_use_no_record_is_unhealthy(own_cluster, tmp_path):
+    """Ids that mean the key's schema: nothing counts as somebody's or nobody's, and /health says why."""
+    deployment = Deployment.new(own_cluster, tmp_path)
+    known = deployment.make_source()
+    fields = [{"name": "id", "type": "long"}]
+    key = deployment.register({"type": "record", "name": "Key", "fields": fields}, f"{deployment.names.source}-key")
+    with deployment.worker() as worker, httpx.Client(trust_env=False, timeout=TIMEOUT_S) as client:
+        worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
+        deployment.send(deployment.names.source, [visit(key, 7, START + i) for i in range(20)])
+        worker.wait(lambda stats: stats["problem"] == "rejecting", timeout=TIMEOUT_S)
+        response = client.get(f"http://127.0.0.1:{worker.port}/health")
+        assert response.status_code == 503
+        assert response.json()["healthy"] is False
+        assert "wrong-schema: schema id" in response.json()["reason"]
+        deployment.send(deployment.names.source, [visit(known, 7, START)])
+        worker.wait_idle(timeout=TIMEOUT_S)
+        assert totals(deployment) == {7: 1}
+        assert worker.stats()["counts"]["rejected"] == {"wrong-schema": 20}
+        assert worker.stop() == 0
+    log = worker.log.read_text()
+    assert len(deployment.read(deployment.names.dead_letters)) == 20
+    assert log.count("it is no row of the log; its records become dead letters") == 1

@@ -18,11 +18,14 @@ from app.settings import Settings
 from codec.dead_letters import DeadLetter
 from codec.moodle_log import LogDecoder
 from codec.record_batch import Rows
+from models import log_ids as applied_ids
 from models import position as positions
 from models.chunk import Chunk, Headers
+from models.log_ids import Bitmaps
 from models.murmur2 import keys_of
 from models.position import Position
 from models.risk import RiskModel
+from models.rules import Int64s
 from models.visits import StudentDictionary
 
 
@@ -58,17 +61,23 @@ class MemoryState:
         """Return the state record of each student [u]."""
         return [self.records.get(key) for key in keys_of(students.student, students.null)]
 
+    def log_ids(self, spans: Int64s) -> Bitmaps:
+        """Return which log ids of each of `spans` [b] have been applied."""
+        return applied_ids.unpack([self.records.get(key) for key in applied_ids.keys_of(spans)])
+
     async def flush(
         self,
         rows: Mapping[Target, Rows],
         records: Mapping[bytes, bytes],
         position: Position | None = None,
         cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        log_ids: Mapping[bytes, bytes] | None = None,
     ) -> bool:
         """Keep rows and records, and convert the position to its stored form and back, as a restart would."""
         for (topic, _), written in rows.items():
             self._sink.write(topic, written)
         self.records.update(records)
+        self.records.update(log_ids or {})
         if position is not None:
             lagging = position.watermarks.lagging
             self.position = positions.unpack(positions.pack(position), 1)
@@ -93,7 +102,13 @@ class TopologyTestDriver:
     def __post_init__(self) -> None:
         self.names = self.settings.topic_names
         self.metrics = Metrics()
-        options = Options(self.settings.batch_rows, self.settings.emit_every_change, self.settings.time_unit)
+        options = Options(
+            batch_rows=self.settings.batch_rows,
+            emit_every_change=self.settings.emit_every_change,
+            unit=self.settings.time_unit,
+            max_ahead_ms=self.settings.max_ahead_ms,
+            deduplicate=self.settings.deduplicates,
+        )
         self.pipeline = Pipeline.build(self, self.names, self.decoder, self.model, self.metrics, options, partitions=1)
         self._students, self._alerts = MemoryState(self), MemoryState(self)
         self._queues: dict[str, asyncio.Queue[Delivery | None]] = {}
@@ -171,7 +186,7 @@ class TopologyTestDriver:
         """Wake `feed`, which waits for this."""
         self._waiting.pop(id(chunk)).set_result(None)
 
-    def pause(self, topic: str, partition: int) -> None:
+    def pause(self, topic: str, partition: int, waits_for: str = "") -> None:
         """No-op: nothing is fetched here."""
 
     def resume(self, topic: str, partition: int) -> None:

@@ -14,6 +14,7 @@ from faust.cli.base import cli
 
 #: command → the module with its class, and its line in `faust -A app --help`
 COMMANDS = {
+    "worker": ("app.commands.worker", "Run the pipeline."),
     "settings": ("app.commands.settings", "List the environment variables that configure the app."),
     "grow": ("app.commands.grow", "Divide the students among more partitions, while no worker runs."),
     "parity": ("tools.commands.parity", "Compare KSQL's output with the app's: recorded cases or a live cluster."),
@@ -59,5 +60,6 @@ class LazyCommand(click.Command):
 
 def register() -> None:
     """Add the commands to `faust -A app`."""
+    importlib.import_module("faust.cli.worker")  # registers Faust's command, which ours then replaces
     for name, (module, short_help) in COMMANDS.items():
         cli.add_command(LazyCommand(name, module, short_help))

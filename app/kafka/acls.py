@@ -45,6 +45,11 @@ def needed(names: TopicNames, *, scoring: bool) -> dict[str, tuple[Right, ...]]:
     }
 
 
+def transactional_ids(app_id: str, partitions: int) -> list[str]:
+    """Return the transactional ids on which a worker needs Write, for a source topic of `partitions`."""
+    return [*(f"{app_id}-{n}" for n in range(partitions)), f"{app_id}-alerts-0"]
+
+
 async def missing(
     admin: AIOKafkaAdminClient, topics: Mapping[str, Sequence[Right]], group: str, transactional_ids: Sequence[str]
 ) -> list[str]:

@@ -61,8 +61,8 @@ class Consumer(driver.Consumer):
         self._ledger: Ledger[TP] = Ledger()
         #: offset at which the next chunk of each source partition must begin
         self._expected: dict[TP, int] = {}
-        #: partitions paused by an agent, independent of Faust's pauses for full queues
-        self._paused: set[TP] = set()
+        #: partitions paused by an agent, independent of Faust's pauses for full queues, and what they wait for
+        self._paused: dict[TP, str] = {}
         #: number of partitions of each topic at the start of this generation
         self._partitions: dict[str, int] = {}
         #: the generation that has sought the committed offsets
@@ -90,13 +90,13 @@ class Consumer(driver.Consumer):
         """Record that all output of `chunk` is durable: its offsets may be committed."""
         self._ledger.processed(_tp(chunk), chunk)
 
-    def pause(self, topic: str, partition: int) -> None:
-        """Stop fetching a partition."""
-        self._paused.add(TP(topic, partition))
+    def pause(self, topic: str, partition: int, waits_for: str = "") -> None:
+        """Stop fetching a partition; waits_for: for what, empty for another partition."""
+        self._paused[TP(topic, partition)] = waits_for
 
     def resume(self, topic: str, partition: int) -> None:
         """Continue fetching a partition."""
-        self._paused.discard(TP(topic, partition))
+        self._paused.pop(TP(topic, partition), None)
 
     def partitions(self, topic: str) -> int:
         """Return the number of partitions that a topic had at the start of this generation, 0 if it is unknown."""
@@ -117,15 +117,17 @@ class Consumer(driver.Consumer):
     def backlog(self) -> tuple[str | None, tuple[int, ...]]:
         """Describe what waits to be processed, None for nothing, and return a value that changes with any progress.
 
-        Paused partitions do not count: they wait for another partition, possibly one of another worker.
+        Partitions paused for another one, possibly another worker's, do not count.
         With nothing to process the next answer with end offsets counts as progress, and is what is waited for.
         """
-        lags = {TP(*tp): lag for tp, lag in self.lags().items() if lag and TP(*tp) not in self._paused}
+        lags = {TP(*tp): lag for tp, lag in self.lags().items() if lag and self._paused.get(TP(*tp)) != ""}
         done = tuple(self._ledger.done(tp, self._start_offsets[tp]) for tp in lags)
         if not lags:
             waiting = "Kafka has not answered with the topics' end offsets" if self._start_offsets else None
             return waiting, (self.end_offset_polls,)
         tp, lag = max(lags.items(), key=lambda item: item[1])
+        if tp in self._paused:
+            return f"{lag} records of topic {tp.topic} partition {tp.partition} wait for {self._paused[tp]}", done
         return f"{lag} records of topic {tp.topic} partition {tp.partition} wait", done
 
     @Service.task
@@ -246,7 +248,7 @@ class Consumer(driver.Consumer):
         return tp.topic in self.app.tables.changelog_topics
 
     def _fetchable(self) -> set[TP]:
-        active = {tp for tp in self._get_active_partitions() - self._paused if self.may_fetch(tp)}
+        active = {tp for tp in self._get_active_partitions() - self._paused.keys() if self.may_fetch(tp)}
         return active if self._has_sought() else {tp for tp in active if self._is_changelog(tp)}
 
     async def _drain_messages(self, fetcher: Any) -> None:

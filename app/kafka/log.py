@@ -80,9 +80,9 @@ class KafkaLog:
         if chunk.topic == self._visits:
             await failpoints.at("processed")
 
-    def pause(self, topic: str, partition: int) -> None:
-        """Stop fetching a source partition."""
-        self._running(self._consumer).pause(topic, partition)
+    def pause(self, topic: str, partition: int, waits_for: str = "") -> None:
+        """Stop fetching a source partition; see agents.ports.Log."""
+        self._running(self._consumer).pause(topic, partition, waits_for)
 
     def resume(self, topic: str, partition: int) -> None:
         """Fetch a source partition again."""

@@ -14,40 +14,34 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import httpx
-from schema_registry.client import AsyncSchemaRegistryClient
 
 from app.errors import ConfigError
-from app.settings import without_credentials
+from app.kafka.registry_client import Login, RegistryClient, reason_of
 from codec.avro_schema import Json
 
 log = logging.getLogger(__name__)
 
-#: how long an unknown id is not requested again [s]
+#: how long an unknown id is not requested again; then once [s]
 UNKNOWN_FOR_S = 30.0
 #: maximum number of unknown ids remembered: damaged records may hold any number
 MAX_UNKNOWN = 10_000
 #: wait before the second attempt, doubled for each further one up to the maximum [s]
 RETRY_S = (0.25, 30.0)
-#: timeout of one request [s]
-TIMEOUT_S = 10.0
+#: wait before an unknown id is requested again, doubled each time up to the maximum [s]
+ASK_AGAIN_S = (0.25, 5.0)
+#: how long it counts that an id was requested in vain for all of its time, and what is left of the next ids' time
+IN_VAIN_FOR_S, SHORTER = 600.0, 0.05
+#: most ids at a time that are requested more than once: a connector registers a few schemas, damage any number
+MAX_PATIENT = 16
+#: most requests at a time
+MAX_REQUESTS = 8
+#: `error_code` of an answer 404: no such subject, version or schema. Without it a proxy or another server has answered
+_NOT_FOUND = range(40401, 40500)
 #: status codes below 500 after which the request is repeated
 _RETRIABLE = (408, 425, 429)
-
-
-def new_client(url: str) -> tuple[str, AsyncSchemaRegistryClient]:
-    """Return the URL without user and password, and a client that sends those in the Authorization header only.
-
-    httpx logs the URL of every request.
-    """
-    parts = urlsplit(url)
-    public = without_credentials(url).rstrip("/")
-    auth = None
-    if parts.username is not None:
-        auth = httpx.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
-    return public, AsyncSchemaRegistryClient(public, timeout=httpx.Timeout(TIMEOUT_S), auth=auth)
 
 
 class _UnusableAnswer(Exception):
@@ -55,27 +49,48 @@ class _UnusableAnswer(Exception):
 
 
 class SchemaRegistry:
-    """A registry's schemas. Waits while the registry is down."""
+    """A registry's schemas. Waits while the registry is down. Mutable: caches schemas and unknown ids.
+
+    A replica of a registry, or a cache before it, may answer "not found" for a schema that has just been registered.
+    So an id is unknown only after it has been requested for `patience_s`. Damaged records hold ids at random: once one
+    has been requested in vain for so long, further ones get a twentieth of it, until a schema is found or
+    IN_VAIN_FOR_S have passed; of more than MAX_PATIENT ids at a time each is requested once.
+    """
 
     def __init__(
         self,
         url: str,
+        login: Login | None = None,
         *,
         known: Mapping[int, Json] | None = None,
+        patience_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`url` may hold user and password; `known`: schemas by id, never requested; the rest is for tests."""
-        #: the URL without user and password
-        self.name, self._client = new_client(url)
+        """`url` may hold user and password; `known`: schemas by id, never requested.
+
+        patience_s: how long an unknown id is requested [s]; the rest is for tests. Raises ConfigError if the login
+        cannot be used.
+        """
+        self._client = RegistryClient(url, login)
+        #: the URL without user and password, and the proxy if there is one
+        self.name = self._client.name
+        self._patience_s = patience_s
         self._clock, self._sleep, self._chance = clock, sleep, chance
         #: why the last failed request failed
         self.last_error = ""
+        #: how often the registry has answered
+        self.answers = 0
         self._schemas: dict[int, Json] = dict(known or {})
         #: time until which an unknown id is not requested again
         self._unknown_until: dict[int, float] = {}
         self._requesting: dict[int, asyncio.Lock] = {}
+        #: ids that the registry does not know yet
+        self._patient: set[int] = set()
+        #: when an id was last requested in vain for all of `patience_s`
+        self._in_vain_at = -math.inf
+        self._requests = asyncio.Semaphore(MAX_REQUESTS)
 
     async def schema(self, schema_id: int) -> Json:
         """Return the Avro schema of an id; None if the registry does not know the id, or not as Avro.
@@ -91,7 +106,7 @@ class SchemaRegistry:
                 return self._schemas[schema_id]
             if self._clock() < self._unknown_until.get(schema_id, -math.inf):
                 return None
-            answer = await self._request(f"schemas/ids/{schema_id}")
+            answer = await self._request_patiently(schema_id)
             self._requesting.pop(schema_id, None)  # waiting callers find the answer in the cache
             if answer is not None:
                 self._schemas[schema_id] = _avro(answer)
@@ -100,6 +115,35 @@ class SchemaRegistry:
                 self._unknown_until.clear()
             self._unknown_until[schema_id] = self._clock() + UNKNOWN_FOR_S
             return None
+
+    async def _request_patiently(self, schema_id: int) -> dict[str, Json] | None:
+        """Request an id until the registry knows it; None if it does not for as long as the id deserves."""
+        path, began = f"schemas/ids/{schema_id}", self._clock()
+        wait, longest = ASK_AGAIN_S
+        answer = await self._request(path)
+        # unknown before: it has had its time. No registry gives the id 0
+        if answer is None and schema_id and schema_id not in self._unknown_until and len(self._patient) < MAX_PATIENT:
+            log.warning(
+                "schema registry %s: no schema with id %d yet; requesting it for %g s before its records are given up",
+                self.name, schema_id, self._patience(),
+            )  # fmt: skip
+            self._patient.add(schema_id)
+            try:
+                while answer is None and (left := began + self._patience() - self._clock()) > 0:
+                    await self._sleep(min(left, wait * (0.5 + self._chance() / 2)))
+                    wait = min(2 * wait, longest)
+                    answer = await self._request(path)
+            finally:
+                self._patient.discard(schema_id)
+            if answer is None and self._clock() - began >= self._patience_s:
+                self._in_vain_at = self._clock()
+        if answer is not None:
+            self._in_vain_at = -math.inf
+        return answer
+
+    def _patience(self) -> float:
+        recently = self._clock() - self._in_vain_at < IN_VAIN_FOR_S
+        return self._patience_s * (SHORTER if recently else 1.0)
 
     async def latest(self, subject: str) -> tuple[int, Json] | None:
         """Return id and schema of the subject's latest version; None if there is no such subject."""
@@ -116,10 +160,14 @@ class SchemaRegistry:
         wait, longest = RETRY_S
         while True:
             try:
-                return self._parse(path, await self._client.request(f"{self.name}/{path}"))
+                async with self._requests:
+                    response = await self._client.get(path)
+                answer = self._parse(path, response)
+                self.answers += 1
+                return answer
             except (httpx.RequestError, _UnusableAnswer) as error:
                 pause = wait * (0.5 + self._chance() / 2)  # jitter: workers must not retry in step
-                self.last_error = f"{type(error).__name__.lstrip('_')}: {error}".rstrip(": ")
+                self.last_error = reason_of(error)
                 log.warning(
                     "schema registry %s: no answer for %s (%s); waiting, next attempt in %.1f s",
                     self.name, path, self.last_error, pause,
@@ -135,11 +183,12 @@ class SchemaRegistry:
             body = response.json()
         except ValueError:
             body = None
-        if code == 404 and isinstance(body, dict) and body.get("error_code") != 404:
-            return None  # 404xx: the registry knows the path, but not the schema or subject
+        if code == 404 and isinstance(body, dict) and body.get("error_code") in _NOT_FOUND:
+            return None  # the registry knows the path, but not the schema or subject
         if code in (401, 403):
             raise ConfigError(
-                f"the schema registry {self.name} refuses {path}: HTTP {code}; check its user and password"
+                f"the schema registry {self.name} refuses {path}: HTTP {code}; check its user and password, or "
+                "the token (RISK_SCHEMA_REGISTRY_USER, …_PASSWORD, …_TOKEN)"
             )
         if 200 <= code < 300 and isinstance(body, dict) and isinstance(body.get("schema"), str):
             return body

@@ -34,7 +34,7 @@ from app.ops.preflight import connect
 from app.settings import Settings
 from app.state.stored_positions import divided_by, read_positions
 from codec.record import NO_HEADERS, Row
-from models import growth
+from models import growth, log_ids
 from models import position as positions
 from models.position import Position
 from models.rules import Int64s
@@ -155,9 +155,11 @@ async def _move(
     """Move the students' records, and write the new position to all partitions, in one transaction."""
     topic, now = settings.topic_names.students_changelog, time.time_ns() // 1_000_000
     students, moved = np.zeros(partitions, np.int64), 0
+    applied_ids: list[dict[bytes, bytes]] = []
     await producer.begin_transaction()
     for number in range(len(current)):
         state = await _read_state(settings, topic, number)
+        applied_ids.append({key: state.pop(key) for key in list(filter(log_ids.is_key, state))})
         target = growth.divide(state, partitions)
         students += np.bincount(target, minlength=partitions)
         sent = []
@@ -167,6 +169,10 @@ async def _move(
         await failpoints.at("moving")
         moved += int((target != number).sum())
         say(f"partition {number}: {len(state):,} students, {int((target != number).sum()):,} of them to others")
+    # which students the applied log ids belong to is not kept: every partition gets all of them
+    all_ids = [(now, key, record, NO_HEADERS) for key, record in log_ids.union(applied_ids).items()]
+    for number in range(partitions if all_ids else 0):
+        await last_offset(await send_rows(producer, topic, number, all_ids))
     sent = []
     for number, position in enumerate(growth.with_students(growth.merge(current), students)):
         row = (now, positions.KEY, positions.pack(position), NO_HEADERS)

@@ -21,11 +21,16 @@ from aiokafka.errors import KafkaError
 from app.errors import ConfigError
 from app.kafka import acls, topics
 from app.kafka.clients import new_admin
+from app.kafka.diagnosis import diagnose
+from app.kafka.refusals import REFUSALS
 from app.kafka.registry import SchemaRegistry
+from app.kafka.registry_client import Login
 from app.model_file import load_model
+from app.ops.source_schema import source_schema
+from app.proxies import proxy_for
 from app.settings import Settings
 from app.state.stored_positions import divided_by, read_positions, unfinished_growth
-from codec.avro_schema import Json, check
+from codec.avro_schema import DeclaredColumns, Json, check
 from codec.moodle_log import LogDecoder
 from models.risk import RiskModel
 
@@ -36,13 +41,16 @@ PATIENCE_S = 6.0
 
 
 def check_machine(settings: Settings, *, web: bool) -> None:
-    """Check the web port, the data directory and the host names. Raises ConfigError for the first that fails."""
+    """Check the web port, the data directory, host names and secrets. Raises ConfigError for the first that fails."""
     if web:
-        check_port(settings.web_bind, settings.web_port)
+        check_port(settings.web_address, settings.web_port)
     if settings.store == "rocksdb://":
         check_directory(settings.datadir)
     check_names("RISK_BROKER", [server.rpartition(":")[0] for server in settings.brokers])
-    check_names("RISK_SCHEMA_REGISTRY", [urlsplit(settings.schema_registry).hostname or ""])
+    proxy = proxy_for(settings.schema_registry)
+    variable, url = (proxy.variable, proxy.url) if proxy else ("RISK_SCHEMA_REGISTRY", settings.schema_registry)
+    check_names(variable, [urlsplit(url).hostname or ""])
+    Login.of(settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,8 @@ class Checked:
     #: partitions of the visits topic and of the changelog of students: the same, unless the worker drains
     internal: Mapping[str, int]
     decoder: LogDecoder
+    #: the schemas of the decoder
+    registry: SchemaRegistry
     #: None: scoring is off
     model: RiskModel | None
 
@@ -88,14 +98,20 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
                 names.source, sources, names.visits, partitions, partitions,
             )  # fmt: skip
     except KafkaError as error:
-        raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error}") from error
+        refused = f"{settings.broker} (RISK_BROKER) refused: {error}"
+        raise ConfigError(REFUSALS.reason(settings) or refused) from error
     finally:
         await admin.close()
-    schema_id, schema = await _latest(settings)
+    login = Login.of(settings)
+    with silent("app.kafka.registry"):
+        registry = SchemaRegistry(settings.schema_registry, login)
+        found = await source_schema(settings, registry, sources, PATIENCE_S)
     # most records have this schema: with it known, they can be decoded even if the registry goes down
-    registry = SchemaRegistry(settings.schema_registry, known={schema_id: schema})
-    decoder = LogDecoder(registry, check(schema, settings.source_topic), unit_ms=settings.unit_ms)
-    return Checked(partitions, sources, internal, decoder, model)
+    known = {found.schema_id: found.schema}
+    registry = SchemaRegistry(settings.schema_registry, login, known=known, patience_s=settings.registry_patience_s)
+    declared = check_schema(settings, found.schema, found.origin)
+    decoder = LogDecoder(registry, declared, unit_ms=settings.unit_ms, with_log_id=settings.deduplicates)
+    return Checked(partitions, sources, internal, decoder, registry, model)
 
 
 async def _divided_among(settings: Settings, internal: Mapping[str, int], *, draining: bool) -> int:
@@ -112,33 +128,28 @@ async def _divided_among(settings: Settings, internal: Mapping[str, int], *, dra
     return internal[changelog]
 
 
+def check_schema(settings: Settings, schema: Json, origin: str) -> DeclaredColumns:
+    """Return the columns that KSQL declares for the source topic's latest schema; origin: names it in messages.
+
+    Raises ConfigError if KSQL refuses the schema, or if its ids cannot be de-duplicated and should be.
+    """
+    declared = check(schema, settings.source_topic, origin)
+    if settings.deduplicates and (kind := declared.columns["ID"]) not in ("BIGINT", "INTEGER"):
+        raise ConfigError(
+            f"RISK_DEDUPLICATE: column id of topic {settings.source_topic} is {kind} and must be an integer: set off"
+        )
+    return declared
+
+
 async def _require_rights(admin: AIOKafkaAdminClient, settings: Settings, partitions: int, *, scoring: bool) -> None:
     """Raise ConfigError with all rights that the broker does not grant."""
     wanted = acls.needed(settings.topic_names, scoring=scoring)
-    transactional_ids = [f"{settings.app_id}-{n}" for n in range(partitions)] + [f"{settings.app_id}-alerts-0"]
-    if denied := await acls.missing(admin, wanted, settings.app_id, transactional_ids):
+    ids = acls.transactional_ids(settings.app_id, partitions)
+    if denied := await acls.missing(admin, wanted, settings.app_id, ids):
         raise ConfigError(
             f"{settings.broker} (RISK_BROKER) does not grant the user this worker runs as the rights "
             f"{', '.join(denied)}: grant them (kafka-acls --add)"
         )
-
-
-async def _latest(settings: Settings) -> tuple[int, Json]:
-    """Return id and schema of the source topic's latest version, which KSQL's CREATE STREAM uses too."""
-    subject, schemas = f"{settings.source_topic}-value", SchemaRegistry(settings.schema_registry)
-    try:
-        with silent("app.kafka.registry"):
-            latest = await asyncio.wait_for(schemas.latest(subject), PATIENCE_S)
-    except TimeoutError:
-        raise ConfigError(
-            f"no schema registry answers at {schemas.name} ({schemas.last_error or 'silence'}): start it, or set "
-            "RISK_SCHEMA_REGISTRY"
-        ) from None
-    if latest is None:
-        raise ConfigError(
-            f"the schema registry has no subject {subject}: let the connector write a row with an Avro converter first"
-        )
-    return latest
 
 
 async def connect(settings: Settings) -> AIOKafkaAdminClient:
@@ -148,19 +159,24 @@ async def connect(settings: Settings) -> AIOKafkaAdminClient:
         with silent("aiokafka"):
             await asyncio.wait_for(admin.start(), PATIENCE_S)
     except (KafkaError, OSError) as error:
-        raise ConfigError(f"no Kafka broker answers at {settings.broker}: start it, or set RISK_BROKER") from error
+        nobody = f"no Kafka broker answers at {settings.broker}: start it, or set RISK_BROKER"
+        # a broker that answers nothing until now would not tell the reason either
+        reason = "" if isinstance(error, TimeoutError) else await diagnose(settings, PATIENCE_S)
+        raise ConfigError(reason or nobody) from error
     return admin
 
 
 def check_port(host: str, port: int) -> None:
     """Raise ConfigError if nothing can listen on this address: it is in use, or not one of this machine's."""
     try:
-        with socket.socket() as probe:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
             # as the web server does, so that a port can be reused right after its last user has ended
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+            probe.bind(address)
     except OSError as error:
-        raise ConfigError(f"RISK_WEB_PORT: cannot listen on {host}:{port}: {error.strerror}; set another") from error
+        shown = f"[{host}]" if ":" in host else host
+        raise ConfigError(f"RISK_WEB_PORT: cannot listen on {shown}:{port}: {error.strerror}; set another") from error
 
 
 def check_directory(path: Path) -> None:

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.kafka.driver import Consumer
+from app.ops.logs import STDERR, say, stacks
+from app.settings import Settings
 
 #: interval of the reports, and of the checks [s]
 INTERVAL_S = 1.0
 #: how long a worker may take to end after it was asked to stop, or failed [s]
 STOP_S = 10.0
-#: file descriptor
-STDERR = 2
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class StallDetector:
     stop_checks: int = round(STOP_S / INTERVAL_S)
     _reports: int = 0
     _without_report: int = 0
-    _without_progress: int = 0
+    #: checks without progress so far
+    without_progress: int = 0
     _stopping: int = 0
     _last: Status = field(default_factory=lambda: Status("starting"))
 
@@ -61,17 +62,17 @@ class StallDetector:
         self._without_report = 0 if reports != self._reports else self._without_report + 1
         progressed = status.work is None or (status.work, status.progress) != (self._last.work, self._last.progress)
         if progressed:
-            self._without_progress = 0
+            self.without_progress = 0
         elif not self._without_report:
-            self._without_progress += 1
+            self.without_progress += 1
         self._stopping = self._stopping + 1 if status.stopping or failure else 0
         self._reports, self._last = reports, status
         if self._stopping > self.stop_checks:
             return failure or f"asked to stop, and still running after {self._stopping} s"
         if self._without_report > self.checks:
             return f"the event loop has been blocked for {self._without_report} s"
-        if self._without_progress > self.checks:
-            return f"no progress for {self._without_progress} s: {status.work}"
+        if self.without_progress > self.checks:
+            return f"no progress for {self.without_progress} s: {status.work}"
         return None
 
 
@@ -93,7 +94,9 @@ def status_of(app: Any) -> Status:
     if isinstance(consumer, Consumer):
         work, progress = consumer.backlog()
         if work:
-            return Status(work, progress, stopping)
+            # a registry that answers without the schema that is waited for: the wait is bounded
+            answers = 0 if app.runtime is None else app.runtime.registry.answers
+            return Status(work, (progress, answers), stopping)
     return Status(None, None, stopping)
 
 
@@ -105,12 +108,17 @@ class Watchdog(threading.Thread):
         timeout_s: float,
         failure: Callable[[], BaseException | None] = lambda: None,
         end: Callable[[str], object] | None = None,
+        hint: Callable[[], str] = lambda: "",
     ) -> None:
-        """timeout_s: how long a worker may make no progress; failure: why it gave up; end: ends the process."""
+        """timeout_s: how long a worker may make no progress; failure: why it gave up; end: ends the process.
+
+        hint: what may have been the cause, or "".
+        """
         super().__init__(name="watchdog", daemon=True)
         self._detector = StallDetector(round(timeout_s / INTERVAL_S))
         self._failure = failure
         self._end = end or give_up
+        self._hint = hint
         self._closed = threading.Event()
         self._status = Status("starting")
         self._reports = 0
@@ -119,6 +127,11 @@ class Watchdog(threading.Thread):
         """Report the status; the event loop calls this every second."""
         self._status = status
         self._reports += 1
+
+    @property
+    def stalled_s(self) -> float:
+        """How long there has been work, and none of it was done [s]."""
+        return self._detector.without_progress * INTERVAL_S
 
     def close(self) -> None:
         """Stop checking: the worker has ended."""
@@ -130,7 +143,7 @@ class Watchdog(threading.Thread):
             failure = self._failure()
             reason = self._detector.check(self._reports, self._status, "" if failure is None else in_a_line(failure))
             if reason is not None:
-                self._end(reason)
+                self._end(with_hint(reason, self._hint()))
                 return
 
 
@@ -139,13 +152,18 @@ def in_a_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def give_up(reason: str) -> None:
-    """Print the stacks of all threads and the reason, and end the process at once.
+def with_hint(reason: str, hint: str) -> str:
+    """Return a reason with what may have been its cause, unless it says so already."""
+    return f"{reason}; {hint}" if hint and hint not in reason else reason
 
-    Writes to the file descriptor: Faust has replaced sys.stderr by a logger.
-    """
+
+def give_up(reason: str, settings: Settings | None = None) -> None:
+    """Write the stacks of all threads and the reason to stderr, and end the process at once."""
     try:
-        faulthandler.dump_traceback(STDERR)
-        os.write(STDERR, f"moodle-risk: gave up: {reason}\n".encode())
+        if settings is None or settings.log_format == "text":
+            faulthandler.dump_traceback(STDERR)
+            say(settings or Settings(), f"gave up: {reason}")
+        else:
+            say(settings, f"gave up: {reason}", stacks())
     finally:
         os._exit(1)

@@ -1,4 +1,4 @@
-"""/health and /stats: JSON on the worker's web port."""
+"""/health and /stats in JSON, /metrics for Prometheus: on the worker's web port."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from app.faust_app import RiskApp
 from app.kafka.driver import Consumer
+from app.ops import prometheus
 from app.ops.cautions import Cautions, stream_time_ahead_ms
 from app.ops.metrics import Metrics
 from models.position import Position
@@ -17,7 +18,8 @@ RATE_S = 10
 
 
 def add_pages(app: RiskApp) -> None:
-    """Serve /health and /stats."""
+    """Serve /health, /stats and /metrics."""
+    prometheus.add_page(app, lambda: _problem(app))
     started = time.monotonic()
     rates, cautions = Rates(app.metrics), Cautions(app.metrics)
 
@@ -31,6 +33,8 @@ def add_pages(app: RiskApp) -> None:
             "stream_time_ahead_s": None if ahead is None else round(ahead / 1000),
             "cautions": cautions.lines(positions, now_ms),
         }
+        if problem == "rejecting":
+            answer["reason"] = app.metrics.refusals.reason
         return web.json(answer, status=200 if problem is None else 503)
 
     @app.page("/stats", name="stats")
@@ -52,6 +56,8 @@ def _problem(app: RiskApp) -> str | None:
         return "recovering"
     if not app.tables.actives_ready:
         return "starting"
+    if app.metrics.refusals.reason is not None:
+        return "rejecting"
     return None
 
 

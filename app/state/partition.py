@@ -21,10 +21,13 @@ from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
 from app.upstream.aiokafka import is_fenced
 from codec.record_batch import Rows, changelog_rows
+from models import log_ids as applied_ids
 from models import position as positions
 from models import state
+from models.log_ids import Bitmaps
 from models.murmur2 import keys_of
 from models.position import Position
+from models.rules import Int64s
 from models.state import NewerState, StateError
 from models.visits import StudentDictionary
 
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: maximum number of records cached per partition; RocksDB holds the rest
 CACHED_RECORDS = 50_000
+#: maximum number of records of log ids cached per partition, of at most 528 B each
+CACHED_LOG_IDS = 4_096
 #: what to do about a damaged record
 _REMEDY = (
     "delete RISK_DATADIR and start again, which reads topic %s from its beginning; if that does not help the topic is "
@@ -61,10 +66,13 @@ class Partition:
         self._table = table
         self._producer = producer
         self._partitions, self._sources = partitions, sources
+        self._histograms = table.flushes
         self._max_ahead_ms = max_ahead_ms
         self._position: Position | None = None
         #: records by student, None for the null student
         self._cache: dict[int | None, bytes] = {}
+        #: records of log ids by key
+        self._log_ids: dict[bytes, bytes] = {}
         self._flushing = asyncio.Lock()
         self.closed = False
 
@@ -73,7 +81,7 @@ class Partition:
         """The source offsets applied so far; read from the store at the first batch, which is after recovery."""
         if self._position is None:
             raw = self.read(positions.KEY)
-            with self._locating_errors(positions.KEY):
+            with self._locating_errors():
                 position = positions.unpack(raw, self._sources)
             if position.partitions not in (0, self._partitions):
                 raise PartitionsChanged(divided_otherwise(self._table.changelog, self._partitions, position.partitions))
@@ -98,7 +106,7 @@ class Partition:
     def next_offset(self) -> int:
         """Offset of the first prediction that the agent `alert` has not read."""
         raw = self.read(positions.NEXT_OFFSET_KEY)
-        with self._locating_errors(positions.NEXT_OFFSET_KEY):
+        with self._locating_errors():
             return positions.unpack_next_offset(raw)
 
     @property
@@ -122,21 +130,35 @@ class Partition:
         if missing:
             keys = keys_of(students.student[missing], students.null[missing])
             stored = self._table.read(self.number, keys)
-            with self._locating_errors(*(key for key, r in zip(keys, stored, strict=True) if r is not None)):
+            with self._locating_errors():
                 state.check([r for r in stored if r is not None], state.VERSION, "a state record")
             for i, record in zip(missing, stored, strict=True):
                 records[i] = record
         return records
 
+    def log_ids(self, spans: Int64s) -> Bitmaps:
+        """Return which log ids of each of `spans` [b] have been applied.
+
+        Raises StateError for a record that is damaged or too new.
+        """
+        keys = applied_ids.keys_of(spans)
+        records = [self._log_ids.get(key) for key in keys]
+        missing = [i for i, record in enumerate(records) if record is None]
+        if missing:
+            for i, record in zip(missing, self._table.read(self.number, [keys[i] for i in missing]), strict=True):
+                records[i] = record
+        with self._locating_errors(*keys):
+            return applied_ids.unpack(records)
+
     @contextmanager
-    def _locating_errors(self, *keys: bytes) -> Iterator[None]:
-        """Add table, topic, partition, key and remedy to a StateError of one of the records under `keys`."""
+    def _locating_errors(self) -> Iterator[None]:
+        """Add table, topic, partition and remedy to a StateError; not the key, which may be a student's id."""
         try:
             yield
         except StateError as error:
-            topic, text = self._table.changelog, keys[error.index].decode("utf-8", "backslashreplace")
+            topic = self._table.changelog
             remedy = "" if isinstance(error, NewerState) else f"; {_REMEDY % topic}"
-            where = f"table {self._table.name} (topic {topic}) partition {self.number} key {text}"
+            where = f"table {self._table.name} (topic {topic}) partition {self.number}"
             raise type(error)(f"{where}: {error}{remedy}") from None
 
     async def flush(
@@ -145,8 +167,9 @@ class Partition:
         records: Mapping[bytes, bytes],
         position: Position | None = None,
         cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        log_ids: Mapping[bytes, bytes] | None = None,
     ) -> bool:
-        """Write output `rows` and state `records`, with the `position`, in one transaction.
+        """Write output `rows` and state `records`, with the `position` and records of `log_ids`, in one transaction.
 
         cached: students and their records among `records`, to keep in memory. Returns False, and writes nothing,
         if another worker has taken over the partition. Any other failure raises, and this object must not be
@@ -155,35 +178,47 @@ class Partition:
         async with self._flushing:
             if self.closed:
                 return False
+            began = time.monotonic()
             state = dict(records)
             if position is not None:
                 state[positions.KEY] = positions.pack(position)
             try:
-                offset = await self._commit(rows, state)
+                offset = await self._commit(rows, state, log_ids or {})
             except Exception as error:
                 if not is_fenced(self._producer, error):
                     raise
                 self.closed = True
                 log.warning("%s-%d: another worker has taken over", self._table.changelog, self.number)
                 return False
-            self._table.write(self.number, state, offset)
+            self._table.write(self.number, {**state, **log_ids} if log_ids else state, offset)
             await failpoints.at("written")
             if cached is not None:
                 self._update_cache(*cached)
+            if log_ids:
+                self._update_cached_log_ids(log_ids)
             self._position = position or self._position
+            self._histograms.duration.observe(time.monotonic() - began)
+            self._histograms.rows.observe(sum(map(len, rows.values())))
             return True
 
-    async def _commit(self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes]) -> int:
+    async def _commit(
+        self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes], log_ids: Mapping[bytes, bytes]
+    ) -> int:
         await self._producer.begin_transaction()
         await failpoints.at("begun")
         sent = []
         for (topic, partition), output in rows.items():
             sent += await send_rows(self._producer, topic, partition, output)
-        changes = changelog_rows(state, time.time_ns() // 1_000_000)
-        logged = await send_rows(self._producer, self._table.changelog, self.number, changes)
-        offset = await last_offset(sent + logged)
+        now = time.time_ns() // 1_000_000
+        for records in (log_ids, state):  # of different sizes: not in one batch, whose columns would be mostly padding
+            if records:
+                changes = changelog_rows(records, now)
+                sent += await send_rows(self._producer, self._table.changelog, self.number, changes)
+        offset = await last_offset(sent)
         await failpoints.at("sent")
+        began = time.monotonic()
         await self._producer.commit_transaction()
+        self._histograms.commit.observe(time.monotonic() - began)
         await failpoints.at("committed")
         return offset
 
@@ -191,6 +226,12 @@ class Partition:
         if len(self._cache) + len(records) > CACHED_RECORDS:
             self._cache.clear()
         self._cache.update(zip(_cache_keys(students), records, strict=True))
+
+    def _update_cached_log_ids(self, records: Mapping[bytes, bytes]) -> None:
+        if len(self._log_ids) + len(records) > CACHED_LOG_IDS:
+            self._log_ids.clear()
+        if len(records) <= CACHED_LOG_IDS:
+            self._log_ids.update(records)
 
     async def close(self) -> None:
         """Wait for the flush in progress, then refuse further ones."""

@@ -9,6 +9,7 @@ import faust
 import rocksdict
 from faust.types import TP
 
+from app.ops.metrics import FlushHistograms
 from app.state.store import Store
 from models.chunk import Chunk
 
@@ -29,6 +30,12 @@ class StateTable(faust.Table[bytes, bytes]):
     def changelog(self) -> str:
         """Name of the changelog topic."""
         return str(self.changelog_topic.get_topic_name())
+
+    @property
+    def flushes(self) -> FlushHistograms:
+        """Histograms of the flushes of this table's partitions."""
+        histograms: FlushHistograms = cast(Any, self.app).metrics.flushes(self.name)
+        return histograms
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0

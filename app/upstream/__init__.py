@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from aiokafka import client
 from aiokafka.consumer import fetcher
 from aiokafka.producer import sender
 from faust.stores import STORES
 from faust.transport.drivers import TRANSPORTS
 
+from app.kafka.refusals import REFUSALS
 from app.upstream.aiokafka import TRANSACTION_RETRY_S, RawMemoryRecords
+from app.upstream.connections import hide_logins, reporting_create_conn
 
 #: name of the transport in broker URLs
 SCHEME = "chunked"
@@ -22,6 +25,10 @@ def install() -> None:
     fetcher.MemoryRecords = RawMemoryRecords
     # aiokafka 0.14.0; upstream change: a producer setting `transaction_retry_backoff_ms`
     sender.BACKOFF_OVERRIDE = TRANSACTION_RETRY_S
+    # aiokafka 0.14.0: clients log why they cannot connect, and tell nobody; see reporting_create_conn
+    client.create_conn = reporting_create_conn(REFUSALS.note)
+    # aiokafka 0.14.0 logs passwords and tokens at level debug
+    hide_logins()
     # Faust 0.15.3: setup.cfg has the same as an entry point, which a bare checkout lacks
     TRANSPORTS.aliases[SCHEME] = "app.kafka.driver:Transport"
     # Faust 0.15.3; upstream change: let App(store=…) take a class, as it does for other components

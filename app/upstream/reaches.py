@@ -148,6 +148,27 @@ REACHES = (
         },
     ),
     Reach(
+        "Refused connections",
+        "aiokafka",
+        "app/upstream/__init__.py",
+        "clients log why they cannot connect and try for ever; one that is refused must end with the reason",
+        {"aiokafka.client:create_conn": None},
+    ),
+    Reach(
+        "Attempts to connect",
+        "aiokafka",
+        "app/upstream/connections.py",
+        "a client that cannot start raises without the reason; the debug log has passwords and tokens",
+        {
+            "aiokafka.conn:collect_hosts": "hosts, randomize=True",
+            "aiokafka.conn:AIOKafkaConnection.send": "self, request, expect_response=True",
+            **{
+                f"aiokafka.protocol.admin:{name}": None
+                for name in ("ApiVersionRequest", "SaslAuthenticateRequest.API_KEY")
+            },
+        },
+    ),
+    Reach(
         "Wait between transactions",
         "aiokafka",
         "app/upstream/__init__.py",

@@ -96,6 +96,7 @@ class Deployment:
             "RISK_SOURCE_TOPIC": f"{tag}.log",
             "RISK_TOPIC_PREFIX": f"{tag}-",
             "RISK_SESSION_TIMEOUT": "2",
+            "RISK_REGISTRY_PATIENCE": "1",
         }
         return cls(servers, directory, {**own, **variables})
 

@@ -45,7 +45,9 @@ class LogSample:
 
     def decoder(self, settings: Settings = SETTINGS) -> LogDecoder:
         """A decoder of this topic's values."""
-        return LogDecoder(self, check(self.latest, settings.source_topic), unit_ms=settings.unit_ms)
+        return LogDecoder(
+            self, check(self.latest, settings.source_topic), unit_ms=settings.unit_ms, with_log_id=settings.deduplicates
+        )
 
 
 def from_debezium(name: str) -> LogSample:

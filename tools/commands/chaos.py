@@ -67,6 +67,11 @@ class chaos(Command):
             show_default=True,
             help=f"Number of brokers. Three have faults of their own: {', '.join(BROKER_ACTIONS)}.",
         ),
+        option(
+            "--duplicates",
+            is_flag=True,
+            help="Send rows several times, to workers with RISK_DEDUPLICATE=log-id.",
+        ),
         option("--keep", type=Path, help="Directory in which to keep logs and data. [default: a temporary one]"),
     )
 
@@ -82,6 +87,7 @@ class chaos(Command):
         days_per_minute: float,
         only: str,
         brokers: str,
+        duplicates: bool,
         keep: Path | None,
         **_: Any,
     ) -> int:
@@ -101,7 +107,9 @@ class chaos(Command):
                     load = Load(minutes * 60, rate, days_per_minute)
                     result = run_accelerated(seed, load, session_timeout, directory, _report)
                 else:
-                    result = runner.run(seed, minutes * 60, session_timeout, directory, _report, names, int(brokers))
+                    result = runner.run(
+                        seed, minutes * 60, session_timeout, directory, _report, names, int(brokers), duplicates
+                    )
             except (stack.StackError, E2EError) as error:
                 print(f"moodle-risk: seed {seed}: {error}", file=sys.stderr)
                 return 1

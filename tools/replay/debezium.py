@@ -78,7 +78,7 @@ def values(rows: LogRows, schema_id: int, *, unit_ms: int = 1) -> list[bytes]:
 def id_of(key: bytes | None, schema_id: int) -> int | None:
     """Return the id in a key written by `keys` with this schema id; None for any other bytes."""
     try:
-        number, _ = read_one(_KEY, key or b"")
+        number = read_one(_KEY, key or b"")[0]
     except Undecodable:
         return None
     assert number is not None, "a long is never null"

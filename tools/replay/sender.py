@@ -22,7 +22,7 @@ from app.errors import ConfigError
 from app.kafka import topics
 from app.kafka.clients import new_consumer, new_producer
 from app.kafka.producer import send_rows
-from app.kafka.registry import new_client
+from app.kafka.registry_client import Login, RegistryClient, reason_of
 from app.ops.preflight import connect
 from app.settings import Settings
 from codec.avro import HEADER
@@ -76,7 +76,7 @@ async def prepare(settings: Settings, rows: LogRows, *, partitions: int) -> Repl
     """
     topic = settings.source_topic
     created, count = await _ensure_topic(settings, partitions)
-    ids = await register(settings.schema_registry, topic, debezium.schemas(topic, frozenset(rows.nulls)))
+    ids = await register(settings, topic, debezium.schemas(topic, frozenset(rows.nulls)))
     partition = assign_partitions(rows, ids[0], count)
     last = {} if created else await last_records(settings, count)
     left = np.flatnonzero(not_yet_written(rows, partition, last, ids, unit_ms=settings.unit_ms))
@@ -114,19 +114,22 @@ async def produce(
         await asyncio.gather(*(batch for batch, _ in previous + latest), return_exceptions=True)
 
 
-async def register(schema_registry: str, topic: str, schemas: debezium.Schemas) -> tuple[int, int]:
+async def register(settings: Settings, topic: str, schemas: debezium.Schemas) -> tuple[int, int]:
     """Register the topic's schemas if needed and return their ids (key, value)."""
-    public_url, client = new_client(schema_registry)
+    client = RegistryClient(settings.schema_registry, Login.of(settings))
     ids = []
     for subject, text in ((f"{topic}-key", schemas.key), (f"{topic}-value", schemas.value)):
         # client.register() would change the whitespace, and so the text Debezium registers
-        url = f"{public_url}/subjects/{quote(subject, safe='')}/versions"
+        path = f"subjects/{quote(subject, safe='')}/versions"
         try:
-            answer = await client.request(url, "POST", {"schema": text, "schemaType": "AVRO"})
+            answer = await client.post(path, {"schema": text, "schemaType": "AVRO"})
         except httpx.RequestError as error:
-            raise ReplayError(f"no schema registry answers at {public_url}: {error!r}") from error
+            raise ReplayError(f"no schema registry answers at {client.name}: {reason_of(error)}") from error
         if not answer.is_success:
-            raise ReplayError(f"the schema registry refused the schema of {subject}: {answer.text}")
+            said = " ".join(answer.text.split())[:200]
+            raise ReplayError(
+                f"the schema registry {client.name} refused the schema of {subject}: HTTP {answer.status_code} {said}"
+            )
         ids.append(int(answer.json()["id"]))
     return ids[0], ids[1]
 

@@ -24,6 +24,7 @@ from tools.e2e.chaos.broker_actions import actions_for
 from tools.e2e.chaos.feeder import Feeder
 from tools.e2e.chaos.fleet import Fleet
 from tools.e2e.chaos.output_monitor import OutputMonitor
+from tools.e2e.chaos.repeater import Repeater
 from tools.e2e.chaos.workload import count_late, generate_workload
 from tools.e2e.oracle import expected_tables
 from tools.e2e.read_topic import read_outputs
@@ -104,11 +105,13 @@ def run(
     report: Callable[[str], object],
     only: Sequence[str] = (),
     brokers: int = 1,
+    duplicates: bool = False,
 ) -> Result:
     """Inject faults for `seconds`, let the workers read the remaining log, and compare everything with the oracle.
 
     report: called with a line of progress; only: names of the actions of the schedule, if not all; brokers: number
-    of Kafka's nodes, with faults of their own for three. Raises stack.StackError or E2EError if something does not
+    of Kafka's nodes, with faults of their own for three; duplicates: send rows several times, to workers with
+    RISK_DEDUPLICATE=log-id. Raises stack.StackError or E2EError if something does not
     finish.
     """
     began = time.monotonic()
@@ -121,6 +124,7 @@ def run(
             "RISK_SESSION_TIMEOUT": f"{session_s:g}",
             "RISK_BATCH_ROWS": "500",
             "RISK_REPLICATION": str(brokers),
+            "RISK_DEDUPLICATE": "log-id" if duplicates else "off",
         }
         settings = Settings.from_env(variables)
         rows = generate_workload(seed, round(RATES[brokers] * seconds), seconds)
@@ -151,6 +155,7 @@ def _run(
     asyncio.run(_create_changelog(settings, names))
     feeder = Feeder(settings, rows, seconds, PARTITIONS)
     monitor = OutputMonitor(settings, names.agg, lambda: feeder.done)
+    repeater = Repeater(settings, rows, seed, PARTITIONS, feeder) if settings.deduplicates else None
     feeder.start()
     _wait(lambda: feeder.sent > 0, START_S, "the source topic has no row")
     rng, session_s = random.Random(seed), settings.session_timeout_s
@@ -160,13 +165,15 @@ def _run(
     fleet.start(1)
     _wait(lambda: bool((fleet.running[1].stats() or {"lag": None})["lag"]), START_S, "the first worker has not started")
     monitor.start()
+    if repeater is not None:
+        repeater.start()
     context.wait_for_output()
     monitor.enabled.set()
     faults = _inject(context, seconds, report, actions)
     monitor.action = "the rest"
     report("end of faults: reading the remaining log …")
     feeder.unthrottle()
-    while not feeder.done:
+    while not feeder.done or (repeater is not None and repeater.is_alive()):
         fleet.sleep(0.2)
     monitor.enabled.clear()
     fleet.running[1].wait_idle(timeout=REST_S)
@@ -207,6 +214,8 @@ def _evaluate(
     tables, count = asyncio.run(verdict.read_changelog(settings, PARTITIONS))
     differences = verdict.output_differences(expected, outputs) + verdict.state_differences(expected, tables)
     differences += verdict.disk_differences(fleet.data(1), tables)
+    if settings.deduplicates:
+        differences += verdict.log_id_differences(rows.id.tolist(), tables)
     written = asyncio.run(_count_offsets(settings, names.students_changelog))
     lost, duplicated = verdict.lost_and_duplicated(expected, outputs)
     longest = max(gaps, key=gaps.__getitem__)

@@ -10,8 +10,8 @@ import rocksdict
 
 from app.settings import Settings
 from app.state.store import Store
+from models import log_ids, state
 from models import position as positions
-from models import state
 from tools.e2e.oracle import ExpectedTables, compacted, differences, order_differences
 from tools.e2e.read_topic import Record, read_topic
 
@@ -44,7 +44,12 @@ async def read_changelog(settings: Settings, partitions: int) -> tuple[list[dict
 
 def state_differences(expected: ExpectedTables, tables: Iterable[Mapping[bytes, bytes]]) -> list[str]:
     """Compare the students' state records with the expected totals."""
-    records = [(key, value) for table in tables for key, value in table.items() if key != positions.KEY]
+    records = [
+        (key, value)
+        for table in tables
+        for key, value in table.items()
+        if key != positions.KEY and not log_ids.is_key(key)
+    ]
     totals, _ = state.unpack([value for _, value in records])
     columns = zip(totals.activities.tolist(), totals.sessions.tolist(), totals.at.tolist(), strict=True)
     actual = dict(zip((key for key, _ in records), columns, strict=True))
@@ -57,6 +62,21 @@ def state_differences(expected: ExpectedTables, tables: Iterable[Mapping[bytes, 
         example = f"{key!r}: expected {wanted.get(key)}, found {actual.get(key)}"
         return [f"state: {len(unequal)} students differ, e.g. {example}"]
     return []
+
+
+def log_id_differences(ids: Iterable[int], tables: Iterable[Mapping[bytes, bytes]]) -> list[str]:
+    """Compare the log ids that all partitions have applied with those of the log."""
+    expected, actual, twice = set(ids), set[int](), 0
+    for table in tables:
+        for key in filter(log_ids.is_key, table):
+            bits = int.from_bytes(log_ids.unpack([table[key]]).tobytes(), "little")
+            first = int(key.split()[1]) * log_ids.SPAN
+            found = {first + bit for bit in range(log_ids.SPAN) if bits >> bit & 1}
+            twice += len(found & actual)
+            actual |= found
+    if expected == actual and not twice:
+        return []
+    return [f"log ids: {len(expected - actual)} missing, {len(actual - expected)} extra, {twice} in two partitions"]
 
 
 def _figures(row: bytes, at: int) -> tuple[int, int, int]:
