@@ -50,6 +50,7 @@ class Alert:
             new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), state.next_offset))
             alerts.append((chunk, result, new))
             dead_letters += [DeadLetter.of(chunk, s.index, s.reason, "") for s in result.skips if s.index >= new]
+            dead_letters += [DeadLetter.of_batch(chunk, b) for b in chunk.refused if b.first >= state.next_offset]
             read += len(chunk) - new
         out = output_rows.in_risk(alerts)
         rows: dict[Target, Rows] = {(self._names.in_risk, 0): out}

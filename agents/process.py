@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -71,17 +72,24 @@ class Process:
 
     async def _arrivals(self, deliveries: AsyncIterable[Delivery]) -> AsyncIterator[Arrival[Part]]:
         async for delivery in deliveries:
-            chunk, last = delivery.chunk, len(delivery.chunk) - 1
+            chunk = delivery.chunk
+            visit_batches = await self._decode(chunk)
+            last = len(visit_batches) - 1
             if last < 0:
                 yield Arrival(Part(chunk, None, True), 0, delivery.generation, delivery.has_next)
-            for i, visit_batch in enumerate(await self._decode(chunk)):
+            for i, visit_batch in enumerate(visit_batches):
                 part = Part(chunk, visit_batch, i == last)
                 yield Arrival(part, len(visit_batch), delivery.generation, i < last or delivery.has_next)
 
     async def _decode(self, chunk: Chunk) -> list[VisitBatch]:
-        """Decode the chunk's visit batches; a corrupt one becomes a dead letter, and a placeholder in the result."""
-        visit_batches, dead_letters = [], []
+        """Decode the visit batches; what cannot be read becomes a dead letter, and a placeholder in the result."""
+        visit_batches: list[VisitBatch] = []
+        dead_letters = []
+        refused = deque(chunk.refused)
         for i, value in enumerate(chunk.values):
+            while refused and refused[0].first < chunk.offsets[i]:
+                dead_letters.append(DeadLetter.of_batch(chunk, refused.popleft()))
+                visit_batches.append(VisitBatch(0, (), corrupt=True))
             try:
                 visit_batches.append(decode(value or b""))
             except CorruptVisitBatch as error:
@@ -90,6 +98,8 @@ class Process:
             except NewerVisitBatch as error:
                 where = f"topic {chunk.topic} partition {chunk.partition} offset {chunk.offsets[i]}"
                 raise NewerVisitBatch(f"{where}: {error}") from None
+        dead_letters += [DeadLetter.of_batch(chunk, batch) for batch in refused]
+        visit_batches += [VisitBatch(0, (), corrupt=True) for _ in refused]
         if dead_letters:
             report(dead_letters, self._metrics, self._names.dead_letters)
             await self._log.send_dead_letters(dead_letters)

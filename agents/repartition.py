@@ -164,6 +164,8 @@ class Repartition:
                 yield Arrival((delivery, visits), len(visits), delivery.generation, delivery.has_next)
 
     async def _decode(self, chunk: Chunk, plans: Plans) -> Visits:
+        if chunk.refused:
+            await self._set_aside([DeadLetter.of_batch(chunk, batch) for batch in chunk.refused])
         if not len(chunk):
             return Visits.none()
         decoded = self._decoder.read(chunk, plans)
@@ -175,8 +177,7 @@ class Repartition:
             self._odd_schemas.report(chunk, decoded.odd_schemas, self._metrics)
         dead_letters = [DeadLetter.of(chunk, r.index, r.reason, r.detail) for r in decoded.rejects]
         if dead_letters:
-            report(dead_letters, self._metrics, self._names.dead_letters)
-            await self._log.send_dead_letters(dead_letters)
+            await self._set_aside(dead_letters)
         if decoded.log_id is not None:
             self._check_log_ids(int(np.count_nonzero(decoded.log_id < 0)), chunk)
         last = str(dead_letters[-1]) if dead_letters else ""
@@ -191,6 +192,10 @@ class Repartition:
             oversized, lambda _: _OVERSIZED % (chunk.topic, chunk.partition, chunk.start, chunk.next_offset - 1)
         )
         return replace(visits, headers=kept)
+
+    async def _set_aside(self, dead_letters: Sequence[DeadLetter]) -> None:
+        report(dead_letters, self._metrics, self._names.dead_letters)
+        await self._log.send_dead_letters(dead_letters)
 
     def _check_log_ids(self, without: int, chunk: Chunk) -> None:
         """Count, and warn once, if rows have no log id by which copies of them could be recognised."""

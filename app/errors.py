@@ -15,3 +15,7 @@ class PartitionsChanged(Exception):
 
 class DamagedDatabase(Exception):
     """A local database cannot be read. It is marked, and the next start rebuilds it from the changelog."""
+
+
+class RefusedRows(Exception):
+    """The broker refuses rows, and would refuse them again: a topic's configuration must change first."""

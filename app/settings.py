@@ -105,7 +105,9 @@ class Settings(SecuritySettings):
     model: str = _setting(
         _OUTPUT, "", "RISK_MODEL", "path of a risk model; none switches scoring off; empty: the shipped model"
     )
-    replication: int = _setting(_OUTPUT, 1, "RISK_REPLICATION", "replication factor of the topics the app creates")
+    replication: int = _setting(
+        _OUTPUT, -1, "RISK_REPLICATION", "replication factor of the topics the app creates; -1: the brokers' default"
+    )
     app_id: str = _setting(
         _WORKER,
         "moodle-risk",
@@ -117,6 +119,9 @@ class Settings(SecuritySettings):
     )
     store: str = _setting(_WORKER, "rocksdb://", "RISK_STORE", "rocksdb://, or memory:// for tests")
     batch_rows: int = _setting(_WORKER, 40_000, "RISK_BATCH_ROWS", "most visits in one flush")
+    max_batch_bytes: int = _setting(
+        _WORKER, 1 << 28, "RISK_MAX_BATCH_BYTES", "largest record batch that is read, unpacked [bytes]"
+    )
     session_timeout_s: float = _setting(
         _WORKER,
         6.0,
@@ -249,8 +254,10 @@ class Settings(SecuritySettings):
             raise ConfigError(f"RISK_MAX_AHEAD: {self.max_ahead_s:g} s is not within 0 to 315360000 (ten years)")
         if not 1 <= self.batch_rows <= 1_000_000:
             raise ConfigError(f"RISK_BATCH_ROWS: {self.batch_rows} is not within 1 to 1000000")
-        if self.replication < 1:
-            raise ConfigError(f"RISK_REPLICATION: {self.replication} is not at least 1")
+        if self.max_batch_bytes < 1 << 20:
+            raise ConfigError(f"RISK_MAX_BATCH_BYTES: {self.max_batch_bytes} is not at least {1 << 20}")
+        if self.replication != -1 and self.replication < 1:
+            raise ConfigError(f"RISK_REPLICATION: {self.replication} is neither at least 1 nor -1")
 
     @classmethod
     def listed(cls) -> list[Field[Any]]:

@@ -85,6 +85,6 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
 def _owned(app: RiskApp, table_name: str, transactional_id: str, **counts: int) -> OwnedPartitions:
     table = app.tables[table_name]
     assert isinstance(table, StateTable)
-    owned = OwnedPartitions(table, app.settings, transactional_id, **counts)
+    owned = OwnedPartitions(table, app.settings, transactional_id, app.is_member, **counts)
     table.on_owned = owned.renew
     return owned

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from codec.record import Row
 from models import headers
-from models.chunk import Chunk, Headers
+from models.chunk import Chunk, Headers, RefusedRange
 
 #: a dead letter holds at most this much of its record [bytes]: more does not fit a record batch
 MAX_BYTES = 800_000
@@ -33,6 +33,12 @@ class DeadLetter:
         return cls(
             chunk.topic, chunk.partition, offset, reason, detail, chunk.keys[index], chunk.values[index], headers
         )
+
+    @classmethod
+    def of_batch(cls, chunk: Chunk, batch: RefusedRange) -> DeadLetter:
+        """Make the dead letter of a record batch that could not be read: its offsets, not its content."""
+        detail = f"record batch of offsets {batch.first} to {batch.next_offset - 1}: {batch.why}"
+        return cls(chunk.topic, chunk.partition, batch.first, "unreadable-batch", detail, None, None, ())
 
     def __str__(self) -> str:
         why = f"{self.reason}: {self.detail}" if self.detail else self.reason

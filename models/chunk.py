@@ -12,6 +12,16 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedRange:
+    """A record batch whose records are not in the chunk, since they could not be read."""
+
+    #: its first offset, and the one behind its last
+    first: int
+    next_offset: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """Records of one topic partition, in log order; possibly none.
 
@@ -40,6 +50,8 @@ class Chunk:
     #: the newest event time known before the broker was asked for `end`, if everything up to it has been delivered
     #: (SourceRange.as_of) [ms]; NEVER: unknown
     as_of: int = NEVER
+    #: record batches that could not be read, in order
+    refused: Sequence[RefusedRange] = ()
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -59,6 +71,7 @@ class Chunk:
             end=later.end,
             nbytes=self.nbytes + later.nbytes,
             as_of=max(self.as_of, later.as_of),
+            refused=(*self.refused, *later.refused),
         )
 
     @property

@@ -63,7 +63,8 @@ class Watermarks:
     @property
     def limits(self) -> Int64s:
         """How far each source partition lets stream time advance [s] ms."""
-        return np.where(self.lagging, self.at, np.maximum(self.at, self.confirmed + MAX_LEAD_MS))
+        lead = np.minimum(self.confirmed, _NO_LIMIT - MAX_LEAD_MS) + MAX_LEAD_MS
+        return np.where(self.lagging, self.at, np.maximum(self.at, lead))
 
 
 def stream_times(watermarks: Watermarks, source: Int64s, at: Int64s) -> tuple[Int64s, Watermarks]:

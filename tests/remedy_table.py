@@ -33,6 +33,7 @@ FAULTS = {
     "joins": "a second worker joins and leaves",
     "dies": "one of two is killed, the other takes over",
     "suspended": "a worker is suspended for longer than its session timeout",
+    "rest": "nothing is written for so long that Kafka forgets a transactional id",
     "broker": "the broker is killed and restarted while records arrive",
     "brokers": "one of three brokers is killed, suspended, away or without its disk",
     "registry": "the registry is down for a while",
@@ -94,14 +95,14 @@ REMEDIES = (
         ("grows",),
         "app.ops.preflight:_divided_among",
         condition("unfinished", "False"),
-        ("tests/test_growth_live.py::test_growing_survives_being_killed",),
+        ("tests/test_growth_live.py::test_everything_counts_once[growing_survives_being_killed]",),
     ),
     Remedy(
         "only-even-positions-are-merged",
         ("grows",),
         "app.ops.grow:_try_to_grow",
         condition("is_even", "False"),
-        ("tests/test_growth_live.py::test_growing_survives_being_killed",),
+        ("tests/test_growth_live.py::test_everything_counts_once[growing_survives_being_killed]",),
     ),
     # -- the flush
     Remedy(
@@ -143,7 +144,7 @@ REMEDIES = (
         "log-ids-are-written-with-the-flush",
         ("wiped", "worst"),
         "app.state.partition:Partition.flush",
-        argument("_commit", 2, "{}"),
+        argument("_commit_or_restart", 2, "{}"),
         (
             "tests/test_partitions.py::test_log_ids_are_part_of_the_transaction_and_read_from_the_cache_afterwards",
             _DEATHS("killed_while_a_log_is_read_that_is_sent_twice"),
@@ -245,7 +246,7 @@ REMEDIES = (
     Remedy(
         "one-transactional-id-for-all-owners",
         ("suspended", "dies"),
-        "app.state.partition:OwnedPartitions._open",
+        "app.state.partition:OwnedPartitions._start_producer",
         keyword("transactional_id", "OLD + str(__import__('uuid').uuid4())"),
         (
             "tests/test_partitions.py::test_every_owner_of_a_partition_has_the_same_transactional_id",
@@ -272,6 +273,23 @@ REMEDIES = (
         "app.upstream.aiokafka:is_fenced",
         value("wait_for_transaction_end", "False"),
         ("tests/test_partitions.py::test_a_flush_is_fenced_even_if_aiokafka_raises_another_error",),
+    ),
+    Remedy(
+        "a-forgotten-producer-is-started-again",
+        ("rest",),
+        "app.state.partition:Partition._commit_or_restart",
+        condition("is_forgotten", "True"),
+        (
+            "tests/test_partitions.py::test_a_forgotten_producer_is_started_again",
+            "tests/test_broker_limits.py::test_a_worker_goes_on_after_a_rest",
+        ),
+    ),
+    Remedy(
+        "only-a-member-of-the-group-starts-a-forgotten-producer",
+        ("rest", "suspended"),
+        "app.state.partition:Partition._require_membership",
+        condition("self._is_member", "False"),
+        ("tests/test_partitions.py::test_a_forgotten_producer_of_a_former_owner_writes_nothing",),
     ),
     Remedy(
         "source-ranges-that-leave-a-hole-are-refused",

@@ -403,3 +403,14 @@ def test_scripts_for_a_new_mariadb_create_the_log_and_a_user_who_can_only_read_i
     assert "denied" in query("DELETE FROM composed.mdl_logstore_standard_log")
     assert "denied" in query(f"SELECT COUNT(*) FROM {mariadb.DATABASE}.{mariadb.TABLE}")
     mariadb.execute(chain.directory, """DROP DATABASE composed; DROP USER "o'brien"@'%'""")
+
+
+def test_files_that_run_inside_containers_have_their_line_ends_in_every_checkout() -> None:
+    """A clone with Windows line ends would break the database's initialiser: git keeps LF whatever its settings."""
+    names = ["docker-compose.yml", *(str(p.relative_to(ROOT)) for p in ROOT.glob("docker/**/*") if p.is_file())]
+    done = subprocess.run(
+        ["git", "-c", "core.autocrlf=true", "check-attr", "eol", "--", *names],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert [line.rpartition(": ")[2] for line in done.stdout.splitlines()] == ["lf"] * len(names)
+    assert not any(b"\r\n" in (ROOT / name).read_bytes() for name in names)

@@ -56,9 +56,9 @@ async def run_process(m: TopologyTestDriver, deliveries: Sequence[Delivery]) -> 
     steps: list[tuple[str, Any]] = []
     original = m.students(0).flush
 
-    async def flush(rows: Any, records: Any, position: Any, cached: Any) -> bool:
+    async def flush(rows: Any, records: Any, position: Any, *more: Any) -> bool:
         steps.append(("flush", int(position.offsets[0])))
-        return await original(rows, records, position, cached)
+        return await original(rows, records, position, *more)
 
     async def processed(chunk: Chunk) -> None:
         steps.append(("done", chunk))

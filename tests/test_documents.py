@@ -40,7 +40,8 @@ CHECKED_SUFFIXES = (".cfg", ".md", ".ndjson", ".py", ".sql", ".yml")
 #: modules whose every message an operator may see must be explained in docs/operations.md
 EXPLAINED = (
     *("app/ops/preflight.py", "app/ops/watchdog.py", "app/state/partition.py", "app/state/store.py"),
-    *("app/kafka/driver.py", "app/kafka/topics.py", "app/kafka/registry.py"),
+    *("app/kafka/driver.py", "app/kafka/topics.py", "app/kafka/topic_limits.py", "app/kafka/producer.py"),
+    *("app/kafka/registry.py", "app/kafka/group_offsets.py"),
     *("agents/process.py", "agents/rejects.py", "agents/repartition.py"),
 )
 
@@ -255,6 +256,7 @@ def _messages(source: Path) -> list[str]:
                 "critical",
                 "ConfigError",
                 "MissingRecords",
+                "RefusedRows",
                 "DamagedDatabase",
                 "PartitionsChanged",
             ):

@@ -14,7 +14,7 @@ from models.factorize import RADIX, argsort_codes, argsort_pairs, factorize
 from models.grouped import cumcount, group_ends, group_starts, grouped_cummax, grouped_cumsum
 from models.murmur2 import keys_of, partitions_of
 from models.routing import Router
-from models.rules import GAP_MS, NEVER
+from models.rules import GAP_MS, MAX_LEAD_MS, NEVER
 from models.sessions import cut
 from models.varints import PAD
 from models.visits import Visits
@@ -112,25 +112,27 @@ TIMES = st.one_of(st.integers(0, 60), st.sampled_from([HIGHEST - GAP_MS, 2**41])
     st.integers(1, 4).flatmap(
         lambda s: st.tuples(
             st.just(s),
-            st.lists(st.tuples(st.integers(0, s - 1), TIMES, st.booleans()), max_size=6),
+            st.lists(st.tuples(st.integers(0, s - 1), TIMES, st.booleans(), TIMES | st.just(-1)), max_size=6),
             st.lists(st.tuples(st.integers(0, s - 1), TIMES), max_size=30),
         )
     )
 )
 @settings(max_examples=examples(300))
 def test_stream_times_equal_those_of_single_visits(case):
-    """Each visit advances its partition's watermark; the smallest of all lagging or visited partitions counts."""
+    """Each visit advances its partition's watermark; the smallest of all lagging or visited partitions counts, and
+    how far the others were confirmed to be read."""
     sources, announcements, visits = case
     watermarks = Watermarks.unknown(sources)
-    for source, watermark, lagging in announcements:
-        watermarks = announce(watermarks, array([source]), array([watermark]), np.array([lagging]))
-    at, stream_time = watermarks.at.tolist(), watermarks.stream_time
+    for source, watermark, lagging, as_of in announcements:
+        watermarks = announce(watermarks, array([source]), array([watermark]), np.array([lagging]), array([as_of]))
+    at, stream_time, confirmed = watermarks.at.tolist(), watermarks.stream_time, watermarks.confirmed.tolist()
     counted = [bool(lags) or any(p == source for p, _ in visits) for source, lags in enumerate(watermarks.lagging)]
     expected = []
     for source, when in visits:
         expected.append(stream_time)
         at[source] = max(at[source], when)
-        stream_time = max(stream_time, min(watermark for watermark, counts in zip(at, counted, strict=True) if counts))
+        limits = [at[p] if counted[p] else max(at[p], confirmed[p] + MAX_LEAD_MS) for p in range(sources)]
+        stream_time = max(stream_time, min(limits))
     before, after = stream_times(watermarks, array([p for p, _ in visits]), array([when for _, when in visits]))
     assert before.tolist() == expected
     assert (after.at.tolist(), after.stream_time, after.lagging.tolist()) == (

@@ -28,6 +28,7 @@ def configuration(environment: dict[str, str]) -> dict[str, str]:
         [sys.executable, "-c", PRINT], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
     )
     result: dict[str, str] = json.loads(process.stdout)
+    del result["web_application_options"]  # a function, whose text has its address
     return result
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from aiokafka.admin import NewPartitions
 
+import stack
 from app.errors import ConfigError
 from app.kafka.clients import new_admin
 from app.ops.failpoints import VARIABLE
@@ -37,8 +39,29 @@ from tools.replay.log_rows import LogRows
 
 pytestmark = pytest.mark.broker
 
+Scenario = Callable[[Deployment], None]
+SCENARIOS: dict[str, Scenario] = {}
+
 #: few visits in a flush, so that a backlog lasts
 SMALL = {"RISK_BATCH_ROWS": "100"}
+
+
+def scenario(function: Scenario) -> Scenario:
+    """Register a scenario for the test at the end of this file. They run concurrently: most of it is waiting."""
+    SCENARIOS[function.__name__] = function
+    return function
+
+
+@pytest.fixture(scope="module")
+def results(
+    request: pytest.FixtureRequest, cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """The selected scenarios, each with a deployment of its own."""
+    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    names = [p["name"] for p in params if p.get("name") in SCENARIOS]
+    deployments = {name: Deployment.new(cluster, tmp_path_factory.mktemp(name[:20])) for name in names}
+    with ThreadPoolExecutor(len(names)) as pool:
+        yield {name: pool.submit(SCENARIOS[name], deployment) for name, deployment in deployments.items()}
 
 
 class Log:
@@ -101,7 +124,7 @@ def grow(deployment: Deployment, partitions: int, fault: str = "") -> tuple[int,
     variables = {**deployment.variables, "RISK_DATADIR": str(deployment.state()), VARIABLE: fault}
     log = deployment.directory / "grow.log"
     log.unlink(missing_ok=True)
-    code = ForkedProcess(variables, log, ("grow", "--partitions", str(partitions))).wait(2 * TIMEOUT_S)
+    code = ForkedProcess(variables, log, ("grow", "--partitions", str(partitions))).wait(4 * TIMEOUT_S)
     return code, log.read_text()
 
 
@@ -119,7 +142,8 @@ def wait_until_read(log: Log, *workers: Worker) -> None:
         worker.wait_idle(timeout=TIMEOUT_S)
 
 
-def test_a_source_topic_that_grows_under_one_worker(deployment: Deployment) -> None:
+@scenario
+def a_source_topic_that_grows_under_one_worker(deployment: Deployment) -> None:
     """Rows of new partitions count, from the first on; a worker that starts later knows them from the start."""
     log = Log(deployment, 1)
     log.write(0.2, [0])
@@ -138,7 +162,8 @@ def test_a_source_topic_that_grows_under_one_worker(deployment: Deployment) -> N
     assert log.differences() == []
 
 
-def test_a_source_topic_that_grows_under_two_workers(deployment: Deployment) -> None:
+@scenario
+def a_source_topic_that_grows_under_two_workers(deployment: Deployment) -> None:
     """Both read some of its partitions then; one of them is killed, another joins."""
     log = Log(deployment, 2)
     log.write(0.3, [0, 1])
@@ -168,7 +193,8 @@ def sources(deployment: Deployment, stats: dict[str, Any]) -> list[int]:
     return [int(number) for topic, _, number in names if topic == deployment.names.source]
 
 
-def test_growing_survives_being_killed(deployment: Deployment) -> None:
+@scenario
+def growing_survives_being_killed(deployment: Deployment) -> None:
     """From 2 to 5 partitions, after a worker was killed and with another that has an old disk: all counts once."""
     log = Log(deployment, 2)
     log.write(0.3, [0, 1])
@@ -203,7 +229,8 @@ def assert_refuses(deployment: Deployment, partitions: int) -> None:
         run_async(preflight(deployment.settings))
 
 
-def test_internal_topics_grown_by_hand_end_a_worker_in_one_line_and_grow_mends_them(deployment: Deployment) -> None:
+@scenario
+def internal_topics_grown_by_hand_end_a_worker_in_one_line_and_grow_mends_them(deployment: Deployment) -> None:
     """A running worker stops before it writes anything for them."""
     log, names = Log(deployment, 2), deployment.names
     log.write(0.4, [0, 1])
@@ -223,7 +250,8 @@ def test_internal_topics_grown_by_hand_end_a_worker_in_one_line_and_grow_mends_t
     assert log.state_differences(4) == []
 
 
-def test_rows_that_come_again_after_growing_are_recognised(deployment: Deployment) -> None:
+@scenario
+def rows_that_come_again_after_growing_are_recognised(deployment: Deployment) -> None:
     """RISK_DEDUPLICATE=log-id: every partition knows the ids of the students it got from others."""
     deployment = replace(deployment, variables={**deployment.variables, "RISK_DEDUPLICATE": "log-id"})
     log = Log(deployment, 2, sessions=300)
@@ -236,3 +264,9 @@ def test_rows_that_come_again_after_growing_are_recognised(deployment: Deploymen
     run_to_end(deployment)
     assert log.differences() == []
     assert log.state_differences(4) == []
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_everything_counts_once(name: str, results: dict[str, Future[None]]) -> None:
+    """Each scenario compares all that came out with an oracle."""
+    results[name].result()

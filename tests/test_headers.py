@@ -57,7 +57,7 @@ def test_visit_batches_fit_a_record_batch(sizes: list[int], max_rows: int, parti
     """Whatever the headers: every visit is in exactly one batch, with its headers, and the ranges stay connected."""
     record_headers: list[Headers] = [(("h", b"x" * size),) if size else () for size in sizes]
     n = len(sizes)
-    sent = visit_batches([source_range(record_headers, n)], Router(partitions), max_rows)
+    sent = visit_batches([source_range(record_headers, n)], 1, Router(partitions), max_rows)
     offsets = []
     for batches in sent:
         decoded = [decode(raw) for raw in map(encode, batches)]
@@ -75,7 +75,7 @@ def test_visit_batches_fit_a_record_batch(sizes: list[int], max_rows: int, parti
 def test_a_backlog_with_a_header_each_is_cut_by_bytes() -> None:
     """30,000 rows with a trace id: in one batch they would have 3 MB."""
     trace: list[Headers] = [(("traceparent", b"00-%032x-%016x-01" % (i, i)),) for i in range(30_000)]
-    (batches,) = visit_batches([source_range(trace, 30_000)], Router(1), 30_000)
+    (batches,) = visit_batches([source_range(trace, 30_000)], 1, Router(1), 30_000)
     sizes = [len(encode(batch)) for batch in batches]
     assert MAX_BATCH_BYTES // 2 < max(sizes) < BROKER_LIMIT
     assert sum(map(len, batches)) == 30_000

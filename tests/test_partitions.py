@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerFenced
+from aiokafka.errors import (
+    IllegalOperation,
+    InvalidProducerIdMapping,
+    KafkaError,
+    KafkaTimeoutError,
+    ProducerFenced,
+)
 
 from app.ops.metrics import Metrics
 from app.settings import Settings
@@ -76,12 +82,26 @@ class FakeProducer:
 
 
 def partition(
-    fail: dict[str, Exception] | None = None, transactions: Any = None
+    fail: dict[str, Exception] | None = None, transactions: Any = None, member: Sequence[bool] = ()
 ) -> tuple[Partition, FakeTable, list[Any]]:
-    """Create a partition; return it with its table and the list of calls."""
+    """Create a partition; return it with its table and the list of calls.
+
+    member: what the consumer group's coordinator answers, one after the other, whether this worker is a member.
+    """
     steps: list[Any] = []
     table: Any = FakeTable(steps)
-    return Partition(3, table, FakeProducer(steps, fail, transactions), partitions=4, sources=1), table, steps
+    answers = iter(member)
+
+    async def new_producer(number: int) -> Any:
+        steps.append(f"start {number}")
+        return FakeProducer(steps)
+
+    async def is_member() -> bool:
+        steps.append("ask")
+        return next(answers)
+
+    producer: Any = FakeProducer(steps, fail, transactions)
+    return Partition(3, table, producer, new_producer, is_member, partitions=4, sources=1), table, steps
 
 
 async def flush(p: Partition) -> bool:
@@ -167,6 +187,49 @@ async def test_a_flush_is_fenced_even_if_aiokafka_raises_another_error():
     assert table.records == {}
 
 
+def forgotten() -> KafkaError:
+    """aiokafka's error for a transactional id that Kafka has forgotten."""
+    error = KafkaError("Unexpected error during batch delivery")
+    error.__cause__ = InvalidProducerIdMapping()
+    return error
+
+
+async def test_a_forgotten_producer_is_started_again():
+    """After a week of rest: the same flush is committed by a new producer, once, between two questions."""
+    p, table, steps = partition({"send students-changelog": forgotten()}, member=[True, True])
+    assert await flush(p)
+    restart = ["ask", "start 3", "stop", "ask"]
+    flushed = ["begin", "send out", "send students-changelog"]
+    assert steps == [*flushed, *restart, *flushed, "commit", ("store", 102)]
+    assert positions.KEY in table.records
+    assert not p.closed
+
+
+async def test_a_producer_is_forgotten_whatever_aiokafka_raises():
+    """A call after the failure is refused without the cause, which only the transaction has."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ended.set_exception(forgotten())
+    manager = SimpleNamespace(is_fatal_error=lambda: True, wait_for_transaction_end=lambda: ended, transactional_id="t")
+    p, _, steps = partition({"send out": IllegalOperation("not in transaction")}, manager, member=[True, True])
+    assert await flush(p)
+    assert steps[-2:] == ["commit", ("store", 102)]
+
+
+@pytest.mark.parametrize(
+    ("member", "restart"), [([False], ["ask"]), ([True, False], ["ask", "start 3", "stop", "ask"])]
+)
+async def test_a_forgotten_producer_of_a_former_owner_writes_nothing(member, restart):
+    """A worker that was suspended for a week: somebody else owns the partition, and Kafka cannot tell it.
+
+    It must not start a producer, which would fence the owner; and if it has, it must not write what may be there.
+    """
+    p, table, steps = partition({"send out": forgotten()}, member=member)
+    assert not await flush(p)
+    assert steps == ["begin", "send out", *restart]
+    assert p.closed
+    assert table.records == {}
+
+
 async def test_closing_waits_for_the_flush_in_progress():
     """A rebalance gives a partition up only when its flush has ended."""
     p, _, steps = partition()
@@ -185,12 +248,17 @@ async def test_loaded_position_does_not_read_the_store():
     assert p.loaded_position is p.position
 
 
+async def never_asked() -> bool:
+    """Whether this worker is a member of the group."""
+    raise AssertionError("nobody asks while the transactional id is known")
+
+
 async def test_a_released_partition_is_not_owned(monkeypatch):
     """After a revocation `get` returns None, so that no batch starts; renewing fences first."""
     steps: list[Any] = []
     table: Any = FakeTable(steps)
     monkeypatch.setattr("app.state.partition.new_producer", lambda *_, **__: FakeProducer(steps))
-    owned = OwnedPartitions(table, Settings(), "t")
+    owned = OwnedPartitions(table, Settings(), "t", never_asked)
     await owned.renew({3}, 1)
     first = owned.get(3)
     assert first is not None
@@ -214,7 +282,7 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
     monkeypatch.setattr("app.state.partition.new_producer", producer)
     for _ in range(2):
         table: Any = FakeTable([])
-        await OwnedPartitions(table, Settings(), "app").renew({3}, 1)
+        await OwnedPartitions(table, Settings(), "app", never_asked).renew({3}, 1)
     assert ids == ["app-3", "app-3"]
 
 

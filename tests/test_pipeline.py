@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ import pytest
 
 from agents.alert import Alert
 from agents.ports import Delivery
+from app.errors import MissingRecords
+from app.kafka.queue import QueuedChunk
 from app.model_file import load_model
 from app.settings import Settings
+from app.state.table import StateTable
 from codec.avro_schema import DeclaredColumns
 from codec.moodle_log import LogDecoder
-from models.chunk import Chunk
+from models.chunk import Chunk, RefusedRange
 from models.risk import RiskModel
 from models.visit_batch import VisitBatch, encode
 from tools.replay import debezium
@@ -171,6 +175,34 @@ async def test_an_invalid_visit_batch_is_a_dead_letter():
         await feed(m, log_rows((1, NOW + MINUTE)))
     assert [x.reason for x in m.dead_letters] == ["bad-frame"]
     assert rows(m, m.names.agg)[-1]["ACTIVITIES"] == 2
+
+
+@pytest.mark.parametrize("topic", ["source", "visits", "prediction"])
+async def test_a_record_batch_that_cannot_be_read_is_a_dead_letter_with_its_offsets(topic):
+    """The batches before and behind the records of a chunk; the records count, and the chunk is processed."""
+    m, done = new_driver(), list[Chunk]()
+    m.processed = appending(done)  # type: ignore[method-assign]
+    name = getattr(m.names, topic)
+    agent = {"source": m.pipeline.repartition, "visits": m.pipeline.process, "prediction": m.pipeline.alert}[topic]
+    value = {"source": log_rows((1, NOW))[0], "visits": encode(VisitBatch(1, ())), "prediction": b"{}"}[topic]
+    refused = (RefusedRange(0, 3, "too large"), RefusedRange(4, 9, "too large"))
+    chunk = Chunk(name, 0, [3], [b"1"], [value], 0, 9, 9, refused=refused)
+    await agent.run(delivered(m, chunk))
+    assert done == [chunk]
+    assert m.metrics.reasons("rejected") == {"unreadable-batch": 2}
+    written = [x.row for x in m.dead_letters] or [w[:4] for w in m.topics[m.names.dead_letters]]
+    assert [(key, value) for _, key, value, _ in written] == [(None, b"")] * 2
+    assert [dict(h)["dead-letter.offset"] for *_, h in written] == [b"0", b"4"]
+    assert dict(written[1][3])["dead-letter.detail"] == b"record batch of offsets 4 to 8: too large"
+
+
+async def test_a_changelog_that_cannot_be_read_ends_the_worker():
+    """State is never guessed at."""
+    chunk = Chunk("students-changelog", 2, [], [], [], 0, 9, 9, refused=(RefusedRange(4, 9, "too large"),))
+    event = SimpleNamespace(message=SimpleNamespace(value=QueuedChunk(chunk)))
+    table: Any = StateTable.__new__(StateTable)
+    with pytest.raises(MissingRecords, match=r"topic students-changelog partition 2: .* offset 4 cannot be read"):
+        table.apply_changelog_batch([event])
 
 
 async def test_a_visit_batch_that_is_delivered_twice_is_applied_once():

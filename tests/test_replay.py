@@ -68,6 +68,13 @@ def test_last_record_that_differs_from_its_row_is_refused(log: LogRows, value: b
         sender.not_yet_written(rows, np.zeros(10, np.int64), {0: record(rows, 4, 0, value=value)}, IDS)
 
 
+def test_a_log_replayed_in_another_unit_is_recognized(log: LogRows) -> None:
+    """The same rows, but timecreated was written in ms, and now RISK_TIME_UNIT=s."""
+    rows = log.take(slice(0, 10))
+    with pytest.raises(ReplayError, match="was replayed in ms: set RISK_TIME_UNIT=ms"):
+        sender.not_yet_written(rows, np.zeros(10, np.int64), {0: record(rows, 4, 0)}, IDS, unit_ms=1000)
+
+
 def test_last_record_in_another_partition_than_its_row_is_refused(log: LogRows) -> None:
     """The other log has another number of partitions, or other ids."""
     rows = log.take(slice(0, 10))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.replay.csv_file import CsvError, looks_like_seconds, read
+from tools.replay.csv_file import CsvError, check_unit, looks_like_seconds, read
 
 HEAD = "id,eventname,userid,timecreated\n"
 
@@ -71,19 +71,20 @@ def test_file_without_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "log.csv, line 1: no column is named id; found nothing"),
+        ("", "log.csv, line 1: 0 cells, and none is id, eventname, userid, timecreated"),
+        ("7,127.0.0.1,5\n", "log.csv, line 1: 3 cells, and none is id, eventname, userid, timecreated"),
         ("id,userid,timecreated\n", "line 1: no column is named eventname; found id, userid, timecreated"),
         ("id,ID,eventname,userid,timecreated\n", "line 1: several columns are named id"),
         (HEAD + "1,a,2,3\n2,a,2\n", "line 3: 3 cells, not 4"),
-        (HEAD + "1,a,2,3\n\n2,a,zwei,3\n", "line 4, column userid: 'zwei' is not a 64-bit integer"),
-        (HEAD + "1,a,2,3.0\n", "line 2, column timecreated: '3.0' is not a 64-bit integer"),
-        (HEAD + "1,a,9223372036854775808,3\n", "column userid: '9223372036854775808' is not a 64-bit"),
-        (HEAD + "1_0,a,2,3\n", "column id: '1_0' is not"),
-        (HEAD + "1,a,2,٣\n", "column timecreated: '٣' is not"),
+        (HEAD + "1,a,2,3\n\n2,a,zwei,3\n", "line 4, column userid: is not a 64-bit integer"),
+        (HEAD + "1,a,2,3.0\n", "line 2, column timecreated: is not a 64-bit integer"),
+        (HEAD + "1,a,9223372036854775808,3\n", "column userid: is not a 64-bit"),
+        (HEAD + "1_0,a,2,3\n", "column id: is not"),
+        (HEAD + "1,a,2,٣\n", "column timecreated: is not"),
         (HEAD + ",a,2,3\n", "line 2, column id: is empty, but is the primary key"),
-        (HEAD + "5,a,2,3\n6,a,2,3\n5,b,2,3\n", "line 4, column id: 5 occurs twice in the file"),
+        (HEAD + "5,a,2,3\n6,a,2,3\n5,b,2,3\n", "line 4, column id: occurs twice in the file"),
         (HEAD + '1,"a,2,3\n', "unexpected end of data"),
-        (HEAD.encode() + b"1,\xff,2,3\n", "line 2: not UTF-8"),
+        (HEAD.encode() + b"1,\xff,2,3\n", "line 2, column eventname: is not UTF-8"),
     ],
 )
 def test_error_names_the_line_and_the_column(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -92,13 +93,72 @@ def test_error_names_the_line_and_the_column(tmp_path: Path, text: str | bytes, 
     assert message in str(raised.value)
 
 
+def test_no_message_has_a_cells_content(tmp_path: Path) -> None:
+    """Columns in another order than expected put an IP address where a number should be."""
+    for text in (HEAD + "1,a,10.0.0.7,3\n", "1,10.0.0.7,3\n", "1,a,2,3,10.0.0.7\n", HEAD + '1,a,2,3\n2,"10.0.0.7\n'):
+        with pytest.raises(CsvError) as raised:
+            read(file(tmp_path, text))
+        assert "10.0.0.7" not in str(raised.value)
+
+
+#: a row as Moodle writes it; PHP's serialization has more semicolons than the row has commas
+MOODLE = (
+    "7,\\core\\event\\course_viewed,core,viewed,course,\\N,\\N,r,2,31,50,4,12,4,\\N,0,"
+    '"a:2:{' + "i:1;" * 20 + '}",1561975200000,web,10.0.0.7,\\N\n'
+)
+
+
+@pytest.mark.parametrize("text", [MOODLE, "7,\\core\\event\\course_viewed,12,1561975200000\n"])
+def test_a_file_without_names_has_the_tables_columns(tmp_path: Path, text: str) -> None:
+    """What `SELECT * … INTO OUTFILE` and `mysql -N` write: all 21 columns, or the four that are needed."""
+    rows, ignored = read(file(tmp_path, text + text.replace("7,", "8,", 1)))
+    assert rows.id.tolist() == [7, 8]
+    assert rows.names == ("\\core\\event\\course_viewed",)
+    assert (rows.userid.tolist(), rows.at.tolist()) == ([12, 12], [1_561_975_200_000] * 2)
+    assert "eventname" not in ignored
+
+
+def test_other_columns_may_hold_anything(tmp_path: Path) -> None:
+    """Cells above 128 kB, and bytes that are not UTF-8, do not matter in a column that nobody reads."""
+    rows, _ = read(file(tmp_path, HEAD.encode()[:-1] + b",other\n1,a,2,3,\xff" + b"x" * 200_000 + b"\n4,b,5,6,y\n"))
+    assert rows.id.tolist() == [1, 4]
+
+
+def test_utf_16_is_recognized_by_its_byte_order_mark(tmp_path: Path) -> None:
+    """As spreadsheets write it."""
+    rows, _ = read(file(tmp_path, (HEAD + "1,ä,2,3\n").encode("utf-16")))
+    assert rows.names == ("ä",)
+
+
+@pytest.mark.parametrize(
+    ("at", "unit", "message"),
+    [
+        (1_561_975_200, "ms", "set --file-unit s"),
+        (1_561_975_200_000, "s", "set --file-unit ms"),
+        (1_561_975_200_000_000, "ms", "convert the file to ms"),
+        (1_561_975_200_000, "ms", None),
+        (1_561_975_200, "s", None),
+        (0, "ms", None),
+    ],
+)
+def test_the_unit_of_a_file_must_make_sense(tmp_path: Path, at: int, unit: str, message: str | None) -> None:
+    """Times that no Moodle has are those of another unit: nothing is written, and the setting is named."""
+    path = file(tmp_path, HEAD + f"1,a,2,{at}\n2,a,2,0\n")
+    rows, _ = read(path, unit=unit)
+    if message is None:
+        check_unit(path, rows, unit)
+        return
+    with pytest.raises(CsvError, match=message):
+        check_unit(path, rows, unit)
+
+
 def test_line_breaks_inside_cells_count_as_lines(tmp_path: Path) -> None:
     with pytest.raises(CsvError, match="line 5, column userid"):
         read(file(tmp_path, HEAD + '1,"a\nb\n",2,3\n2,a,x,3\n'))
 
 
 def test_seconds_that_overflow_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(CsvError, match="9300000000000000 s does not fit"):
+    with pytest.raises(CsvError, match="line 2, column timecreated: does not fit 64 bits"):
         read(file(tmp_path, HEAD + "1,a,2,9300000000000000\n"), unit="s")
 
 

@@ -98,6 +98,14 @@ class Consumer(driver.Consumer):
         """Continue fetching a partition."""
         self._paused.pop(TP(topic, partition), None)
 
+    async def is_member(self) -> bool:
+        """Whether this worker belongs to the group's current generation, according to the broker.
+
+        Commits what may be committed, possibly again: a commit is the request that the broker refuses otherwise.
+        """
+        offsets = {tp: self._ledger.done(tp, start) for tp, start in self._start_offsets.items()}
+        return bool(offsets) and await self._chunk_thread.commit(offsets)
+
     def partitions(self, topic: str) -> int:
         """Return the number of partitions that a topic had at the start of this generation, 0 if it is unknown."""
         return self._partitions.get(topic, 0)

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 
+from app.errors import RefusedRows
+from app.kafka.topic_limits import AFTER, ANY_TIME, BEFORE, LARGE_BATCHES
 from app.upstream.aiokafka import EncodedBatchBuilder, RowBatchBuilder, is_transactional, new_builder
 from codec.record import Row
 from codec.record_batch import OutputColumns, Rows, batches
 
+#: what to set on a topic that refuses rows, by the broker's error
+_REMEDIES: dict[type[KafkaError], dict[str, str]] = {
+    InvalidTimestampError: {name: ANY_TIME[name] for name in (BEFORE, AFTER)},
+    MessageSizeTooLargeError: LARGE_BATCHES,
+    RecordListTooLargeError: {"segment.bytes": "1073741824"},
+}
 #: maximum size of a record batch [bytes]; the broker refuses batches above 1 MiB
 BATCH_BYTES = 960_000
 
 
-async def send_rows(
-    producer: AIOKafkaProducer, topic: str, partition: int, rows: Rows
-) -> list[tuple[Awaitable[Any], int]]:
-    """Hand rows to the producer, in order; return a future and a row count for each record batch.
+class SentBatch(NamedTuple):
+    """A record batch that was handed to a producer."""
+
+    #: the broker's answer
+    answer: asyncio.Future[Any]
+    #: number of rows
+    rows: int
+    topic: str
+    partition: int
+
+
+async def send_rows(producer: AIOKafkaProducer, topic: str, partition: int, rows: Rows) -> list[SentBatch]:
+    """Hand rows to the producer, in order, as record batches.
 
     Raises ValueError for a row that does not fit into a batch.
     """
@@ -28,7 +46,10 @@ async def send_rows(
         made = _encoded_batches(producer, rows)
     else:
         made = _built_batches(producer, topic, rows)
-    return [(await producer.send_batch(batch, topic, partition=partition), batch.record_count()) for batch in made]
+    return [
+        SentBatch(await producer.send_batch(batch, topic, partition=partition), batch.record_count(), topic, partition)
+        for batch in made
+    ]
 
 
 def _built_batches(producer: AIOKafkaProducer, topic: str, rows: Iterable[Row]) -> Iterator[RowBatchBuilder]:
@@ -52,7 +73,22 @@ def _encoded_batches(producer: AIOKafkaProducer, rows: OutputColumns) -> Iterato
         yield EncodedBatchBuilder(batch, transactional=is_transactional(producer))
 
 
-async def last_offset(sent: Sequence[tuple[Awaitable[Any], int]]) -> int:
-    """Wait for all batches; return the offset of the last row, -1 if there was none. Raises the broker's errors."""
-    answers = await asyncio.gather(*(future for future, _ in sent))
-    return int(answers[-1].offset) + sent[-1][1] - 1 if sent else -1
+async def last_offset(sent: Sequence[SentBatch]) -> int:
+    """Wait for all batches; return the offset of the last row, -1 if there was none.
+
+    Raises RefusedRows for an error that only another configuration of the topic ends, and the broker's other errors.
+    """
+    try:
+        answers = await asyncio.gather(*(batch.answer for batch in sent))
+    except (InvalidTimestampError, MessageSizeTooLargeError, RecordListTooLargeError) as error:
+        raise _refused(sent, error) from error
+    return int(answers[-1].offset) + sent[-1].rows - 1 if sent else -1
+
+
+def _refused(sent: Sequence[SentBatch], error: KafkaError) -> RefusedRows:
+    batch = next(b for b in sent if b.answer.done() and not b.answer.cancelled() and b.answer.exception() is error)
+    configs = ",".join(f"{name}={value}" for name, value in _REMEDIES[type(error)].items())
+    return RefusedRows(
+        f"topic {batch.topic} partition {batch.partition}: the broker refuses rows ({error.message}), and would do so "
+        f"for ever; nothing is lost: set it (kafka-configs --alter --add-config {configs}) and start again"
+    )

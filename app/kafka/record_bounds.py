@@ -66,18 +66,20 @@ def scan_bounds(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s 
     """
     bounds: list[int] = []
     for (begin, end), count in zip(pairwise(bodies.tolist()), counts, strict=True):
-        starts = _record_starts(buffer, begin, end)
-        if starts is None or len(starts) != count:
+        starts = _record_starts(buffer, begin, end, count)
+        if starts is None:
             return None
         bounds += starts
     return np.array([*bounds, bodies[-1]], np.int64)
 
 
-def _record_starts(buffer: bytes, at: int, end: int) -> list[int] | None:
-    """Return the beginning of each record between `at` and `end`; the only Python loop over records."""
+def _record_starts(buffer: bytes, at: int, end: int, count: int) -> list[int] | None:
+    """Return the beginning of each of the `count` records between `at` and `end`; the only Python loop over records."""
     starts: list[int] = []
     add = starts.append
-    while at < end:
+    for _ in range(count):
+        if at >= end:
+            return None
         add(at)
         size = buffer[at]
         if size < MORE:

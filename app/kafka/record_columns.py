@@ -7,15 +7,17 @@ records that do not fit their length) are left to aiokafka, which reads them or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from aiokafka import codec
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 from crc32c import crc32c
 
 from app.kafka.record_bounds import guess_bounds, read_varint, scan_bounds
+from app.kafka.unpack import CODECS, DAMAGED, UnreadableBatch, largest_size, unpack, unpacked_size
 from models.binary_column import BinaryColumn
 from models.chunk import Headers
 from models.rules import Int64s
@@ -23,20 +25,13 @@ from models.varints import MORE, PAD, Octets, Words, end_of, length_of, signed, 
 
 #: size of a batch's header [bytes], and positions of its format, attributes and record count
 _HEADER, _FORMAT, _ATTRIBUTES, _COUNT = 61, 16, 21, 57
+#: the same of the older formats, which hold one record or one compressed set of records
+_OLD_ATTRIBUTES, _OLD_KEY = 17, {0: 18, 1: 26}
 _CODEC_MASK = 0x07
 #: value of each varint of one byte
 _SMALL = signed(np.arange(MORE, dtype=np.uint64))
-#: decompressors of the codecs that are installed; for the others aiokafka's error names what is missing
-_DECOMPRESS: dict[int, Callable[[bytes], bytes]] = {
-    number: decode
-    for number, decode, has_codec in (
-        (1, codec.gzip_decode, codec.has_gzip),
-        (2, codec.snappy_decode, codec.has_snappy),
-        (3, codec.lz4_decode, codec.has_lz4),
-        (4, codec.zstd_decode, codec.has_zstd),
-    )
-    if has_codec()
-}
+#: memory that the columns need for a record, whatever its size [bytes]
+_RECORD_BYTES = 64
 #: records read at a time: few enough for their columns to stay in the processor's cache
 _BLOCK = 16_384
 
@@ -61,16 +56,55 @@ class Batch:
         """Number of records; 1 for an older format, whose batch is one record or one compressed set of records."""
         return int.from_bytes(self.raw[_COUNT:_HEADER], "big") if self.raw[_FORMAT] == 2 else 1
 
-    def body(self) -> bytes | memoryview | None:
-        """Return the decompressed records; None for another format, a damaged header or a codec not installed."""
+    @property
+    def offsets(self) -> tuple[int, int]:
+        """The first offset, and the one behind the last."""
+        return int.from_bytes(self.raw[:8], "big", signed=True), int(self.iterator.next_offset)
+
+    @property
+    def unpacked_size(self) -> int:
+        """An upper bound of the records' size, unpacked [bytes]; 0 if they cannot be unpacked."""
+        try:
+            return unpacked_size(*self._packed())
+        except UnreadableBatch:
+            return 0
+
+    def records(self, start: int, limit: int) -> list[Any]:
+        """Return the records from offset `start` on, as aiokafka reads them.
+
+        Raises UnreadableBatch for more than `limit` bytes, or if they cannot be read.
+        """
+        compression, body = self._packed()
+        # aiokafka does not limit what it unpacks, and gzip's declared size may be wrong
+        if compression in CODECS and largest_size(compression, body) > limit:
+            unpack(compression, bytes(body), limit)
+        try:
+            return [record for record in self.iterator if record.offset >= start]
+        except (CorruptRecordException, UnsupportedCodecError, UnicodeDecodeError, *DAMAGED) as error:
+            raise UnreadableBatch(f"damaged ({error})") from error
+
+    def body(self, limit: int) -> bytes | memoryview | None:
+        """Return the unpacked records; None for another format, a damaged header or an unknown codec.
+
+        Raises UnreadableBatch for more than `limit` bytes.
+        """
         if self.raw[_FORMAT] != 2 or len(self.raw) < _HEADER:
             return None
-        compression = self.raw[_ATTRIBUTES + 1] & _CODEC_MASK
-        body = self.raw[_HEADER:]
-        if not compression:
-            return body
-        decompress = _DECOMPRESS.get(compression)
-        return None if decompress is None else decompress(bytes(body))
+        if self.count * _RECORD_BYTES > limit:
+            raise UnreadableBatch(f"has {self.count} records, too many for {limit} bytes (RISK_MAX_BATCH_BYTES)")
+        compression, body = self._packed()
+        if compression not in CODECS:
+            return body if not compression else None
+        return unpack(compression, bytes(body), limit)
+
+    def _packed(self) -> tuple[int, memoryview]:
+        """Return the number of the codec, 0 for none, and the bytes that it has compressed."""
+        raw = self.raw
+        if raw[_FORMAT] == 2:
+            return (raw[_ATTRIBUTES + 1] & _CODEC_MASK if len(raw) >= _HEADER else 0), raw[_HEADER:]
+        key = _OLD_KEY.get(raw[_FORMAT], len(raw))
+        value = key + 4 + max(0, int.from_bytes(raw[key : key + 4], "big", signed=True))
+        return raw[_OLD_ATTRIBUTES] & _CODEC_MASK, raw[value + 4 :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +129,13 @@ class Columns:
         return Columns(self.offset[first:], self.keys.take(rest), self.values.take(rest), headers)
 
 
-def columns(batches: Sequence[Batch]) -> Columns | None:
-    """Return the records of `batches`, in order; None if any of them cannot be read here."""
-    all_bodies = [batch.body() for batch in batches]
+def columns(batches: Sequence[Batch], all_bodies: Sequence[bytes | memoryview | None] | None = None) -> Columns | None:
+    """Return the records of `batches`, in order; None if any of them cannot be read here.
+
+    all_bodies: what `Batch.body` has returned for each; None: nobody has asked yet.
+    """
+    if all_bodies is None:
+        all_bodies = [batch.body(sys.maxsize) for batch in batches]
     bodies = [body for body in all_bodies if body is not None]
     if len(bodies) < len(all_bodies):
         return None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import aiokafka
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from app.kafka.clients import new_consumer
+from app.kafka.group_offsets import metadata_of
 from app.kafka.reader import read_chunks
 from app.upstream.aiokafka import count_partitions, is_closed
 from models.chunk import Chunk
@@ -52,7 +56,22 @@ class Thread(AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         if not self.consumer.flow_active or is_closed(consumer):
             return []
-        return await read_chunks(consumer, partitions, _FETCH_WAIT_S, max_rows)
+        app: Any = self.app
+        return await read_chunks(consumer, partitions, _FETCH_WAIT_S, max_rows, app.settings.max_batch_bytes)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit the offsets of assigned partitions, with the settings they were made with.
+
+        Returns False if there is none, or if the group has another generation by now.
+        """
+        app: Any = self.app
+        metadata, consumer = metadata_of(app.settings), self._ensure_consumer()
+        wanted = {TopicPartition(*tp): OffsetAndMetadata(offset, metadata) for tp, offset in offsets.items()}
+        try:
+            await consumer.commit({tp: offset for tp, offset in wanted.items() if tp in consumer.assignment()})
+        except (CommitFailedError, IllegalStateError):
+            return False
+        return not consumer.assignment().isdisjoint(wanted)
 
     async def count_partitions(self, topics: set[str]) -> dict[str, int]:
         """Ask the broker for the number of partitions of topics that this worker reads."""

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from app.errors import ConfigError
-from app.upstream.aiokafka import describe_topics
+from app.kafka import topic_limits
+from app.kafka.topic_limits import AFTER, ANY_TIME, ANY_TIME_OLD, LARGE_BATCHES
+from app.upstream.aiokafka import describe_topics, newest_version
 from models.topic_names import TopicNames
 
+_ROOM = ANY_TIME | LARGE_BATCHES
 #: rows have event time as their timestamp: any retention time would delete a backlog's rows at once
-_UNLIMITED = {"cleanup.policy": "delete", "retention.ms": "-1"}
-_COMPACTED = {"cleanup.policy": "compact"}
+_UNLIMITED = {"cleanup.policy": "delete", "retention.ms": "-1"} | _ROOM
+_COMPACTED = {"cleanup.policy": "compact"} | _ROOM
 #: visit batches are read within moments; a month allows a site to switch the app off over the summer
-_A_MONTH = {"cleanup.policy": "delete", "retention.ms": str(30 * 86_400_000)}
+_A_MONTH = {"cleanup.policy": "delete", "retention.ms": str(30 * 86_400_000)} | _ROOM
 
-
-#: Kafka's error codes: no right to describe or create a topic, or to create topics in the cluster
-TOPIC_AUTHORIZATION_FAILED, _CLUSTER_AUTHORIZATION_FAILED = 29, 31
+#: replication factor for which the broker takes its own default, default.replication.factor
+BROKERS_DEFAULT = -1
+#: Kafka's error codes: no right to describe or create a topic, or to create topics in the cluster; a configuration
+#: that the broker does not know
+TOPIC_AUTHORIZATION_FAILED, _CLUSTER_AUTHORIZATION_FAILED, _INVALID_CONFIG = 29, 31, 40
+#: Kafka's number of the request Produce, and its first version in which a topic with fewer replicas than
+#: min.insync.replicas can be written (Kafka 3.7)
+_PRODUCE, _WRITES_WITH_FEW_REPLICAS = 0, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,8 @@ class Topic:
     name: str
     partitions: int
     configs: dict[str, str] = field(default_factory=dict)
+    #: whether the app writes records with event time as their timestamp to it
+    event_time: bool = False
     #: whether a sink may keep an index of it: versions of its documents are offsets
     indexed: bool = False
 
@@ -44,10 +54,10 @@ def wanted(names: TopicNames, partitions: int, changelog: int | None = None) -> 
         Topic(names.visits, partitions, _A_MONTH),
         Topic(names.students_changelog, changelog or partitions, _COMPACTED),
         Topic(names.alerts_changelog, 1, _COMPACTED),
-        Topic(names.sessions, 1, _UNLIMITED, indexed=True),
-        Topic(names.agg, 1, _COMPACTED, indexed=True),
-        Topic(names.prediction, 1, _UNLIMITED, indexed=True),
-        Topic(names.in_risk, 1, _UNLIMITED, indexed=True),
+        Topic(names.sessions, 1, _UNLIMITED, event_time=True, indexed=True),
+        Topic(names.agg, 1, _COMPACTED, event_time=True, indexed=True),
+        Topic(names.prediction, 1, _UNLIMITED, event_time=True, indexed=True),
+        Topic(names.in_risk, 1, _UNLIMITED, event_time=True, indexed=True),
         Topic(names.dead_letters, 1, _UNLIMITED),
     ]
 
@@ -79,11 +89,15 @@ def unfinished_growth(internal: Mapping[str, int]) -> str | None:
     return f"{have}: growing was interrupted; stop all workers, then run faust -A app grow --partitions {most}"
 
 
-async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int) -> list[str]:
-    """Create the missing topics; return a line for each existing topic whose configuration may lose rows, and for each
-    output that is made anew.
+async def declare(
+    admin: AIOKafkaAdminClient, topics: Sequence[Topic], replication: int, *, max_ahead_ms: int = 0
+) -> list[str]:
+    """Create the missing topics; return a line for each problem of a topic that may lose rows, and for each output that
+    is made anew.
 
-    Raises ConfigError if one cannot be created, or has the wrong number of partitions or cleanup policy.
+    replication: replication factor of new topics, BROKERS_DEFAULT for the broker's; max_ahead_ms: how far event time
+    may be ahead of the clock, 0 for any. Raises ConfigError if one cannot be created, has the wrong number of
+    partitions or cleanup policy, or would refuse rows.
     """
     partitions = await partitions_of(admin, [t.name for t in topics])
     for topic in topics:
@@ -96,8 +110,13 @@ async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replicati
                 f"topic {topic.name} has {partitions[topic.name]} partitions and must have {topic.partitions}: "
                 "set another RISK_APP_ID or RISK_TOPIC_PREFIX, whichever it begins with"
             )
-    configs = await configs_of(admin, [t.name for t in existing])
+    # new topics too: they have the broker's defaults
+    configs = await configs_of(admin, [t.name for t in topics])
     lines = [line for topic in existing for line in _check_configs(topic, configs.get(topic.name, {}))]
+    event_time = [topic.name for topic in topics if topic.event_time]
+    large = [topic.name for topic in topics if topic.configs.items() >= LARGE_BATCHES.items()]
+    topic_limits.require_room(large, event_time, configs, max_ahead_ms=max_ahead_ms)
+    lines += topic_limits.lost_times(event_time, configs)
     # state without its output: the topic was deleted
     if any(topic.name.endswith("-changelog") for topic in existing):
         lines += [
@@ -106,7 +125,17 @@ async def declare(admin: AIOKafkaAdminClient, topics: Sequence[Topic], replicati
             for topic in topics
             if topic.indexed and topic.name not in partitions
         ]
-    return lines
+    return lines + await _check_replicas(admin, [t.name for t in topics], configs)
+
+
+async def _check_replicas(
+    admin: AIOKafkaAdminClient, topics: Sequence[str], configs: dict[str, dict[str, str]]
+) -> list[str]:
+    described = await describe_topics(admin, topics)
+    replicas = {t["topic"]: min(len(p["replicas"]) for p in t["partitions"]) for t in described if t["partitions"]}
+    brokers = len((await admin.describe_cluster())["brokers"])
+    refuses = await newest_version(admin, _PRODUCE) < _WRITES_WITH_FEW_REPLICAS
+    return topic_limits.check_replicas(replicas, brokers, configs, refuses=refuses)
 
 
 def _check_configs(topic: Topic, configs: dict[str, str]) -> list[str]:
@@ -128,19 +157,28 @@ def _check_configs(topic: Topic, configs: dict[str, str]) -> list[str]:
 
 
 async def _create(admin: AIOKafkaAdminClient, topic: Topic, replication: int) -> None:
-    new = NewTopic(topic.name, topic.partitions, replication, topic_configs=dict(topic.configs))
+    code, message = await _try_to_create(admin, topic, replication)
+    if code == _INVALID_CONFIG and AFTER in topic.configs:  # before Kafka 3.6
+        older = {name: value for name, value in topic.configs.items() if name not in ANY_TIME} | ANY_TIME_OLD
+        code, message = await _try_to_create(admin, replace(topic, configs=older), replication)
+    error = for_code(code)
+    if code == 0 or error is TopicAlreadyExistsError:
+        return  # another worker has created it
+    if code in (TOPIC_AUTHORIZATION_FAILED, _CLUSTER_AUTHORIZATION_FAILED):
+        raise ConfigError(
+            f"no right to Create topic {topic.name}: grant it to the user this worker runs as, or create it with "
+            f"{topic.partitions} partitions and {_format_configs(topic.configs)}"
+        )
+    raise ConfigError(f"topic {topic.name} cannot be created: {message or error.__name__}")
+
+
+async def _try_to_create(admin: AIOKafkaAdminClient, topic: Topic, replication: int) -> tuple[int, str | None]:
+    """Create a topic; return the broker's error code and message."""
+    new = NewTopic(topic.name, topic.partitions, 1, topic_configs=dict(topic.configs))
+    new.replication_factor = replication  # its constructor refuses -1
     answer = await admin.create_topics([new])
-    for _, code, *rest in answer.topic_errors:
-        error = for_code(code)
-        if code == 0 or error is TopicAlreadyExistsError:
-            continue  # another worker has created it
-        if code in (TOPIC_AUTHORIZATION_FAILED, _CLUSTER_AUTHORIZATION_FAILED):
-            raise ConfigError(
-                f"no right to Create topic {topic.name}: grant it to the user this worker runs as, or create it with "
-                f"{topic.partitions} partitions and {_format_configs(topic.configs)}"
-            )
-        why = rest[0] if rest and rest[0] else error.__name__
-        raise ConfigError(f"topic {topic.name} cannot be created: {why}")
+    ((_, code, *rest),) = answer.topic_errors
+    return int(code), rest[0] if rest else None
 
 
 def _format_configs(configs: dict[str, str]) -> str:

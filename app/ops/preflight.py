@@ -22,6 +22,7 @@ from app.errors import ConfigError
 from app.kafka import acls, topics
 from app.kafka.clients import new_admin
 from app.kafka.diagnosis import diagnose
+from app.kafka.group_offsets import check_group
 from app.kafka.refusals import REFUSALS
 from app.kafka.registry import SchemaRegistry
 from app.kafka.registry_client import Login
@@ -87,8 +88,11 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
                 f"topic {names.source} does not exist on {settings.broker}: start the Debezium connector, "
                 "or set RISK_SOURCE_TOPIC"
             )
+        if names.visits in existing:  # otherwise the app has never run, and there may be no coordinator yet
+            await check_group(admin, settings, PATIENCE_S)
         internal = topics.internal_partitions(names, existing)
-        for line in await topics.declare(admin, topics.wanted(names, *internal.values()), settings.replication):
+        wanted = topics.wanted(names, *internal.values())
+        for line in await topics.declare(admin, wanted, settings.replication, max_ahead_ms=settings.max_ahead_ms):
             log.warning("%s", line)
         await _require_rights(admin, settings, max(internal.values()), scoring=model is not None)
         partitions = await _divided_among(settings, internal, draining=draining)

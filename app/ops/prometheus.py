@@ -26,7 +26,7 @@ PROBLEMS = ("stopping", "rebalancing", "recovering", "starting", "rejecting")
 REASONS = (
     # of the source topic's records
     *("bad-magic", "truncated", "malformed", "unknown-schema", "unreadable-schema", "type-mismatch"),
-    *("wrong-schema",),
+    *("wrong-schema", "unreadable-batch"),
     *("negative-time", "time-too-large", "ahead-of-clock"),
     # of visit batches
     "bad-frame",
@@ -52,6 +52,7 @@ COUNTERS: Mapping[str, Help] = {
     "source_tombstones": Help("Tombstones among the events."),
     "rejected": Help("Records that became dead letters.", "reason", REASONS),
     "suspicious_unit": Help("Events whose timecreated does not look like RISK_TIME_UNIT."),
+    "odd_schema": Help("Records of a schema that is not, or not quite, one of the log's."),
     "ahead": Help("Events more than an hour ahead of the clock."),
     "visits": Help("Visits applied to the state, late ones included."),
     "late": Help("Visits refused because they are too far behind stream time."),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from agents.ports import Target
 from app.errors import PartitionsChanged
@@ -19,7 +20,7 @@ from app.ops.failpoints import failpoints
 from app.settings import Settings
 from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
-from app.upstream.aiokafka import is_fenced
+from app.upstream.aiokafka import is_fenced, is_forgotten
 from codec.record_batch import Rows, changelog_rows
 from models import log_ids as applied_ids
 from models import position as positions
@@ -56,12 +57,18 @@ class Partition:
         number: int,
         table: StateTable,
         producer: AIOKafkaProducer,
+        new_producer: Callable[[int], Awaitable[AIOKafkaProducer]],
+        is_member: Callable[[], Awaitable[bool]],
         *,
         partitions: int = 0,
         sources: int = 0,
         max_ahead_ms: int = 0,
     ) -> None:
-        """partitions: of the table, 0 if it keeps no position; sources: partitions of the source topic, at least."""
+        """new_producer: starts a producer for a partition; is_member: see OwnedPartitions.
+
+        partitions: of the table, 0 if it keeps no position; sources: partitions of the source topic, at least.
+        """
+        self._new_producer, self._is_member = new_producer, is_member
         self.number = number
         self._table = table
         self._producer = producer
@@ -147,7 +154,7 @@ class Partition:
         if missing:
             for i, record in zip(missing, self._table.read(self.number, [keys[i] for i in missing]), strict=True):
                 records[i] = record
-        with self._locating_errors(*keys):
+        with self._locating_errors():
             return applied_ids.unpack(records)
 
     @contextmanager
@@ -183,7 +190,7 @@ class Partition:
             if position is not None:
                 state[positions.KEY] = positions.pack(position)
             try:
-                offset = await self._commit(rows, state, log_ids or {})
+                offset = await self._commit_or_restart(rows, state, log_ids or {})
             except Exception as error:
                 if not is_fenced(self._producer, error):
                     raise
@@ -200,6 +207,39 @@ class Partition:
             self._histograms.duration.observe(time.monotonic() - began)
             self._histograms.rows.observe(sum(map(len, rows.values())))
             return True
+
+    async def _commit_or_restart(
+        self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes], log_ids: Mapping[bytes, bytes]
+    ) -> int:
+        """Commit; if Kafka has forgotten the transactional id, start the producer again and commit once more.
+
+        Kafka forgets an id that had no transaction for transactional.id.expiration.ms, seven days by default. It does
+        so only between transactions, so nothing of this one was written.
+        """
+        try:
+            return await self._commit(rows, state, log_ids)
+        except (KafkaError, IllegalOperation) as error:
+            if not is_forgotten(self._producer, error):
+                raise
+        await self._restart()
+        return await self._commit(rows, state, log_ids)
+
+    async def _restart(self) -> None:
+        """Start the producer again. Raises ProducerFenced if this worker may not own the partition any more.
+
+        Without the id Kafka cannot tell an owner from a former one, so the consumer group has to. Asked before: a
+        former owner must not fence the present one. Asked after: as long as this worker is a member of the current
+        generation nobody else has taken over, and whoever does so later fences the new producer.
+        """
+        await self._require_membership()
+        log.warning("%s-%d: Kafka has forgotten the transactional id, starting it again", self._table.name, self.number)
+        former, self._producer = self._producer, await self._new_producer(self.number)
+        await former.stop()
+        await self._require_membership()
+
+    async def _require_membership(self) -> None:
+        if not await self._is_member():
+            raise ProducerFenced
 
     async def _commit(
         self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes], log_ids: Mapping[bytes, bytes]
@@ -255,12 +295,17 @@ class OwnedPartitions:
         table: StateTable,
         settings: Settings,
         transactional_id: str,
+        is_member: Callable[[], Awaitable[bool]],
         *,
         partitions: int = 0,
         sources: int = 0,
     ) -> None:
-        """partitions, sources: see Partition."""
+        """is_member: asks the broker whether this worker belongs to the consumer group's current generation.
+
+        partitions, sources: see Partition.
+        """
         self._table = table
+        self._is_member = is_member
         self._settings = settings
         self._transactional_id = transactional_id
         self._counts = {"partitions": partitions, "sources": sources}
@@ -297,7 +342,13 @@ class OwnedPartitions:
         await asyncio.gather(*(p.close() for p in partitions.values()))
 
     async def _open(self, number: int) -> Partition:
+        producer = await self._start_producer(number)
+        ahead, counts = self._settings.max_ahead_ms, self._counts
+        return Partition(
+            number, self._table, producer, self._start_producer, self._is_member, max_ahead_ms=ahead, **counts
+        )
+
+    async def _start_producer(self, number: int) -> AIOKafkaProducer:
         producer = new_producer(self._settings, transactional_id=f"{self._transactional_id}-{number}")
         await producer.start()
-        ahead = self._settings.max_ahead_ms
-        return Partition(number, self._table, producer, max_ahead_ms=ahead, **self._counts)
+        return producer

@@ -9,6 +9,7 @@ import faust
 import rocksdict
 from faust.types import TP
 
+from app.errors import MissingRecords
 from app.ops.metrics import FlushHistograms
 from app.state.store import Store
 from models.chunk import Chunk
@@ -50,6 +51,11 @@ class StateTable(faust.Table[bytes, bytes]):
         """Write chunks of the changelog to the store."""
         for event in batch:
             chunk: Chunk = event.message.value.chunk
+            for refused in chunk.refused:
+                raise MissingRecords(
+                    f"topic {chunk.topic} partition {chunk.partition}: the record batch at offset {refused.first} "
+                    f"cannot be read ({refused.why}), and the state is incomplete without it"
+                )
             records = dict(zip(chunk.keys, chunk.values, strict=True))
             self.write(chunk.partition, records, chunk.next_offset - 1)
 

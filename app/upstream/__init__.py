@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from aiokafka import client
 from aiokafka.consumer import fetcher
 from aiokafka.producer import sender
@@ -9,7 +11,7 @@ from faust.stores import STORES
 from faust.transport.drivers import TRANSPORTS
 
 from app.kafka.refusals import REFUSALS
-from app.upstream.aiokafka import TRANSACTION_RETRY_S, RawMemoryRecords
+from app.upstream.aiokafka import HANDLED_ERRORS, TRANSACTION_RETRY_S, RawMemoryRecords
 from app.upstream.connections import hide_logins, reporting_create_conn
 
 #: name of the transport in broker URLs
@@ -25,6 +27,8 @@ def install() -> None:
     fetcher.MemoryRecords = RawMemoryRecords
     # aiokafka 0.14.0; upstream change: a producer setting `transaction_retry_backoff_ms`
     sender.BACKOFF_OVERRIDE = TRANSACTION_RETRY_S
+    for logger in (sender.__name__, "asyncio"):
+        logging.getLogger(logger).addFilter(HANDLED_ERRORS)
     # aiokafka 0.14.0: clients log why they cannot connect, and tell nobody; see reporting_create_conn
     client.create_conn = reporting_create_conn(REFUSALS.note)
     # aiokafka 0.14.0 logs passwords and tokens at level debug

@@ -7,6 +7,7 @@ would replace it. docs/upstream.md has these changes in full; `app.upstream.reac
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,9 +21,11 @@ from aiokafka.errors import (
     ConsumerStoppedError,
     CorruptRecordException,
     IncompatibleBrokerVersion,
+    InvalidProducerIdMapping,
     ProducerFenced,
 )
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
@@ -43,6 +46,8 @@ T = TypeVar("T")
 #: how long an unread fetch of one partition keeps the fetcher from asking the broker for the others [s]: a paused
 #: partition must not hold up the rest. aiokafka's own value is 0.1
 _PREFETCH_BACKOFF_S = 0.005
+#: size of the unpacked records that are read at once, apart from the last batch [bytes]
+_MAX_UNPACKED = 1 << 26
 #: interval at which the broker is asked again for topics it does not know, e.g. while it starts [s]
 _METADATA_RETRY_S = 0.1
 #: position of a batch's length field, and the number of bytes that the length does not count
@@ -193,13 +198,14 @@ def _consume(
     records._records_iterator = None
     start = records.next_fetch_offset
     batches: list[Batch] = []
-    count = 0
+    count = size = 0
     memory = records._records
-    while memory.has_next() and count < max_rows:
+    while memory.has_next() and count < max_rows and size < _MAX_UNPACKED:
         batch = _next_batch(records)
         if batch is not None:
             batches.append(batch)
             count += batch.count
+            size += batch.unpacked_size
     next_offset = records.next_fetch_offset
     end = _end(fetched._assignment.state_value(tp), records)
     made = None if next_offset == start else make(tp, FetchedBatches(batches, count, start, next_offset, end))
@@ -257,6 +263,37 @@ def is_fenced(producer: AIOKafkaProducer, error: BaseException) -> bool:
     if isinstance(error, ProducerFenced) or transactions is None or not transactions.is_fatal_error():
         return isinstance(error, ProducerFenced)
     return isinstance(transactions.wait_for_transaction_end().exception(), ProducerFenced)
+
+
+def is_forgotten(producer: AIOKafkaProducer, error: BaseException) -> bool:
+    """Whether `producer` raised `error` because the broker no longer knows its transactional id with its producer id.
+
+    The id has expired, or has expired and was taken over since then. aiokafka hides the broker's error as the cause of
+    others. Upstream change: raise InvalidProducerIdMapping, or start the producer again as Kafka's own client does.
+    """
+    transactions = producer._txn_manager
+    if _is_forgotten(error) or transactions is None or not transactions.is_fatal_error():
+        return _is_forgotten(error)
+    return _is_forgotten(transactions.wait_for_transaction_end().exception())
+
+
+def _is_forgotten(error: BaseException | None) -> bool:
+    return isinstance(error, InvalidProducerIdMapping) or (error is not None and _is_forgotten(error.__cause__))
+
+
+class HandledErrors(logging.Filter):
+    """Drops the tracebacks that aiokafka causes by a forgotten transactional id, which `is_forgotten` recognizes.
+
+    Its sender logs it as unexpected, and sets it on futures for which nobody waits.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log the record."""
+        return not (record.exc_info and _is_forgotten(record.exc_info[1]))
+
+
+#: the filter that `install` adds to the loggers of aiokafka's sender and of asyncio
+HANDLED_ERRORS = HandledErrors()
 
 
 class EncodedBatchBuilder(BatchBuilder):  # type: ignore[misc]
@@ -369,6 +406,15 @@ async def end_transaction_error(admin: AIOKafkaAdminClient, transactional_id: st
     """
     answer = await admin._send_request(EndTxnRequest(transactional_id, -1, -1, False))
     return int(answer.error_code)
+
+
+async def newest_version(admin: AIOKafkaAdminClient, api_key: int) -> int:
+    """Return the newest version of a request that a broker supports, -1 if it does not know the request.
+
+    Upstream change: a public `AIOKafkaAdminClient.api_versions()`.
+    """
+    answer = await admin._send_request(ApiVersionRequest())
+    return max((int(newest) for key, _, newest in answer.api_versions if key == api_key), default=-1)
 
 
 async def send_request(admin: AIOKafkaAdminClient, request: Request) -> Response:

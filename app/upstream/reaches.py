@@ -100,12 +100,12 @@ REACHES = (
     Reach(
         "Decompression",
         "aiokafka",
-        "app/kafka/record_columns.py",
+        "app/kafka/unpack.py",
         "batches are decompressed with the codecs that aiokafka has found",
         {
             f"aiokafka.codec:{name}": parameters
             for codec in ("gzip", "snappy", "lz4", "zstd")
-            for name, parameters in ((f"has_{codec}", ""), (f"{codec}_decode", "payload"))
+            for name, parameters in ((f"{codec}_decode", "payload"),)
         },
     ),
     Reach(
@@ -136,7 +136,7 @@ REACHES = (
         "State of a transactional producer",
         "aiokafka",
         "app/upstream/aiokafka.py",
-        "whether a producer is transactional, and whether it has been fenced, is not public",
+        "whether a producer is transactional, fenced, or forgotten by the broker is not public",
         {
             **_of("aiokafka:AIOKafkaProducer", "_txn_manager"),
             **_of(
@@ -182,6 +182,7 @@ REACHES = (
         "the admin client cannot describe topics without creating them, nor ask for rights",
         {
             **_of("aiokafka.admin:AIOKafkaAdminClient", _send_request="self, request, node_id=None"),
+            "aiokafka.protocol.admin:ApiVersionRequest": "",
             "aiokafka.protocol.metadata:MetadataRequest": "topics=None, allow_auto_topic_creation=None",
             "aiokafka.protocol.group:HeartbeatRequest": "group, generation_id, member_id",
             "aiokafka.protocol.transaction:EndTxnRequest": (
@@ -234,11 +235,13 @@ REACHES = (
         "The consumer thread",
         "faust-streaming",
         "app/kafka/thread.py",
-        "Faust has no setting for the isolation level, and no call for batches; its livelock detection counts messages",
+        "Faust has no setting for the isolation level, no metadata of commits, and no call for batches; its livelock "
+        "detection counts messages",
         {
             **_of(
                 f"{_THREAD}:AIOKafkaConsumerThread",
                 "_assignor",
+                _commit="self, offsets",
                 _create_worker_consumer="self, transport",
                 _ensure_consumer="self",
                 call_thread="self, fun, *args, **kwargs",

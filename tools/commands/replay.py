@@ -32,7 +32,7 @@ class replay(Command):
         option("--seed", type=int, default=1, show_default=True, help="oulad: seed of the generated times of day."),
         option("--speed", type=float, default=0.0, show_default=True, help="Log seconds per second; 0: no limit."),
         option("--partitions", type=int, default=4, show_default=True, help="Partitions, if the topic is created."),
-        option("--file-unit", default="ms", show_default=True, help="Unit of the file's timecreated: ms or s."),
+        option("--file-unit", help="Unit of the file's timecreated: ms or s; default: ms, if that makes sense."),
     )
 
     def main(self, *, source: str, speed: float, partitions: int, **given: Any) -> int:
@@ -56,13 +56,17 @@ def _oulad_rows(given: dict[str, Any]) -> LogRows:
     return oulad.generate(names, seed=given["seed"], limit=given["limit"])
 
 
-def _file_rows(path: Path, unit: str) -> LogRows:
+def _file_rows(path: Path, requested: str | None) -> LogRows:
+    """Read a file; without a requested unit its times must make sense in ms."""
+    unit = requested or "ms"
     if unit not in csv_file.UNITS:
         raise ConfigError(f"--file-unit must be one of {', '.join(csv_file.UNITS)}, not {unit!r}")
     try:
         rows, ignored = csv_file.read(path, unit=unit)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    if requested != "ms":
+        csv_file.check_unit(path, rows, unit)
     if ignored:
         print(f"ignored columns: {', '.join(ignored)}", file=sys.stderr)
     return rows

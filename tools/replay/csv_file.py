@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -21,6 +22,14 @@ NULL_TEXTS = frozenset(("", "NULL", r"\N"))
 #: milliseconds per unit of the file's timecreated
 UNITS = {"ms": 1, "s": 1000}
 
+#: the table's columns in Moodle's order: an export without a header has these, or COLUMNS
+TABLE = (
+    *("id", "eventname", "component", "action", "target", "objecttable", "objectid", "crud", "edulevel", "contextid"),
+    *("contextlevel", "contextinstanceid", "userid", "courseid", "relateduserid", "anonymous", "other", "timecreated"),
+    *("origin", "ip", "realuserid"),
+)
+#: times that no Moodle has [ms]: before the first, and later than milliseconds can be meant
+_MARCH_1973_MS, _FAR_MS = 10**11, 10**14
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
 _INT64 = np.iinfo(np.int64)
 
@@ -32,9 +41,10 @@ class CsvError(ConfigError):
 def read(path: Path, *, unit: str = "ms") -> tuple[LogRows, list[str]]:
     """Return the rows of a .csv or .csv.gz file by increasing id, and the names of the columns ignored.
 
-    The first line names the columns, in any order and case, separated by comma, semicolon or tab. An
-    empty cell, NULL or \\N is a null. `unit` is the unit of the file's timecreated, ms or s.
-    Raises CsvError, OSError.
+    The first line names the columns, in any order and case, separated by comma, semicolon or tab. Without such a line
+    the file has all columns of the table, or COLUMNS, in order. The file is UTF-8, or UTF-16 with a byte order mark;
+    what is in other columns may be anything. An empty cell, NULL or \\N is a null. `unit` is the unit of the file's
+    timecreated, ms or s. Raises CsvError, OSError. No message has a cell's content: it may be an IP address.
     """
     cells, lines, ignored = _cells(path)
     numbers, nulls = {}, {}
@@ -47,7 +57,10 @@ def read(path: Path, *, unit: str = "ms") -> tuple[LogRows, list[str]]:
     overflows = np.abs(at) > _INT64.max // UNITS[unit]
     if overflows.any():
         first = int(overflows.argmax())
-        raise _cell_error(path, lines[first], "timecreated", f"{at[first]} s does not fit 64 bits in ms")
+        raise _cell_error(path, lines[first], "timecreated", "does not fit 64 bits in ms")
+    for row, cell in enumerate(cells["eventname"]):
+        if not cell.isascii() and any("\ud800" <= character <= "\udfff" for character in cell):
+            raise _cell_error(path, lines[row], "eventname", "is not UTF-8")
     names = sorted(set(cells["eventname"]))
     index = {name: i for i, name in enumerate(names)}
     rows = LogRows(
@@ -62,13 +75,26 @@ def read(path: Path, *, unit: str = "ms") -> tuple[LogRows, list[str]]:
     duplicates = np.flatnonzero(np.diff(rows.id[order]) == 0)
     if len(duplicates):
         second = int(order[duplicates[0] + 1])
-        raise _cell_error(path, lines[second], "id", f"{rows.id[second]} occurs twice in the file")
+        raise _cell_error(path, lines[second], "id", "occurs twice in the file")
     return rows.take(order), ignored
 
 
 def looks_like_seconds(rows: LogRows) -> bool:
     """Return whether times read as ms are probably Unix seconds: as ms they would all be before March 1973."""
-    return bool(len(rows)) and 0 < int(rows.at.max()) < 100_000_000_000
+    return bool(len(rows)) and 0 < int(rows.at.max()) < _MARCH_1973_MS
+
+
+def check_unit(path: Path, rows: LogRows, unit: str) -> None:
+    """Raise CsvError if the rows, read with this unit, are all of another age than any Moodle."""
+    known = rows.at[rows.at > 0]
+    if unit == "ms" and looks_like_seconds(rows):
+        raise CsvError(
+            f"{path.name}: in ms every timecreated is before March 1973, so it is probably in seconds: "
+            "set --file-unit s, or --file-unit ms if the log is really that old"
+        )
+    if len(known) and int(known.min()) >= _FAR_MS:
+        remedy = "set --file-unit ms" if unit == "s" else "convert the file to ms"
+        raise CsvError(f"{path.name}: in {unit} every timecreated is after the year 5000: {remedy}")
 
 
 def _cell_error(path: Path, line: int, column: str, problem: str) -> CsvError:
@@ -76,13 +102,15 @@ def _cell_error(path: Path, line: int, column: str, problem: str) -> CsvError:
 
 
 def _text(path: Path) -> str:
-    """Return the file's text. Raises CsvError if it is not UTF-8, or a truncated gzip file."""
+    """Return the file's text, with surrogates for bytes that are not UTF-8. Raises CsvError if it cannot be read."""
     try:
         raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return raw.decode("utf-16")
+        return raw.decode("utf-8-sig", "surrogateescape")
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise CsvError(f"{path.name}, line {line}: not UTF-8 ({error.reason})") from error
+        raise CsvError(f"{path.name}: not UTF-16 although it begins like it ({error.reason})") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise CsvError(f"{path.name}: not a complete gzip file ({error})") from error
 
@@ -90,13 +118,20 @@ def _text(path: Path) -> str:
 def _cells(path: Path) -> tuple[dict[str, Sequence[str]], Sequence[int], list[str]]:
     """Return the log's columns as text, the line number of each row's end, and the names of other columns."""
     text = _text(path)
-    head = text.partition("\n")[0]
-    delimiter = max(",;\t", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    limit = csv.field_size_limit(max(1, len(text)))  # Moodle's column `other` may exceed the default, 128 kB
     try:
-        header = [name.strip() for name in next(reader, [])]
-        positions = [_column_position(path, header, name) for name in COLUMNS]
-        rows, lines = [], []
+        return _read(path, text)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _read(path: Path, text: str) -> tuple[dict[str, Sequence[str]], Sequence[int], list[str]]:
+    delimiter, names, has_header = _layout(path, text)
+    positions = [names.index(name) for name in COLUMNS]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows, lines = [], []
+    try:
+        header = [name.strip() for name in next(reader)] if has_header else names
         for row in reader:
             if not row:
                 continue  # many exports end with a blank line
@@ -111,13 +146,43 @@ def _cells(path: Path) -> tuple[dict[str, Sequence[str]], Sequence[int], list[st
     return dict(zip(COLUMNS, columns, strict=True)), lines, ignored
 
 
-def _column_position(path: Path, header: Sequence[str], name: str) -> int:
-    """Return the index of the column `name`. Raises CsvError if it is missing or ambiguous."""
-    positions = [i for i, other in enumerate(header) if other.lower() == name]
-    if len(positions) != 1:
-        problem = "several columns are" if positions else "no column is"
-        raise CsvError(f"{path.name}, line 1: {problem} named {name}; found {', '.join(header) or 'nothing'}")
-    return positions[0]
+def _layout(path: Path, text: str) -> tuple[str, Sequence[str], bool]:
+    """Return delimiter, names of the columns, and whether the first line has them. Raises CsvError."""
+    head = text.partition("\n")[0]
+    delimiters = sorted(",;\t", key=head.count, reverse=True)
+    firsts = [_first_row(text, delimiter) for delimiter in delimiters]
+    for delimiter, first in zip(delimiters, firsts, strict=True):
+        names = [cell.strip().lower() for cell in first]
+        if all(names.count(name) == 1 for name in COLUMNS):
+            return delimiter, names, True
+        for layout in (COLUMNS, TABLE):
+            if len(first) == len(layout) and all(
+                _INTEGER.fullmatch(first[layout.index(n)]) for n in ("id", "timecreated")
+            ):
+                return delimiter, layout, False
+    raise CsvError(f"{path.name}, line 1: {_missing_columns([cell.strip().lower() for cell in firsts[0]])}")
+
+
+def _first_row(text: str, delimiter: str) -> list[str]:
+    """Return the first row's cells; none if it is not CSV."""
+    try:
+        return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return []
+
+
+def _missing_columns(names: Sequence[str]) -> str:
+    """Explain why `names` are no header. Names other than the log's may be data, and are not shown."""
+    found = [name for name in COLUMNS if name in names]
+    if not found:
+        return (
+            f"{len(names)} cells, and none is {', '.join(COLUMNS)}; without a line of names a file needs these "
+            f"{len(COLUMNS)} columns, or all {len(TABLE)} of the table, in order"
+        )
+    if several := [name for name in found if names.count(name) > 1]:
+        return f"several columns are named {several[0]}"
+    missing = next(name for name in COLUMNS if name not in names)
+    return f"no column is named {missing}; found {', '.join(found)}"
 
 
 def _integers(path: Path, column: str, cells: Sequence[str], lines: Sequence[int]) -> tuple[Int64s, Bools]:
@@ -130,6 +195,6 @@ def _integers(path: Path, column: str, cells: Sequence[str], lines: Sequence[int
             continue
         value = int(cell) if _INTEGER.fullmatch(cell) else None
         if value is None or not _INT64.min <= value <= _INT64.max:
-            raise _cell_error(path, lines[row], column, f"{cell!r} is not a 64-bit integer")
+            raise _cell_error(path, lines[row], column, "is not a 64-bit integer")
         numbers[row] = value
     return numbers, null

@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -21,8 +20,9 @@ from aiokafka.errors import KafkaError
 from app.errors import ConfigError
 from app.kafka import topics
 from app.kafka.clients import new_consumer, new_producer
-from app.kafka.producer import send_rows
+from app.kafka.producer import SentBatch, send_rows
 from app.kafka.registry_client import Login, RegistryClient, reason_of
+from app.kafka.topic_limits import LARGE_BATCHES
 from app.ops.preflight import connect
 from app.settings import Settings
 from codec.avro import HEADER
@@ -30,6 +30,7 @@ from codec.record import NO_HEADERS, Row
 from models.murmur2 import partitions_of
 from models.rules import Bools, Int64s
 from tools.replay import debezium
+from tools.replay.csv_file import UNITS
 from tools.replay.log_rows import LogRows
 
 #: number of rows encoded at once; the next ones are encoded while these are in flight
@@ -39,10 +40,10 @@ MIN_WAIT_S = 0.05
 #: timeout for reading the last record of a partition [s]
 READ_TIMEOUT_S = 30.0
 #: unlimited retention, so that an old replay stays complete
-TOPIC_CONFIGS = {"cleanup.policy": "delete", "retention.ms": "-1"}
+TOPIC_CONFIGS = {"cleanup.policy": "delete", "retention.ms": "-1"} | LARGE_BATCHES
 
-#: record batches that are not acknowledged yet, and the number of rows in each
-InFlight = list[tuple[Awaitable[Any], int]]
+#: record batches that are not acknowledged yet
+InFlight = list[SentBatch]
 
 
 class ReplayError(ConfigError):
@@ -93,9 +94,9 @@ async def produce(
     """
 
     async def acknowledged(batches: InFlight) -> None:
-        for batch, rows in batches:
-            await batch
-            advance(rows)
+        for batch in batches:
+            await batch.answer
+            advance(batch.rows)
 
     producer = new_producer(plan.settings)
     await producer.start()
@@ -111,7 +112,7 @@ async def produce(
         raise ReplayError(f"{plan.settings.broker} failed: {error!r}; run the replay again to continue it") from error
     finally:
         await producer.stop()
-        await asyncio.gather(*(batch for batch, _ in previous + latest), return_exceptions=True)
+        await asyncio.gather(*(batch.answer for batch in previous + latest), return_exceptions=True)
 
 
 async def register(settings: Settings, topic: str, schemas: debezium.Schemas) -> tuple[int, int]:
@@ -219,12 +220,20 @@ def not_yet_written(
             raise ReplayError(f"{where}: a replay with schema id {ids[0]} does not write this key")
         written = int(np.searchsorted(rows.id[in_partition], last_id, "right"))
         if written and last_id <= rows.id[in_partition[-1]]:
-            expected = debezium.values(rows.take(in_partition[written - 1 : written]), ids[1], unit_ms=unit_ms)[0]
-            # compare without the schema id: a new registry may have assigned another one
-            if record.value is None or expected[HEADER:] != record.value[HEADER:]:
+            row = rows.take(in_partition[written - 1 : written])
+            if not _is_row(record, row, ids[1], unit_ms):
+                for unit, other_ms in UNITS.items():
+                    if _is_row(record, row, ids[1], other_ms):
+                        raise ReplayError(f"{where}: the log was replayed in {unit}: set RISK_TIME_UNIT={unit}")
                 raise ReplayError(f"{where}: this is not row {last_id} of the log to be replayed")
         result[in_partition[:written]] = False
     return result
+
+
+def _is_row(record: ConsumerRecord, row: LogRows, value_id: int, unit_ms: int) -> bool:
+    """Whether a record is this row. The schema id is not compared: a new registry may have assigned another one."""
+    expected = debezium.values(row, value_id, unit_ms=unit_ms)[0]
+    return record.value is not None and expected[HEADER:] == record.value[HEADER:]
 
 
 async def due_slices(
