@@ -30,6 +30,7 @@ SLOW = (
     "test_chaos",
     "test_worker_deaths",
     "test_worker_faults",
+    "test_growth_live",
     "test_brokers",
     "test_bench",
     "test_cdc",

@@ -95,14 +95,14 @@ REMEDIES = (
         ("grows",),
         "app.ops.preflight:_divided_among",
         condition("unfinished", "False"),
-        ("tests/test_growth_live.py::test_growing_survives_being_killed_at_every_step",),
+        ("tests/test_growth_live.py::test_everything_counts_once[growing_survives_being_killed]",),
     ),
     Remedy(
         "only-even-positions-are-merged",
         ("grows",),
         "app.ops.grow:_try_to_grow",
         condition("is_even", "False"),
-        ("tests/test_growth_live.py::test_growing_survives_being_killed_at_every_step",),
+        ("tests/test_growth_live.py::test_everything_counts_once[growing_survives_being_killed]",),
     ),
     # -- the flush
     Remedy(

@@ -40,8 +40,9 @@ class grow(Command):
 async def run_draining_worker() -> None:
     """Run a worker that makes all positions even, to its end. Raises ConfigError if it fails."""
     command = (sys.executable, "-m", "faust", "-A", "app", "worker", "-l", "warn", "--without-web")
+    nothing = asyncio.subprocess.DEVNULL  # Faust's banner would go to stdout
     process = await asyncio.create_subprocess_exec(
-        *command, env={**os.environ, drain.VARIABLE: str(os.getpid())}, stdin=asyncio.subprocess.DEVNULL
+        *command, env={**os.environ, drain.VARIABLE: str(os.getpid())}, stdin=nothing, stdout=nothing
     )
     try:
         code = await process.wait()

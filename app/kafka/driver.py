@@ -251,8 +251,8 @@ class Consumer(driver.Consumer):
         for topic, expected in self.fixed_partitions.items():
             if (actual := self._partitions[topic]) != expected:
                 raise PartitionsChanged(
-                    f"topic {topic} has {actual} partitions, and had {expected} when this worker started: stop all "
-                    f"workers, then run faust -A app grow --partitions {max(actual, expected)}"
+                    f"topic {topic} has {actual} partitions, and had {expected} when this worker started: "
+                    "start it again"
                 )
 
     # -- fetching

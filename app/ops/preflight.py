@@ -94,8 +94,8 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
         wanted = topics.wanted(names, *internal.values())
         for line in await topics.declare(admin, wanted, settings.replication, max_ahead_ms=settings.max_ahead_ms):
             log.warning("%s", line)
-        partitions = await _divided_among(settings, internal, draining=draining)
         await _require_rights(admin, settings, max(internal.values()), scoring=model is not None)
+        partitions = await _divided_among(settings, internal, draining=draining)
         if sources > partitions:
             log.info(
                 "topic %s has %d partitions, topic %s %d: at most %d workers have students; see faust -A app grow",
