@@ -40,6 +40,7 @@ SLOW = (
     "test_worker_refusals",
     "test_worker_live",
     "test_search_panels",
+    "test_search",
     "test_parity_live",
     "test_worker_golden",
     "test_watchdog",
@@ -49,6 +50,10 @@ SLOW = (
     "test_stack",
     "test_compose",
     "test_replay",
+    "test_broker_limits",
+    "test_worker_times",
+    "test_situations",
+    "test_worker_container",
 )
 
 
