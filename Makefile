@@ -11,7 +11,7 @@ READY  := $(VENV)/.ready
 OPTS   ?=
 # effort of property tests and fuzzing (tests/support/effort.py) in `make check`, and in `make test`; 1: as written
 EFFORT ?= 0.1
-TEST_EFFORT ?= 0.25
+TEST_EFFORT ?= 0.15
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ check: lint ## lint, types, import contracts, and all tests that need no server:
 
 test: lint ## lint, types, import contracts, and all tests, with real servers
 	TEST_EFFORT=$(TEST_EFFORT) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12 \
-	  -m "not alone" $(OPTS)
+	  -m "not alone and not long" $(OPTS)
 	$(BIN)/python -m pytest -m alone
 
 parity: $(READY) ## what KSQL 5.3 wrote, byte for byte, without a broker

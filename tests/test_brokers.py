@@ -38,6 +38,7 @@ def trio(servers: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     stack.down(directory)
 
 
+@pytest.mark.long
 @pytest.mark.broker
 def test_the_brokers_that_coordinate_a_worker_are_killed(trio: stack.Environment, tmp_path: Path) -> None:
     """The coordinator of its group dies, is replaced with an empty disk; then that of a transactional id dies."""

@@ -290,6 +290,7 @@ def test_each_row_is_sent_once_when_connect_is_killed_or_stopped(log: Log, ends:
 SNAPSHOT_ROWS, SMALL = 12_000, "300"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("log", ["cdc_snapshot"], indirect=True)
 def test_rows_of_a_killed_snapshot_come_again_and_count_once_with_log_ids(log: Log) -> None:
     """Debezium takes a first snapshot that was killed from its beginning: RISK_DEDUPLICATE=log-id drops the copies."""

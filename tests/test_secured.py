@@ -95,7 +95,16 @@ def login(request: pytest.FixtureRequest, secured: Secured, tokens: TokenServer,
     return secured.login(request.param)
 
 
-@pytest.mark.parametrize("login", ["SCRAM-SHA-512", "mutual TLS", "PLAIN", "OAUTHBEARER"], indirect=True)
+@pytest.mark.parametrize(
+    "login",
+    [
+        "SCRAM-SHA-512",
+        "mutual TLS",
+        pytest.param("PLAIN", marks=pytest.mark.long),
+        pytest.param("OAUTHBEARER", marks=pytest.mark.long),
+    ],
+    indirect=True,
+)
 def test_the_whole_job_runs_with_the_least_rights(secured, login, rows, tmp_path):
     """Every row is recounted. At level debug neither password nor token is in the log, nor in any other place."""
     administrator = secured.deployment(tmp_path)

@@ -68,7 +68,7 @@ def test_all_kinds_of_rows_in_one_log(cluster, tmp_path) -> None:
 
 
 @pytest.mark.broker
-@pytest.mark.parametrize("seed", [102, 103, 104, 105])
+@pytest.mark.parametrize("seed", [104, *(pytest.param(seed, marks=pytest.mark.long) for seed in (102, 103, 105))])
 def test_situations_end_well(cluster, tmp_path, seed: int) -> None:
     """A sample of `make situations`."""
     run(draw(seed), cluster, tmp_path, worker)

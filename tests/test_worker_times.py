@@ -86,6 +86,7 @@ def test_a_backlog_with_headers_on_every_row_counts(cluster, tmp_path):
     assert [name for name, _ in last.headers] == ["traceparent"]
 
 
+@pytest.mark.long
 def test_stream_time_moves_on_where_a_worker_applies_no_visits(cluster, tmp_path):
     """The app has one partition, the source two: the second worker reads a partition, and does not see the others'
     event times in what it applies."""
