@@ -253,7 +253,9 @@ ROWS = 3
 
 
 @pytest.mark.parametrize(
-    ("log", "ends"), [("cdc_killed", ["kill", "kill"]), ("cdc_stopped", ["stop"])], indirect=["log"]
+    ("log", "ends"),
+    [("cdc_killed", ["kill", "kill"]), pytest.param("cdc_stopped", ["stop"], marks=pytest.mark.long)],
+    indirect=["log"],
 )
 def test_each_row_is_sent_once_when_connect_is_killed_or_stopped(log: Log, ends: list[str]) -> None:
     """After kill -9 or SIGTERM amid inserts, committed readers see each log id once, and a worker counts it once."""

@@ -63,7 +63,7 @@ def test_three_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
 @pytest.mark.broker
 def test_days_of_event_time_that_pass_while_workers_fail_leave_every_row_exact(tmp_path: Path) -> None:
     """Three workers are killed, wiped, stopped and suspended; nothing is late because its owner was away."""
-    options = ("--accelerated", "--days-per-minute", "30", "--rate", "4000", "--minutes", "0.4")
+    options = ("--accelerated", "--days-per-minute", "30", "--rate", "2500", "--minutes", "0.4")
     done = subprocess.run(
         [sys.executable, "-m", "faust", "-A", "app", "chaos", *options, "--seed", "5", "--keep", str(tmp_path)],
         cwd=ROOT,

@@ -145,7 +145,7 @@ def test_every_line_of_a_worker_is_an_event_without_personal_data(logging_json: 
 
 
 @pytest.mark.broker
-@pytest.mark.parametrize("fault", ["fail@sent:1", "hang@sent:1"])
+@pytest.mark.parametrize("fault", ["fail@sent:1", pytest.param("hang@sent:1", marks=pytest.mark.long)])
 def test_the_last_words_of_a_worker_are_an_event(logging_json: Deployment, fault: str) -> None:
     """Of one that fails, and of one that the watchdog ends, with the stacks of its threads."""
     schema = logging_json.make_source()
