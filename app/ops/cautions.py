@@ -23,6 +23,7 @@ class Cautions:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._samples: deque[tuple[int, int]] = deque(maxlen=WINDOW_S + 1)
+        self.sample()  # what happens before the first second is over counts
 
     def sample(self) -> None:
         """Record the counters of visits and late visits."""
@@ -32,10 +33,9 @@ class Cautions:
         """Return one line for each caution; positions: of the owned partitions; now_ms: the time [epoch ms]."""
         positions = list(positions)
         found = []
-        if self._samples:
-            visits, late = (last - first for first, last in zip(self._samples[0], self._samples[-1], strict=True))
-            if late >= MANY and late >= MANY_SHARE * visits:
-                found.append(f"{late} of {visits} visits in the last {WINDOW_S} s were late and do not count")
+        visits, late = (last - first for first, last in zip(self._samples[0], self._samples[-1], strict=True))
+        if late >= MANY and late >= MANY_SHARE * visits:
+            found.append(f"{late} of {visits} visits in the last {WINDOW_S} s were late and do not count")
         ahead = stream_time_ahead_ms(positions, now_ms)
         if ahead is not None and ahead > AHEAD_MS:
             found.append(
