@@ -11,7 +11,7 @@ READY  := $(VENV)/.ready
 OPTS   ?=
 # effort of property tests and fuzzing (tests/support/effort.py) in `make check`, and in `make test`; 1: as written
 EFFORT ?= 0.1
-TEST_EFFORT ?= 0.15
+TEST_EFFORT ?= 0.1
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
