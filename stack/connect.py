@@ -9,7 +9,7 @@ from stack.errors import NoAnswer
 from stack.kafka import KAFKA
 from stack.mariadb import PASSWORD, USER
 from stack.rest import IDENTITY, identity, request, url
-from stack.server import HOST, Instance, Server, find_java, java, write_lines
+from stack.server import HOST, LOG4J_2_CONSOLE, Instance, Server, find_java, java, write_lines
 
 #: version of Connect and its clients, not of the broker: Debezium 3.5 does not start in Connect 3.9
 VERSION = "4.1.1"
@@ -55,13 +55,8 @@ SETTINGS: Mapping[str, str | int] = {
 #: secrets that connectors refer to by name
 ENVIRONMENT: Mapping[str, str] = {"CDC_USER": USER, "CDC_PASSWORD": PASSWORD}
 
-LOGGING = """\
-appender.out.type=Console
-appender.out.name=out
-appender.out.layout.type=PatternLayout
-appender.out.layout.pattern=%d{ISO8601} %p %c{1}: %m%n
-rootLogger.level=INFO
-rootLogger.appenderRef.out.ref=out
+LOGGING = f"""\
+{LOG4J_2_CONSOLE}\
 logger.configs.name=org.apache.kafka.common.config
 logger.configs.level=WARN
 logger.info.name=org.apache.kafka.common.utils.AppInfoParser

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stack.errors import StackError, Unavailable
-from stack.server import find_java
+from stack.server import LOG4J_2_CONSOLE, find_java
 
 #: name on the command line → release
 VERSIONS: Mapping[str, str] = {"3.9": "3.9.1", "4.1": "4.1.1", "4.4": "4.4.0"}
@@ -29,13 +29,8 @@ log4j.logger.kafka.server.KafkaConfig=WARN
 log4j.logger.org.apache.kafka.common.utils.AppInfoParser=WARN
 """
 
-LOG4J_2 = """\
-appender.out.type=Console
-appender.out.name=out
-appender.out.layout.type=PatternLayout
-appender.out.layout.pattern=%d{ISO8601} %p %c{1}: %m%n
-rootLogger.level=INFO
-rootLogger.appenderRef.out.ref=out
+LOG4J_2 = f"""\
+{LOG4J_2_CONSOLE}\
 logger.config.name=org.apache.kafka.common.config
 logger.config.level=WARN
 logger.settings.name=kafka.server.KafkaConfig

@@ -14,51 +14,29 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stack import elasticsearch_args
-from stack.errors import NoAnswer, Unavailable
-from stack.rest import identity, request, url
-from stack.server import HOST, Instance, Server, find_java, java, write_lines
+from stack import elasticsearch_args, search_node
+from stack.errors import Unavailable
+from stack.rest import url
+from stack.server import Instance, Server, find_java, java, write_lines
 
 VERSION = "8.19.0"
 #: uid and gid of the node if root starts it: Elasticsearch refuses to run as root
 NOBODY = 65534
 
-#: settings that differ from Elasticsearch's defaults, with the reason
-SETTINGS: Mapping[str, str | int] = {
-    "network.host": HOST,
-    "discovery.type": "single-node",
-    # this distribution has no login
-    "xpack.security.enabled": "false",
-    # otherwise a nearly full disk would stop all writes
-    "cluster.routing.allocation.disk.threshold_enabled": "false",
-    # otherwise vm.max_map_count would have to be set on the host
-    "node.store.allow_mmap": "false",
-    # only indices of the pipeline are created automatically, so that a misspelt name is an error
-    "action.auto_create_index": "moodle_logs_*",
-}
+#: settings that differ from Elasticsearch's defaults; this distribution has no login
+SETTINGS: Mapping[str, str | int] = {**search_node.SETTINGS, "xpack.security.enabled": "false"}
 
-LOGGING = """\
-status=error
-appender.out.type=Console
-appender.out.name=out
-appender.out.layout.type=PatternLayout
-appender.out.layout.pattern=%d{ISO8601} %p %c{1}: %m%n
-rootLogger.level=INFO
-rootLogger.appenderRef.out.ref=out
+LOGGING = f"""\
+{search_node.LOGGING}\
 logger.indices.name=org.elasticsearch.cluster.metadata
 logger.indices.level=WARN
 """
 
 
-def cluster_name(instance: Instance) -> str:
-    """Return the name of the instance's cluster, by which `ready` tells its node from another server."""
-    return f"stack-{identity(instance)[:16]}"
-
-
 def settings(instance: Instance) -> dict[str, str]:
     """Return the node's settings, without the paths."""
     ports = {f"{name}.port": number for name, number in instance.ports.items()}
-    values = {**SETTINGS, **ports, "cluster.name": cluster_name(instance)}
+    values = {**SETTINGS, **ports, "cluster.name": search_node.cluster_name(instance)}
     return {name: str(value) for name, value in values.items()}
 
 
@@ -140,15 +118,6 @@ def jvm_options(distribution: Path) -> list[str]:
     ]
 
 
-def ready(instance: Instance) -> bool:
-    """Return whether this instance has formed its cluster and recovered its indices."""
-    try:
-        health = request(instance, "GET", "/_cluster/health?wait_for_status=yellow&timeout=1s", signed=False)
-    except NoAnswer:
-        return False
-    return health.get("cluster_name") == cluster_name(instance) and not health.get("timed_out")
-
-
 def require() -> None:
     """Raise Unavailable if Java is missing, or the command by which root becomes an unprivileged user."""
     find_java()
@@ -161,7 +130,7 @@ SEARCH = Server(
     roots=(f"org.elasticsearch.distribution.integ-test-zip:elasticsearch:{VERSION}:zip",),
     ports=("http", "transport"),
     command=command,
-    ready=ready,
+    ready=search_node.ready,
     settle=lambda instance: None,
     environment=lambda instance: {"RISK_SEARCH": url(instance)},
     require=require,

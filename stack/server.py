@@ -14,6 +14,15 @@ HOST = "127.0.0.1"
 HIGHEST_PORT = 65535
 #: timeout of a request to a server [s]
 REQUEST_TIMEOUT_S = 2.0
+#: start of a log4j2.properties: everything from INFO on goes to stdout
+LOG4J_2_CONSOLE = """\
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=%d{ISO8601} %p %c{1}: %m%n
+rootLogger.level=INFO
+rootLogger.appenderRef.out.ref=out
+"""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import pytest
 
 from stack import artifacts, elasticsearch_args, exec_with_input, opensearch, search
 from stack.errors import Unavailable
-from stack.search import NOBODY, SEARCH, VERSION, cluster_name, command, require
+from stack.search import NOBODY, SEARCH, VERSION, command, require
+from stack.search_node import cluster_name
 from stack.server import HOST, Instance, Server
 from tests.support.stub_server import StubServer, running
 
