@@ -17,13 +17,10 @@ from pathlib import Path
 
 import stack
 from app.settings import Settings
-from tools.e2e.chaos import verdict
 from tools.e2e.chaos.feeder import Feeder
-from tools.e2e.chaos.fleet import Fleet
+from tools.e2e.chaos.fleet import Fleet, wait_until
+from tools.e2e.chaos.verdict import judge
 from tools.e2e.chaos.workload import HOUR, generate_workload
-from tools.e2e.oracle import expected_tables
-from tools.e2e.read_topic import read_outputs
-from tools.e2e.workers import E2EError
 from tools.replay.log_rows import LogRows
 from tools.replay.sender import prepare
 
@@ -150,7 +147,8 @@ def _run(
     asyncio.run(prepare(settings, rows, partitions=PARTITIONS))  # creates the topic and the schemas
     for number in range(1, WORKERS + 1):
         fleet.start(number)
-    _wait(fleet, lambda: _owned(fleet) == set(range(PARTITIONS)), START_S, "the workers do not own all partitions")
+    everything = set(range(PARTITIONS))
+    wait_until(lambda: _owned(fleet) == everything, START_S, "the workers do not own all partitions", sleep=fleet.sleep)
     feeder = Feeder(settings, rows, load.seconds, PARTITIONS)
     feeder.start()
     faults = _Faults(fleet, random.Random(seed), session_s)
@@ -163,34 +161,22 @@ def _run(
         fleet.stop(number)
     fleet.running[1].wait_idle(timeout=REST_S)
     fleet.stop(1)
-    expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-    outputs = asyncio.run(read_outputs(settings))
-    tables, _ = asyncio.run(verdict.read_changelog(settings, PARTITIONS))
-    differences = verdict.output_differences(expected, outputs) + verdict.state_differences(expected, tables)
-    lost, duplicated = verdict.lost_and_duplicated(expected, outputs)
+    judged = judge(settings, rows, PARTITIONS)
     return AcceleratedResult(
         seed=seed,
         kills=fleet.kills,
         faults=dict(sorted(faults.done.items())),
-        events=expected.events,
+        events=judged.expected.events,
         days=round((int(rows.at.max()) - int(rows.at.min())) / (24 * HOUR), 1),
-        lost=lost,
-        duplicated=duplicated,
-        exact=not differences,
+        lost=judged.lost,
+        duplicated=judged.duplicated,
+        exact=not judged.differences,
         restarts=len(fleet.unexpected_exits),
         wall_s=round(time.monotonic() - began, 1),
-        differences=differences,
+        differences=judged.differences,
     )
 
 
 def _owned(fleet: Fleet) -> set[int]:
     stats = [worker.stats() for worker in fleet.running.values()]
     return {p for s in stats if s is not None and s["problem"] is None for p in s["state_partitions"]}
-
-
-def _wait(fleet: Fleet, done: Callable[[], bool], seconds: float, problem: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            raise E2EError(f"{problem} after {seconds:g} s")
-        fleet.sleep(0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from app.ops.failpoints import VARIABLE
@@ -104,3 +104,14 @@ class Fleet:
         """Kill all running workers."""
         for number in list(self.running):
             self.running.pop(number).kill()
+
+
+def wait_until(
+    done: Callable[[], bool], seconds: float, problem: str, *, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Wait until `done`. Raises E2EError with the problem after `seconds`; sleep: Fleet.sleep also supervises."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            raise E2EError(f"{problem} after {seconds:g} s")
+        sleep(0.1)

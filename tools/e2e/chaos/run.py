@@ -22,13 +22,10 @@ from tools.e2e.chaos import verdict
 from tools.e2e.chaos.actions import TAKEOVER_S, Action, Context
 from tools.e2e.chaos.broker_actions import actions_for
 from tools.e2e.chaos.feeder import Feeder
-from tools.e2e.chaos.fleet import Fleet
+from tools.e2e.chaos.fleet import Fleet, wait_until
 from tools.e2e.chaos.output_monitor import OutputMonitor
 from tools.e2e.chaos.repeater import Repeater
 from tools.e2e.chaos.workload import count_late, generate_workload
-from tools.e2e.oracle import expected_tables
-from tools.e2e.read_topic import read_outputs
-from tools.e2e.workers import E2EError
 from tools.replay.log_rows import LogRows
 
 #: partitions of the log, and so of the state
@@ -157,13 +154,14 @@ def _run(
     monitor = OutputMonitor(settings, names.agg, lambda: feeder.done)
     repeater = Repeater(settings, rows, seed, PARTITIONS, feeder) if settings.deduplicates else None
     feeder.start()
-    _wait(lambda: feeder.sent > 0, START_S, "the source topic has no row")
+    wait_until(lambda: feeder.sent > 0, START_S, "the source topic has no row")
     rng, session_s = random.Random(seed), settings.session_timeout_s
     context = Context(
         fleet, monitor, servers, rng, session_s, PARTITIONS, settings, seconds, all_sent=lambda: feeder.done
     )
     fleet.start(1)
-    _wait(lambda: bool((fleet.running[1].stats() or {"lag": None})["lag"]), START_S, "the first worker has not started")
+    first = fleet.running[1]
+    wait_until(lambda: bool((first.stats() or {"lag": None})["lag"]), START_S, "the first worker has not started")
     monitor.start()
     if repeater is not None:
         repeater.start()
@@ -209,31 +207,27 @@ def _evaluate(
     began: float,
 ) -> Result:
     fleet, gaps = context.fleet, context.monitor.gaps
-    expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-    outputs = asyncio.run(read_outputs(settings))
-    tables, count = asyncio.run(verdict.read_changelog(settings, PARTITIONS))
-    differences = verdict.output_differences(expected, outputs) + verdict.state_differences(expected, tables)
-    differences += verdict.disk_differences(fleet.data(1), tables)
+    judged = verdict.judge(settings, rows, PARTITIONS)
+    differences = judged.differences + verdict.disk_differences(fleet.data(1), judged.tables)
     if settings.deduplicates:
-        differences += verdict.log_id_differences(rows.id.tolist(), tables)
+        differences += verdict.log_id_differences(rows.id.tolist(), judged.tables)
     written = asyncio.run(_count_offsets(settings, names.students_changelog))
-    lost, duplicated = verdict.lost_and_duplicated(expected, outputs)
     longest = max(gaps, key=gaps.__getitem__)
     return Result(
         seed=seed,
         kills=fleet.kills,
         faults=dict(sorted(faults.items())),
-        events=expected.events,
+        events=judged.expected.events,
         late=count_late(rows),
-        lost=lost,
-        duplicated=duplicated,
+        lost=judged.lost,
+        duplicated=judged.duplicated,
         exact=not differences,
         longest_gap_s=round(gaps[longest], 1),
         longest_gap_in=longest,
         takeover_s=round(context.takeover_s, 1),
         takeover_allowed_s=context.session_s + TAKEOVER_S,
         restarts=len(fleet.unexpected_exits),
-        changelog_left=round(count / max(1, written), 3),
+        changelog_left=round(judged.records / max(1, written), 3),
         wall_s=round(time.monotonic() - began, 1),
         differences=differences,
         gaps_s={name: round(gap, 1) for name, gap in sorted(gaps.items())},
@@ -255,11 +249,3 @@ async def _count_offsets(settings: Settings, topic: str) -> int:
     """Sum the end offsets of a topic's partitions: records, compacted away or not, and transaction markers."""
     async with new_consumer(settings, isolation_level="read_uncommitted") as consumer:
         return sum((await consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])).values())
-
-
-def _wait(done: Callable[[], bool], seconds: float, problem: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > deadline:
-            raise E2EError(f"{problem} after {seconds:g} s")
-        time.sleep(0.1)

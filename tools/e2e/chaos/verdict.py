@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import rocksdict
@@ -12,8 +14,33 @@ from app.settings import Settings
 from app.state.store import Store
 from models import log_ids, state
 from models import position as positions
-from tools.e2e.oracle import ExpectedTables, compacted, differences, order_differences
-from tools.e2e.read_topic import Record, read_topic
+from tools.e2e.oracle import ExpectedTables, compacted, differences, expected_tables, order_differences
+from tools.e2e.read_topic import Record, read_outputs, read_topic
+from tools.replay.log_rows import LogRows
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The comparison of what workers wrote with the oracle."""
+
+    expected: ExpectedTables
+    #: the table that each partition of the students' changelog holds, and the number of their records
+    tables: Sequence[Mapping[bytes, bytes]]
+    records: int
+    lost: int
+    duplicated: int
+    #: one line for each kind of difference in outputs or state
+    differences: list[str]
+
+
+def judge(settings: Settings, rows: LogRows, partitions: int) -> Verdict:
+    """Compare the output topics and the changelog of `partitions` with what must result from `rows`."""
+    expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+    outputs = asyncio.run(read_outputs(settings))
+    tables, records = asyncio.run(read_changelog(settings, partitions))
+    lost, duplicated = lost_and_duplicated(expected, outputs)
+    differences = output_differences(expected, outputs) + state_differences(expected, tables)
+    return Verdict(expected, tables, records, lost, duplicated, differences)
 
 
 def lost_and_duplicated(expected: ExpectedTables, topics: Mapping[str, Sequence[Record]]) -> tuple[int, int]:

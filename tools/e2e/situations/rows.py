@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.padded_bytes import split, varints
 from tools.e2e.situations.schemas import EVOLVED, KEY, LOG, NULLABLE, OTHER_TOPIC, STRING_USER, UNKNOWN
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
@@ -129,12 +130,7 @@ def _head(schema_id: int) -> bytes:
 
 def _long(number: int) -> bytes:
     """An Avro long."""
-    number = (number << 1) ^ (number >> 63)
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*out, number])
+    return split([varints(np.array([number]))])[0]
 
 
 def _text(text: str) -> bytes:

@@ -22,7 +22,7 @@ from tools.e2e.read_topic import read_topic
 from tools.e2e.situations.grammar import Situation
 from tools.e2e.situations.rows import RowSpec
 from tools.e2e.situations.schemas import RegistryStub
-from tools.e2e.workers import E2EError, Worker, is_idle
+from tools.e2e.workers import Worker, is_idle
 
 #: longest time until a worker has ended, or has read everything [s]
 END_S = 90.0
@@ -207,6 +207,3 @@ def _judge(
 
 def _student(userid: int | None) -> str:
     return "null" if userid is None else str(userid)
-
-
-__all__ = ["E2EError", "Outcome", "SilentFailure", "run"]
