@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,12 +38,8 @@ TAKEOVER_S = 30
 TIMEOUT_S = 600.0
 
 
-@pytest.mark.broker
-def test_three_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
-    """Killed, wiped, suspended and joining workers, killed servers, damaged disks: nothing is lost or duplicated."""
-    options = ("--minutes", "3", "--seed", str(SEED), "--session-timeout", str(SESSION_S), "--keep", str(tmp_path))
-    # other tests run at the same time: test_takeover.py measures how soon a dead worker is replaced
-    options += ("--takeover", str(TAKEOVER_S))
+def chaos(*options: str) -> dict[str, Any]:
+    """Run the command, which must succeed. Return its last line."""
     done = subprocess.run(
         [sys.executable, "-m", "faust", "-A", "app", "chaos", *options],
         cwd=ROOT,
@@ -53,7 +50,17 @@ def test_three_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
         preexec_fn=die_with_parent(os.getpid()),
     )
     assert done.returncode == 0, done.stderr[-4_000:]
-    result = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+@pytest.mark.broker
+def test_three_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
+    """Killed, wiped, suspended and joining workers, killed servers, damaged disks: nothing is lost or duplicated."""
+    options = ("--minutes", "3", "--seed", str(SEED), "--session-timeout", str(SESSION_S), "--keep", str(tmp_path))
+    # other tests run at the same time: test_takeover.py measures how soon a dead worker is replaced
+    options += ("--takeover", str(TAKEOVER_S))
+    result = chaos(*options)
     assert result["exact"] is True
     assert (result["lost"], result["duplicated"]) == (0, 0)
     assert result["kills"] >= 3  # five on an idle machine
@@ -64,17 +71,7 @@ def test_three_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
 def test_days_of_event_time_that_pass_while_workers_fail_leave_every_row_exact(tmp_path: Path) -> None:
     """Three workers are killed, wiped, stopped and suspended; nothing is late because its owner was away."""
     options = ("--accelerated", "--days-per-minute", "30", "--rate", "2500", "--minutes", "0.4")
-    done = subprocess.run(
-        [sys.executable, "-m", "faust", "-A", "app", "chaos", *options, "--seed", "5", "--keep", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-        preexec_fn=die_with_parent(os.getpid()),
-    )
-    assert done.returncode == 0, done.stderr[-4_000:]
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = chaos(*options, "--seed", "5", "--keep", str(tmp_path))
     assert (result["exact"], result["lost"], result["duplicated"]) == (True, 0, 0)
     assert result["kills"] >= 1
     assert result["days"] > 7

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from aiokafka.admin import NewPartitions
 
@@ -31,25 +30,20 @@ from tests.support.cluster import (
     wait_for_visits,
 )
 from tests.support.forked_worker import ForkedProcess
+from tests.support.scenarios import Scenarios
 from tools.e2e.chaos.verdict import disk_differences, read_changelog, state_differences
 from tools.e2e.oracle import expected_tables
 from tools.e2e.workers import Worker
 from tools.replay import debezium
-from tools.replay.log_rows import LogRows
 
 pytestmark = pytest.mark.broker
 
-Scenario = Callable[[Deployment], None]
-SCENARIOS: dict[str, Scenario] = {}
+SCENARIOS = Scenarios()
+#: registers a scenario for the test at the end of this file
+scenario = SCENARIOS.register
 
 #: few visits in a flush, so that a backlog lasts
 SMALL = {"RISK_BATCH_ROWS": "100"}
-
-
-def scenario(function: Scenario) -> Scenario:
-    """Register a scenario for the test at the end of this file. They run concurrently: most of it is waiting."""
-    SCENARIOS[function.__name__] = function
-    return function
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +51,7 @@ def results(
     request: pytest.FixtureRequest, cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[None]]]:
     """The selected scenarios, each with a deployment of its own."""
-    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    names = [p["name"] for p in params if p.get("name") in SCENARIOS]
+    names = SCENARIOS.selected(request)
     deployments = {name: Deployment.new(cluster, tmp_path_factory.mktemp(name[:20])) for name in names}
     with ThreadPoolExecutor(len(names)) as pool:
         yield {name: pool.submit(SCENARIOS[name], deployment) for name, deployment in deployments.items()}
@@ -76,33 +69,31 @@ class Log:
     def write(self, share: float, partitions: Sequence[int]) -> None:
         """Write the next rows, a `share` of all, in turn to `partitions`."""
         begin, self.written = self.written, min(len(self.rows), self.written + round(share * len(self.rows)))
-        chosen = np.arange(begin, self.written)
-        values = debezium.values(_take(self.rows, chosen), self.schema)
+        values = debezium.values(self.rows.take(slice(begin, self.written)), self.schema)
         for turn, partition in enumerate(partitions):
             mine = [(None, b"k", value, []) for value in values[turn :: len(partitions)]]
             self.deployment.send(self.deployment.names.source, mine, partition)
 
+    @property
+    def workload(self) -> Workload:
+        """What has been written, and what must result from it."""
+        rows = self.rows.take(slice(self.written))
+        expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+        return Workload(self.deployment.names.source, rows, expected)
+
     def differences(self) -> list[str]:
         """Compare everything that came out with an oracle."""
-        written = _take(self.rows, np.arange(self.written))
-        expected = expected_tables(zip(written.userid.tolist(), written.at.tolist(), strict=True))
-        return Workload(self.deployment.names.source, written, expected).differences(self.deployment)
+        return self.workload.differences(self.deployment)
 
     def state_differences(self, partitions: int) -> list[str]:
         """Compare changelog and disk of worker 1 with the oracle; each student must be in its partition only."""
-        written = _take(self.rows, np.arange(self.written))
-        expected = expected_tables(zip(written.userid.tolist(), written.at.tolist(), strict=True))
         tables = run_async(read_changelog(self.deployment.settings, partitions))[0]
         tables = [{key: value for key, value in table.items() if value} for table in tables]
-        lines = state_differences(expected, tables) + disk_differences(self.deployment.state(), tables)
+        lines = state_differences(self.workload.expected, tables) + disk_differences(self.deployment.state(), tables)
         for number, table in enumerate(tables):
             keys = [key for key in table if key != b"front" and not log_ids.is_key(key)]
             lines += [f"in partition {number}: {keys}"] if (partitions_of(keys, partitions) != number).any() else []
         return lines
-
-
-def _take(rows: LogRows, chosen: np.ndarray) -> LogRows:
-    return LogRows(rows.id[chosen], rows.event[chosen], rows.names, rows.userid[chosen], rows.at[chosen])
 
 
 def add_partitions(deployment: Deployment, topic: str, partitions: int) -> None:

@@ -32,6 +32,7 @@ from tests.support.cluster import (
     until,
     wait_for_visits,
 )
+from tests.support.scenarios import Scenarios
 from tools.e2e.chaos.verdict import disk_differences, read_changelog
 from tools.e2e.workers import Worker
 from tools.replay.log_rows import LogRows
@@ -39,8 +40,9 @@ from tools.replay.sender import prepare, produce
 
 pytestmark = pytest.mark.broker
 
-Scenario = Callable[[Deployment], None]
-SCENARIOS: dict[str, Scenario] = {}
+SCENARIOS = Scenarios()
+#: registers a scenario for the test at the end of this file
+scenario = SCENARIOS.register
 
 #: number of scenarios that run concurrently
 CONCURRENCY = 4
@@ -52,12 +54,6 @@ BATCH_ROWS = "400"
 PARTITIONS = 4 + 4 + 1
 #: log messages of a starting worker, in order
 START_MESSAGES = (b"Joined group", b"taking over partitions", b"Highwater for active", b"Seek stream partitions")
-
-
-def scenario(function: Scenario) -> Scenario:
-    """Register a scenario for the test at the end of this file."""
-    SCENARIOS[function.__name__] = function
-    return function
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +69,8 @@ def results(
         SCENARIOS[name](deployment)
         return workload.differences(deployment)
 
-    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     with ThreadPoolExecutor(CONCURRENCY) as pool:
-        yield {name: pool.submit(play, name) for name in [p["name"] for p in params if p.get("name") in SCENARIOS]}
+        yield {name: pool.submit(play, name) for name in SCENARIOS.selected(request)}
 
 
 def log_rows() -> LogRows:

@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from tests.support.cluster import (
     until,
     wait_for_visits,
 )
+from tests.support.scenarios import Scenarios
 from tools.e2e.chaos.actions import damage_file
 from tools.e2e.chaos.fleet import Fleet
 from tools.e2e.chaos.run import COMPACTED
@@ -40,8 +41,9 @@ from tools.e2e.workers import is_idle
 
 pytestmark = pytest.mark.broker
 
-Scenario = Callable[[Deployment], None]
-SCENARIOS: dict[str, Scenario] = {}
+SCENARIOS = Scenarios()
+#: registers a scenario for the test at the end of this file
+scenario = SCENARIOS.register
 #: the scenario that kills the broker
 LAST = "the_broker_is_killed_in_mid_stream"
 
@@ -88,18 +90,12 @@ def results(
         SCENARIOS[name](deployment)
         return workload.differences(deployment)
 
-    selected = [item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")]
+    selected = SCENARIOS.selected(request)
     with ThreadPoolExecutor(len(SCENARIOS)) as pool:
-        results = {name: pool.submit(play, name) for name in SCENARIOS if name in selected and name != LAST}
+        results = {name: pool.submit(play, name) for name in selected if name != LAST}
         if LAST in selected:
             results[LAST] = pool.submit(lambda: (wait(results.values()), play(LAST))[1])
         yield results
-
-
-def scenario(function: Scenario) -> Scenario:
-    """Register a scenario for the test at the end of this file."""
-    SCENARIOS[function.__name__] = function
-    return function
 
 
 def supervise_to_end(fleet: Fleet) -> None:
