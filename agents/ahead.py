@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from agents.notices import Notices
+from agents.notices import Notices, hours
 from agents.ports import Metrics
 from models.chunk import Chunk
 from models.decoded import DecodedChunk, RejectedRecord
 from models.rules import Bools
 
-#: an event further ahead than this is named [ms]: clocks differ by less
+#: an event, or stream time, further ahead than this is named [ms]: clocks differ by less
 NOTABLE_MS = 3_600_000
 REASON = "ahead-of-clock"
 
@@ -43,7 +43,7 @@ class AheadOfClock:
 
     def _reject(self, decoded: DecodedChunk, now: int, ahead: Bools) -> DecodedChunk:
         rejects = [
-            RejectedRecord(index, REASON, f"timecreated is {_hours(at - now)} ahead of the clock, see RISK_MAX_AHEAD")
+            RejectedRecord(index, REASON, f"timecreated is {hours(at - now)} ahead of the clock, see RISK_MAX_AHEAD")
             for index, at in zip(decoded.row[ahead].tolist(), decoded.at[ahead].tolist(), strict=True)
         ]
         return replace(
@@ -57,13 +57,9 @@ class AheadOfClock:
         def line(i: int) -> str:
             offset, at = int(chunk.offsets[int(decoded.row[ahead[i]])]), int(decoded.at[ahead[i]])
             return (
-                f"topic {chunk.topic} partition {chunk.partition} offset {offset}: timecreated is {_hours(at - now)} "
+                f"topic {chunk.topic} partition {chunk.partition} offset {offset}: timecreated is {hours(at - now)} "
                 "ahead of the clock; visits more than a day before the latest are late: set RISK_MAX_AHEAD to set such "
                 "events aside"
             )
 
         self._notices.add(len(ahead), line)
-
-
-def _hours(ms: int) -> str:
-    return f"{ms / 3_600_000:.1f} h"

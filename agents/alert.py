@@ -9,7 +9,7 @@ import numpy as np
 
 from agents.gather import Arrival, gather
 from agents.ports import Delivery, Log, Metrics, Target
-from agents.rejects import report
+from agents.rejects import report, tell_outcome
 from codec import output_rows
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
@@ -60,8 +60,7 @@ class Alert:
         # without rows the offset need not be stored: predictions that are read again forward nothing again
         if not any(rows.values()) or await state.flush(rows, records):
             report(dead_letters, self._metrics, self._names.dead_letters)
-            last = str(dead_letters[-1]) if dead_letters else ""
-            self._metrics.outcome(self._names.prediction, read - len(dead_letters), len(dead_letters), last)
+            tell_outcome(self._metrics, self._names.prediction, read - len(dead_letters), dead_letters)
             self._metrics.add("predictions_read", read)
             self._metrics.add("rows", len(out), self._names.in_risk)
             for chunk in chunks:

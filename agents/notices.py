@@ -14,6 +14,11 @@ FIRST = 5
 INTERVAL_S = 60.0
 
 
+def hours(ms: int) -> str:
+    """Format a duration [ms] for a log line."""
+    return f"{ms / 3_600_000:.1f} h"
+
+
 class Notices:
     """Limits the log lines of one kind. Mutable: counts."""
 

@@ -31,6 +31,11 @@ def report(dead_letters: Sequence[DeadLetter], metrics: Metrics, topic: str) -> 
         log.warning("%d more records of this fetch were skipped, see topic %s", len(dead_letters) - MAX_LOGGED, topic)
 
 
+def tell_outcome(metrics: Metrics, topic: str, used: int, dead_letters: Sequence[DeadLetter]) -> None:
+    """Tell how many records of a fetch of `topic` could be used, and which became dead letters."""
+    metrics.outcome(topic, used, len(dead_letters), str(dead_letters[-1]) if dead_letters else "")
+
+
 class OddSchemas:
     """Reports writers' schemas that are refused, or read although something is odd. Mutable: each is logged once."""
 

@@ -14,7 +14,7 @@ from agents.ahead import AheadOfClock
 from agents.gather import Arrival, gather
 from agents.notices import Notices
 from agents.ports import Delivery, Log, Metrics
-from agents.rejects import OddSchemas, report
+from agents.rejects import OddSchemas, report, tell_outcome
 from agents.schema_gate import SchemaGate
 from codec.dead_letters import DeadLetter
 from codec.moodle_log import LogDecoder, Plans
@@ -180,8 +180,7 @@ class Repartition:
             await self._set_aside(dead_letters)
         if decoded.log_id is not None:
             self._check_log_ids(int(np.count_nonzero(decoded.log_id < 0)), chunk)
-        last = str(dead_letters[-1]) if dead_letters else ""
-        self._metrics.outcome(chunk.topic, len(decoded), len(dead_letters), last)
+        tell_outcome(self._metrics, chunk.topic, len(decoded), dead_letters)
         return self._filter_headers(decoded.visits(chunk), chunk)
 
     def _filter_headers(self, visits: Visits, chunk: Chunk) -> Visits:

@@ -361,7 +361,7 @@ REMEDIES = (
         "nothing-is-fetched-before-this-generations-seek",
         ("joins",),
         "app.kafka.driver:Consumer._fetchable",
-        value("_has_sought", "active"),
+        value("has_sought", "active"),
         ("tests/test_driver.py::test_before_this_generations_seek_only_changelogs_are_fetched",),
     ),
     Remedy(

@@ -142,11 +142,11 @@ class Consumer(driver.Consumer):
     async def _poll_end_offsets(self) -> None:
         while not self.should_stop:
             await self.sleep(END_OFFSETS_INTERVAL_S)
-            if self._has_sought():
+            if self.has_sought():
                 generation, as_of = self._sought_generation, self._newest_so_far()
                 has_grown = await self.source_has_grown(as_of)
                 ends = await self.highwaters(*self._expected)
-                if self._has_sought() and generation == self._sought_generation:
+                if self.has_sought() and generation == self._sought_generation:
                     # a fetch that was answered later may know of more
                     known = self._end_offsets
                     self._end_offsets = {tp: max(ends[tp], known.get(tp, 0)) for tp in self._expected if tp in ends}
@@ -172,12 +172,8 @@ class Consumer(driver.Consumer):
             return False
         return (await self._chunk_thread.count_partitions({topic}))[topic] != self.partitions(topic)
 
-    @property
-    def has_assignment(self) -> bool:
-        """Whether this generation has begun to read."""
-        return self._has_sought()
-
-    def _has_sought(self) -> bool:
+    def has_sought(self) -> bool:
+        """Whether this generation has begun to read: it has sought the committed offsets."""
         return self._sought_generation is not None and self._sought_generation == self.app.consumer_generation_id
 
     # -- commits: the processed prefix
@@ -262,7 +258,7 @@ class Consumer(driver.Consumer):
 
     def _fetchable(self) -> set[TP]:
         active = {tp for tp in self._get_active_partitions() - self._paused.keys() if self.may_fetch(tp)}
-        return active if self._has_sought() else {tp for tp in active if self._is_changelog(tp)}
+        return active if self.has_sought() else {tp for tp in active if self._is_changelog(tp)}
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
@@ -281,10 +277,10 @@ class Consumer(driver.Consumer):
     async def _next_chunks(self) -> tuple[int, list[QueuedChunk]]:
         """Return the chunks to deliver, and the generation in which they were fetched."""
         generation = self.app.consumer_generation_id
-        if self._position_chunks and self._has_sought():
+        if self._position_chunks and self.has_sought():
             chunks, self._position_chunks = self._position_chunks, []
             return generation, [QueuedChunk(chunk) for chunk in chunks]
-        if self._has_sought() and (confirmed := self._confirmations.take(self._expected)):
+        if self.has_sought() and (confirmed := self._confirmations.take(self._expected)):
             ends = self._end_offsets
             chunks = [_position_chunk(tp, self._expected[tp], ends[tp], as_of) for tp, as_of in confirmed.items()]
             return generation, [QueuedChunk(chunk) for chunk in chunks]

@@ -57,7 +57,7 @@ class KafkaLog:
         return max(applied, self._clock.newest)
 
     def _applies_no_visits(self) -> bool:
-        return self._consumer is not None and self._consumer.has_assignment and not any(self.owned_students.all())
+        return self._consumer is not None and self._consumer.has_sought() and not any(self.owned_students.all())
 
     async def stop(self) -> None:
         """Release the state partitions, and disconnect."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from agents.ahead import NOTABLE_MS
+from agents.notices import hours
 from app.ops.metrics import Metrics
 from models.position import Position
 from models.rules import GRACE_MS, NEVER
@@ -13,8 +15,6 @@ from models.rules import GRACE_MS, NEVER
 WINDOW_S = 60
 #: late visits are many from this share of the visits on, and at least this number in the window
 MANY_SHARE, MANY = 0.01, 10
-#: stream time further ahead of the clock than this is cautioned against [ms]
-AHEAD_MS = 3_600_000
 
 
 class Cautions:
@@ -37,13 +37,13 @@ class Cautions:
         if late >= MANY and late >= MANY_SHARE * visits:
             found.append(f"{late} of {visits} visits in the last {WINDOW_S} s were late and do not count")
         ahead = stream_time_ahead_ms(positions, now_ms)
-        if ahead is not None and ahead > AHEAD_MS:
+        if ahead is not None and ahead > NOTABLE_MS:
             found.append(
-                f"stream time is {_hours(ahead)} ahead of the clock: an event has a wrong time, see RISK_MAX_AHEAD"
+                f"stream time is {hours(ahead)} ahead of the clock: an event has a wrong time, see RISK_MAX_AHEAD"
             )
         held = max((p.watermarks.newest - p.watermarks.stream_time for p in positions), default=0)
         if held > GRACE_MS:
-            found.append(f"stream time is {_hours(held)} behind the newest event: a source partition has a backlog")
+            found.append(f"stream time is {hours(held)} behind the newest event: a source partition has a backlog")
         return found
 
 
@@ -51,7 +51,3 @@ def stream_time_ahead_ms(positions: Iterable[Position], now_ms: int) -> int | No
     """Return how far the most advanced stream time is ahead of the clock [ms]; None before the first event."""
     latest = max((p.watermarks.stream_time for p in positions), default=NEVER)
     return None if latest == NEVER else latest - now_ms
-
-
-def _hours(ms: int) -> str:
-    return f"{ms / 3_600_000:.1f} h"

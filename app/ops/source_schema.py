@@ -13,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 
 from app.errors import ConfigError
 from app.kafka.clients import new_consumer
+from app.kafka.ranges import read_ranges
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
 from codec.avro import HEADER
@@ -88,17 +89,10 @@ async def latest_records(settings: Settings, topic: str, partitions: int) -> lis
     tps = [TopicPartition(topic, partition) for partition in range(partitions)]
     records: list[ConsumerRecord] = []
     async with new_consumer(settings) as consumer:
-        consumer.assign(tps)
         begins, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
-        waiting = {tp for tp in tps if ends[tp] > begins[tp]}
-        for tp in waiting:
-            consumer.seek(tp, max(begins[tp], ends[tp] - _LATEST))
-        deadline = asyncio.get_running_loop().time() + _FETCH_S
-        while waiting and asyncio.get_running_loop().time() < deadline:
-            fetched = await consumer.getmany(*waiting, timeout_ms=500)
-            for batch in fetched.values():
-                records += batch
-            waiting = {tp for tp in waiting if await consumer.position(tp) < ends[tp]}
+        starts = {tp: max(begins[tp], ends[tp] - _LATEST) for tp in tps}
+        async for batch in read_ranges(consumer, starts, ends, timeout_s=_FETCH_S):
+            records += batch
     return records
 
 

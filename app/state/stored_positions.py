@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from app.kafka.clients import new_consumer
+from app.kafka.ranges import read_ranges
 from app.settings import Settings
 from models import position as positions
 from models.state import StateError
@@ -27,30 +28,15 @@ async def read_positions(settings: Settings, partitions: int) -> list[bytes | No
         missing = {tp for tp in tps if begins[tp] < ends[tp]}
         while missing:
             starts = {tp: max(begins[tp], ends[tp] - distance) for tp in missing}
-            records |= await _read(consumer, starts, ends)
+            async for batch in read_ranges(consumer, starts, ends):
+                for record in batch:
+                    if record.key == positions.KEY and record.value:
+                        records[TopicPartition(record.topic, record.partition)] = record.value
             missing = {tp for tp in missing if tp not in records and starts[tp] > begins[tp]}
             distance *= _FURTHER
         return [records.get(tp) for tp in tps]
     finally:
         await consumer.stop()
-
-
-async def _read(
-    consumer: AIOKafkaConsumer, starts: dict[TopicPartition, int], ends: dict[TopicPartition, int]
-) -> dict[TopicPartition, bytes]:
-    """Return the last position record of each partition between the offsets `starts` and `ends`."""
-    consumer.assign(list(starts))
-    for tp, start in starts.items():
-        consumer.seek(tp, start)
-    found: dict[TopicPartition, bytes] = {}
-    unread = set(starts)
-    while unread:
-        for tp, records in (await consumer.getmany(*unread, timeout_ms=500)).items():
-            for record in records:
-                if record.key == positions.KEY and record.value:
-                    found[tp] = record.value
-        unread = {tp for tp in unread if await consumer.position(tp) < ends[tp]}
-    return found
 
 
 def divided_by(records: Sequence[bytes | None]) -> int:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from aiokafka import TopicPartition
 
 from app.kafka.clients import new_consumer
+from app.kafka.ranges import read_ranges
 from app.settings import Settings
 
 
@@ -27,13 +28,10 @@ async def read_topic(settings: Settings, topic: str, partition: int = 0) -> list
     await consumer.start()
     try:
         tp = TopicPartition(topic, partition)
-        consumer.assign([tp])
-        end = (await consumer.end_offsets([tp]))[tp]
-        consumer.seek(tp, (await consumer.beginning_offsets([tp]))[tp])
+        begins, ends = await consumer.beginning_offsets([tp]), await consumer.end_offsets([tp])
         records: list[Record] = []
-        while await consumer.position(tp) < end:
-            for batch in (await consumer.getmany(timeout_ms=500)).values():
-                records += [Record(r.key, r.value, r.timestamp, r.headers) for r in batch]
+        async for batch in read_ranges(consumer, begins, ends):
+            records += [Record(r.key, r.value, r.timestamp, r.headers) for r in batch]
         return records
     finally:
         await consumer.stop()
