@@ -261,6 +261,13 @@ REMEDIES = (
         ("tests/test_driver.py::test_former_owners_are_fenced_before_recovery",),
     ),
     Remedy(
+        "a-rebalance-during-recovery-does-not-end-the-worker",
+        ("joins",),
+        "app.kafka.driver:Consumer.seek_wait",
+        replace("seek_wait", "await super().seek_wait(partitions)"),
+        ("tests/test_driver.py::test_a_rebalance_during_recovery_does_not_end_the_worker",),
+    ),
+    Remedy(
         "a-new-assignment-starts-with-empty-memory",
         ("suspended", "joins"),
         "app.state.partition:OwnedPartitions.renew",

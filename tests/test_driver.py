@@ -181,6 +181,15 @@ async def test_former_owners_are_fenced_before_recovery(monkeypatch: pytest.Monk
     assert steps == ["fencing {0} of generation 7", "fenced"]
 
 
+async def test_a_rebalance_during_recovery_does_not_end_the_worker(worker: Worker) -> None:
+    """Faust seeks a partition whose offset it has not looked up yet: it was assigned in the meantime."""
+    recovery: Any = worker.app.tables.recovery
+    later = TP(CHANGELOG.topic, 1)
+    known = {CHANGELOG: 7, later: None}
+    await recovery._seek_offsets(worker.consumer, known.keys(), known, "active")  # noqa: SLF001
+    assert worker.thread.sought_together == {CHANGELOG: 7}
+
+
 async def test_paused_partitions_are_not_fetched(reading: Worker) -> None:
     """They do not count as backlog either, since they wait for another partition."""
     assert reading.consumer.backlog()[0] == f"20 records of topic {SOURCE.topic} partition 0 wait"

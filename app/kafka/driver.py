@@ -241,6 +241,14 @@ class Consumer(driver.Consumer):
         self._position_chunks = [_position_chunk(tp, position, ends[tp]) for tp, position in positions.items()]
         self._sought_generation = generation
 
+    async def seek_wait(self, partitions: Mapping[TP, int | None]) -> None:
+        """Seek, and wait for it. Ignores partitions whose offset is None.
+
+        Faust's recovery passes None for a partition that a later rebalance assigned after the offsets had been looked
+        up; the recovery that this rebalance starts looks them up again.
+        """
+        await super().seek_wait({tp: offset for tp, offset in partitions.items() if offset is not None})
+
     async def _update_partitions(self) -> None:
         topics = {tp.topic for tp in self.assignment()} | self.fixed_partitions.keys()
         self._partitions = await self._chunk_thread.count_partitions(topics)

@@ -46,6 +46,8 @@ class FakeThread:
         #: partitions of each call of `chunks`
         self.requested: list[set[TP]] = []
         self.sought: list[tuple[TP, int]] = []
+        #: offsets of the last call of `seek_wait`
+        self.sought_together: Mapping[TP, int] = {}
 
     async def chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
         self.requested.append(partitions)
@@ -62,7 +64,9 @@ class FakeThread:
         return {SOURCE: 10}
 
     async def seek_wait(self, positions: Mapping[TP, int]) -> None:
-        pass
+        if any(offset is None for offset in positions.values()):
+            raise ValueError("Offset must be a positive integer")  # as aiokafka does
+        self.sought_together = positions
 
     def seek(self, tp: TP, offset: int) -> None:
         self.sought.append((tp, offset))
