@@ -488,7 +488,7 @@ def test_the_apps_lag_is_reported_and_waited_for(all_played):
     with deployment.worker():
         result = finish(process)
     assert result.code == 0, result.out
-    assert any(line.startswith("  here   0 records behind") for line in result.out)
+    assert any(line.startswith("  here   0 records behind") for line in result.out), result.out
 
 
 def test_recorded_case_is_compared_without_a_broker():

@@ -86,7 +86,8 @@ class _Comparison:
         ]
         now_ms = int(time.time() * 1000)
         tables = [pair.compare_tables(now_ms) for pair in pairs]
-        if self.options.wait_s and not caught_up(point.lag_here, point.lag_there):
+        in_flight = not caught_up(point.lag_here, point.lag_there)
+        if self.options.wait_s and in_flight and countable_differences(pairs, tables):
             point, tables = await self._wait_for_rows(readers, pairs, tables)
         return await self._report(pairs, tables, point)
 
@@ -122,8 +123,7 @@ class _Comparison:
         A topic that is written continuously always has some lag, but rows in flight do arrive.
         """
         began = time.monotonic()
-        if countable_differences(pairs, tables):
-            self._notify_waiting(await self._poll(), "all differences are gone")
+        self._notify_waiting(await self._poll(), "all differences are gone")
         while True:
             await asyncio.sleep(_POLL_S)
             point = await self._poll()
