@@ -305,7 +305,9 @@ def test_topics_are_declared_and_one_that_deletes_too_early_is_warned_about(depl
     """The app sets partitions and configuration of new topics; an existing topic's short retention is a warning."""
     deployment.make_source(3)
     deployment.declare(
-        topics.Topic(deployment.names.sessions, 1, {"cleanup.policy": "delete", "retention.ms": "604800000"})
+        topics.Topic(
+            deployment.names.sessions, 1, {"cleanup.policy": "delete", "retention.ms": "604800000", **topics.ANY_TIME}
+        )
     )
     with deployment.worker() as worker:
         worker.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)

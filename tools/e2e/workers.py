@@ -144,9 +144,9 @@ def _http() -> httpx.Client:
     return httpx.Client(trust_env=False, timeout=_REQUEST_S, limits=httpx.Limits(max_keepalive_connections=0))
 
 
-def is_idle(stats: Mapping[str, Any]) -> bool:
-    """Whether a worker reports no problem and no lag."""
-    return stats["problem"] is None and bool(stats["lag"]) and not any(stats["lag"].values())
+def is_idle(stats: Mapping[str, Any], *, but: str | None = None) -> bool:
+    """Whether a worker reports no problem, except perhaps the problem `but`, and no lag."""
+    return stats["problem"] in (None, but) and bool(stats["lag"]) and not any(stats["lag"].values())
 
 
 def free_port() -> int:

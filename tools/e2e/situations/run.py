@@ -155,7 +155,8 @@ def _end(worker: Worker, events: int) -> dict[str, Any] | None:
         if not worker.running:
             return None
         stats = worker.stats()
-        if stats is not None and is_idle(stats) and stats["counts"].get("events", 0) >= events:
+        # a worker that can use no row at all says so in /health, and has read everything nevertheless
+        if stats is not None and is_idle(stats, but="rejecting") and stats["counts"].get("events", 0) >= events:
             if seen and seen["counts"] == stats["counts"] and stats["lag_looks"] >= seen["lag_looks"] + 2:
                 return stats
             if not seen or seen["counts"] != stats["counts"]:
