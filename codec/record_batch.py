@@ -67,15 +67,15 @@ class EncodedBatch:
 Rows: TypeAlias = "Sequence[Row] | OutputColumns"
 
 
-def changelog_rows(records: Mapping[bytes, bytes], at: int) -> Rows:
-    """Make rows of state records by key, all with the timestamp `at` [ms]."""
+def changelog_rows(records: Mapping[bytes, bytes | None], at: int) -> Rows:
+    """Make rows of state records by key (None: a tombstone), all with the timestamp `at` [ms]."""
     return make_rows([at] * len(records), list(records), list(records.values()))
 
 
 def make_rows(
     at: Sequence[int],
     keys: Sequence[bytes | None],
-    values: Sequence[bytes],
+    values: Sequence[bytes | None],
     headers: Sequence[Headers] | None = None,
 ) -> Rows:
     """Make rows of timestamps [n] ms, keys [n], values [n] and headers [n] (None: no row has any).
@@ -83,11 +83,12 @@ def make_rows(
     Many rows are returned as columns.
     """
     n = len(values)
-    if n > ROW_WISE_MAX and None not in keys:
+    if n > ROW_WISE_MAX and None not in keys and None not in values:
         bytes_keys, shared = cast("Sequence[bytes]", keys), headers[0] if headers else NO_HEADERS
+        bytes_values = cast("Sequence[bytes]", values)
         same_headers = headers is None or headers.count(shared) == n
-        if same_headers and _is_dense(bytes_keys) and _is_dense(values):
-            return OutputColumns(np.array(at, np.int64), (pad(bytes_keys),), (pad(values),), headers=shared)
+        if same_headers and _is_dense(bytes_keys) and _is_dense(bytes_values):
+            return OutputColumns(np.array(at, np.int64), (pad(bytes_keys),), (pad(bytes_values),), headers=shared)
     return list(zip(at, keys, values, headers or [NO_HEADERS] * n, strict=True))
 
 

@@ -29,6 +29,14 @@ def factorize(values: Int64s) -> tuple[Int64s, Int64s]:
     return distinct + low, code_of[shifted]
 
 
+def factorize_pairs(major: Int64s, minor: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+    """The distinct pairs of `major` and `minor` [n], ascending [u] and [u], and the index of each row's pair [n]."""
+    majors, major_code = factorize(major)
+    minors, minor_code = factorize(minor)
+    pairs, index = factorize(major_code * len(minors) + minor_code)
+    return majors[pairs // max(len(minors), 1)], minors[pairs % max(len(minors), 1)], index
+
+
 def argsort_codes(code: Int64s, count: int) -> Int64s:
     """The stable order of the rows [n] by their `code`, 0…`count`-1."""
     return np.argsort(code.astype(np.uint16) if count <= RADIX else code, kind="stable")

@@ -10,15 +10,15 @@ identified by its content: the SHA-256 of its canonical JSON.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from models import model_json
+from models.model_json import ModelError
 from models.rules import Float64s, Int64s
 
 #: a feature as a function of (activities, duration, sessions), each [n] and not negative
@@ -36,10 +36,6 @@ FEATURES: Mapping[str, Feature] = {
         activities / np.maximum(sessions, 1)
     ),
 }
-
-
-class ModelError(ValueError):
-    """A risk model that must not be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +77,9 @@ class RiskModel:
         Raises ModelError if the text is no model, has been altered, has another layout version or another gap, or
         names an unknown feature.
         """
+        fields = model_json.read(text, VERSION)
         try:
-            fields = json.loads(text, parse_constant=_refuse_constant)
-            claimed, version = fields.pop("sha256"), fields.pop("version")
-        except RecursionError:
-            raise ModelError("not a risk model: nested too deep") from None
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise ModelError(f"not a risk model: {error!r}") from error
-        if version != VERSION:
-            remedy = "run the version that wrote the model" if _is_newer(version) else "train it again"
-            raise ModelError(f"version {version!r} of the layout; this program reads {VERSION}: {remedy}")
-        if claimed != _sha256({**fields, "version": version}):
-            raise ModelError("the sha256 does not match the content: the file has been altered")
-        try:
-            model = cls(**{name: _frozen(value) for name, value in fields.items()})
+            model = cls(**{name: model_json.frozen(value) for name, value in fields.items()})
         except (TypeError, OverflowError) as error:
             raise ModelError(f"not a risk model: {error}") from error
         if model.session_gap_ms != gap_ms:
@@ -105,12 +90,12 @@ class RiskModel:
 
     def to_json(self) -> str:
         """The model and its hash as indented JSON with sorted keys: equal models have equal texts."""
-        return json.dumps({**self._fields(), "sha256": self.sha256}, indent=1, sort_keys=True) + "\n"
+        return model_json.write(self._fields())
 
     @property
     def sha256(self) -> str:
         """Hash of the canonical JSON of all fields."""
-        return _sha256(self._fields())
+        return model_json.sha256(self._fields())
 
     def score(self, activities: Int64s, duration: Int64s, sessions: Int64s) -> Float64s:
         """Risk of each student [n], 0 … 1.
@@ -130,20 +115,3 @@ class RiskModel:
 
     def _fields(self) -> dict[str, Any]:
         return {**vars(self), "version": VERSION}
-
-
-def _sha256(fields: Mapping[str, Any]) -> str:
-    canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _is_newer(version: object) -> bool:
-    return type(version) is int and version > VERSION
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")

@@ -107,16 +107,23 @@ def check(records: Sequence[bytes], expected: int, what: str) -> None:
     """
     length = np.fromiter(map(len, records), np.int64, len(records))
     if (bad := (length == 0) | (length % _WORD != 0)).any():
-        raise _error(StateError, bad, f"{what} is damaged: it has {length[bad][0]} bytes")
+        raise located(StateError, bad, f"{what} is damaged: it has {length[bad][0]} bytes")
     words = np.frombuffer(b"".join(records), "<i8").astype(np.int64, copy=False)
     size = length // _WORD
-    head = np.cumsum(size) - size
+    check_words(words, np.cumsum(size) - size, expected, what)
+
+
+def check_words(words: Int64s, head: Int64s, expected: int, what: str, *, verify: bool = True) -> None:
+    """Verify records [u] whose `words` begin at `head` [u], or only their versions; see `check`."""
     version: Int64s = words[head] & _LOW
-    stored = words[head] >> 32 & _LOW
-    if (bad := (stored != checksum(words, head, version)) | (version < expected)).any():
-        raise _error(StateError, bad, f"{what} of {length[bad][0]} bytes is damaged: wrong checksum or version")
+    bad = version < expected
+    if verify:
+        bad |= (words[head] >> 32 & _LOW) != checksum(words, head, version)
+    if bad.any():
+        size = np.diff(np.append(head, len(words)))[bad][0]
+        raise located(StateError, bad, f"{what} of {_WORD * size} bytes is damaged: wrong checksum or version")
     if (bad := version > expected).any():
-        raise _error(NewerState, bad, _too_new(what, int(version[bad][0]), expected))
+        raise located(NewerState, bad, _too_new(what, int(version[bad][0]), expected))
 
 
 def checksum(words: Int64s, head: Int64s, version: int | Int64s) -> Int64s:
@@ -137,7 +144,8 @@ def checksum(words: Int64s, head: Int64s, version: int | Int64s) -> Int64s:
     return result
 
 
-def _error(kind: type[StateError], bad: Bools, text: str) -> StateError:
+def located(kind: type[StateError], bad: Bools, text: str) -> StateError:
+    """An error about the first of several records that is `bad` [u]."""
     error = kind(text)
     error.index = int(np.argmax(bad))
     return error

@@ -1,0 +1,122 @@
+"""Local days: which calendar day an event belongs to, and when the scoring of a day is due.
+
+A day is a number: days since 1970-01-01 on the wall clock of one time zone, whatever the clock changes do. A tick is
+the scoring as of a day; it is due when every event of the day must have arrived.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, tzinfo
+
+import numpy as np
+
+from models.factorize import factorize
+from models.rules import Int64s
+
+DAY_MS = 86_400_000
+#: how long after its end a day is scored [ms]: a later event is late, and sets no bit
+TICK_DELAY_MS = 86_400_000
+#: days that have a date with all their neighbours; events beyond count as of the first or the last of them
+FIRST_DAY, LAST_DAY = date(1, 1, 4).toordinal() - date(1970, 1, 1).toordinal(), date(9999, 12, 28).toordinal() - 719_163
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CACHED_DAYS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _UtcDay:
+    """The offsets of the wall clock from UTC within one day of UTC."""
+
+    #: offset [ms] before `change`
+    before: int
+    #: when the offset changes [ms], the end of the day if it does not
+    change: int
+    #: offset [ms] from `change` on
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDays:
+    """Day numbers on the wall clock of `zone`. Caches the offsets of the days of UTC that it has met."""
+
+    zone: tzinfo
+    _offsets: dict[int, _UtcDay] = field(default_factory=dict, compare=False, repr=False)
+
+    def of(self, at: Int64s) -> Int64s:
+        """The day of each time `at` [n] ms."""
+        at = np.clip(at, FIRST_DAY * DAY_MS, LAST_DAY * DAY_MS)
+        utc_days, index = factorize(at // DAY_MS)
+        offsets = [self._utc_day(day) for day in utc_days.tolist()]
+        before, change, after = (
+            np.array([getattr(o, name) for o in offsets], np.int64) for name in ("before", "change", "after")
+        )
+        if (before == after).all():
+            local: Int64s = at + before[index]
+        else:
+            local = at + np.where(at < change[index], before[index], after[index])
+        days: Int64s = local // DAY_MS
+        return days
+
+    def start(self, day: int) -> int:
+        """The first ms of a day, or of the next one that exists: a zone that crosses the date line skips a day."""
+        midnight = day * DAY_MS
+        for utc_day in range(day - 2, day + 3):
+            offsets, low = self._utc_day(utc_day), utc_day * DAY_MS
+            for begin, end, offset in (
+                (low, offsets.change, offsets.before),
+                (offsets.change, low + DAY_MS, offsets.after),
+            ):
+                first = max(begin, midnight - offset)
+                if first < end:
+                    return first
+        raise AssertionError("no offset from UTC reaches two days")
+
+    @staticmethod
+    def date(day: int) -> str:
+        """The date of a day as YYYY-MM-DD."""
+        return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
+
+    def tick_at(self, day: int) -> int:
+        """The stream time [ms] from which on `day` is scored."""
+        return self.start(day + 1) + TICK_DELAY_MS
+
+    def last_tick(self, at: int) -> int:
+        """The latest day whose tick is due at stream time `at` [ms]."""
+        at = min(max(at, FIRST_DAY * DAY_MS), LAST_DAY * DAY_MS)
+        day = int(self.of(np.array([at - TICK_DELAY_MS], np.int64))[0])
+        while self.tick_at(day) > at and day > FIRST_DAY:
+            day -= 1
+        while self.tick_at(day + 1) <= at and day < LAST_DAY:
+            day += 1
+        return day
+
+    def table_day(self, day: int) -> int:
+        """The day of the cohort table against which events of `day` are scored: the last one due when it begins."""
+        return self.last_tick(self.start(day))
+
+    def _utc_day(self, day: int) -> _UtcDay:
+        offsets = self._offsets.get(day)
+        if offsets is None:
+            if len(self._offsets) >= _CACHED_DAYS:
+                self._offsets.clear()
+            offsets = self._offsets[day] = self._find_offsets(day)
+        return offsets
+
+    def _find_offsets(self, day: int) -> _UtcDay:
+        """Bisect for the change; no zone has two within a day of UTC."""
+        low, high = day * DAY_MS, (day + 1) * DAY_MS
+        before, after, end = self._offset(low), self._offset(high), high
+        if before == after:
+            return _UtcDay(before, end, after)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._offset(middle) == before:
+                low = middle
+            else:
+                high = middle
+        return _UtcDay(before, high, after)
+
+    def _offset(self, at: int) -> int:
+        offset = (_EPOCH + timedelta(milliseconds=at)).astimezone(self.zone).utcoffset()
+        assert offset is not None
+        return offset // timedelta(milliseconds=1)
