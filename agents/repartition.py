@@ -21,7 +21,7 @@ from codec.moodle_log import LogDecoder, Plans
 from models.aligner import Aligner
 from models.chunk import Chunk
 from models.headers import HeaderFilter
-from models.heartbeats import HeartbeatCoalescer
+from models.heartbeats import HeartbeatCoalescer, LastTick
 from models.routing import Router, visit_batches
 from models.topic_names import TopicNames
 from models.visit_batch import VisitBatch, encode
@@ -53,14 +53,21 @@ class Assignment:
     """The source partitions this worker reads in one generation: aligned in time, routed by student. Mutable."""
 
     def __init__(
-        self, assigned: frozenset[int], sources: int, router: Router, max_rows: int, *, hold_back: bool = True
+        self,
+        assigned: frozenset[int],
+        sources: int,
+        router: Router,
+        max_rows: int,
+        *,
+        hold_back: bool = True,
+        last_tick: LastTick | None = None,
     ) -> None:
         """sources: partitions of the source topic, at least; max_rows: maximum number of visits in a visit batch, and
-        approximate maximum in a round; hold_back: see Repartition."""
+        approximate maximum in a round; hold_back: see Repartition; last_tick: see HeartbeatCoalescer."""
         self._router, self._max_rows, self._hold_back = router, max_rows, hold_back
         self._sources = max(sources, max(assigned, default=-1) + 1)
         self._aligner = Aligner(set(assigned))
-        self._coalescer = HeartbeatCoalescer(router.partitions)
+        self._coalescer = HeartbeatCoalescer(router.partitions, last_tick)
         #: chunks of each source partition whose visits are not all released, in order
         self._open: dict[int, deque[Chunk]] = {partition: deque() for partition in assigned}
 
@@ -110,9 +117,10 @@ class Repartition:
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         max_buffered_rows: int = MAX_BUFFERED_ROWS,
         hold_back: bool = True,
+        last_tick: LastTick | None = None,
     ) -> None:
         """partitions: of the visits topic, whatever the source topic has; unit: of timecreated, ms or s;
-        ignored_headers: see HeaderFilter; max_ahead_ms, clock_ms: see AheadOfClock.
+        ignored_headers: see HeaderFilter; max_ahead_ms, clock_ms: see AheadOfClock; last_tick: see HeartbeatCoalescer.
 
         hold_back: whether visits that slower partitions may precede, and heartbeats, are sent later. Without it all
         visits partitions get everything that has been read at once.
@@ -122,6 +130,7 @@ class Repartition:
         self._max_rows = min(batch_rows, MAX_BATCH_ROWS)
         self._max_buffered_rows = max_buffered_rows
         self._unit, self._warned_of_unit, self._hold_back = unit, False, hold_back
+        self._last_tick = last_tick
         self._warned_of_log_ids = False
         self._gate = SchemaGate(log, names.source, decoder)
         self._odd_schemas = OddSchemas()
@@ -138,7 +147,12 @@ class Repartition:
                 # visits buffered under the former assignment are fetched again by their current owners
                 generation = first.generation
                 assignment = Assignment(
-                    first.assigned, first.partitions, self._router, self._max_rows, hold_back=self._hold_back
+                    first.assigned,
+                    first.partitions,
+                    self._router,
+                    self._max_rows,
+                    hold_back=self._hold_back,
+                    last_tick=self._last_tick,
                 )
             for delivery, visits in group:
                 if visits is None:
@@ -180,6 +194,9 @@ class Repartition:
             await self._set_aside(dead_letters)
         if decoded.log_id is not None:
             self._check_log_ids(int(np.count_nonzero(decoded.log_id < 0)), chunk)
+        if decoded.judged is not None:
+            for reason, number in decoded.judged.not_counted().items():
+                self._metrics.add("not_counted", number, reason)
         tell_outcome(self._metrics, chunk.topic, len(decoded), dead_letters)
         return self._filter_headers(decoded.visits(chunk), chunk)
 

@@ -10,7 +10,9 @@ from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError
-from app.kafka.security import SecuritySettings
+from app.kafka import security
+from app.risk_settings import GROUP as _RISK
+from app.risk_settings import RiskSettings
 from app.setting import setting as _setting
 from models.topic_names import TopicNames
 
@@ -24,10 +26,11 @@ _INDENT = 25
 
 #: headings of `Settings.describe`
 _SERVERS, _INPUT, _OUTPUT, _WORKER = "Servers", "Input", "Output and scoring", "Worker"
+_GROUPS = (_SERVERS, security.GROUP, _INPUT, _OUTPUT, _RISK, _WORKER)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(SecuritySettings):
+class Settings(RiskSettings):
     """The settings. `Settings.from_env` reads and checks them; `Settings.describe` lists them."""
 
     broker: str = _setting(
@@ -103,7 +106,10 @@ class Settings(SecuritySettings):
         _OUTPUT, "batch", "RISK_EMIT", "batch: one row for each key and flush; changes: every revision, as KSQL"
     )
     model: str = _setting(
-        _OUTPUT, "", "RISK_MODEL", "path of a risk model; none switches scoring off; empty: the shipped model"
+        _OUTPUT,
+        "",
+        "RISK_MODEL",
+        "risk model: v2s, v2, v1 or a path; none switches scoring off; empty: v2s, or v2 for a log without eventname",
     )
     replication: int = _setting(
         _OUTPUT, -1, "RISK_REPLICATION", "replication factor of the topics the app creates; -1: the brokers' default"
@@ -217,6 +223,7 @@ class Settings(SecuritySettings):
             if not host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ConfigError(f"RISK_BROKER: {server!r} is not host:port, e.g. 127.0.0.1:9092")
         self.check_security()
+        self.check_risk()
         url, shown = urlsplit(self.schema_registry), without_credentials(self.schema_registry)
         if url.scheme not in ("http", "https") or not url.netloc:
             raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} is not an http:// or https:// URL")
@@ -261,8 +268,8 @@ class Settings(SecuritySettings):
 
     @classmethod
     def listed(cls) -> list[Field[Any]]:
-        """Return the settings by group, the servers first."""
-        return sorted(fields(cls), key=lambda f: f.metadata["group"] != _SERVERS)
+        """Return the settings by group."""
+        return sorted(fields(cls), key=lambda f: _GROUPS.index(f.metadata["group"]))
 
     @classmethod
     def describe(cls, width: int = 100) -> str:

@@ -8,12 +8,18 @@ leaves to this module those that it cannot decode.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
+
+from models.counting import ACTED_AS, ANONYMOUS, ORIGIN, SUBMITTED
+from models.counting import ORIGINS as ORIGIN_NAMES
 
 #: bytes before the Avro body in Confluent's wire format: a zero, then the schema's id as big-endian int32
 HEADER = 5
+#: the origins of rows that count for the risk
+ORIGINS = tuple(text.encode() for text in ORIGIN_NAMES)
 
 
 class Kind(IntEnum):
@@ -44,6 +50,8 @@ class AvroType:
     size: int = 0
     #: the types of an ARRAY's items, a MAP's values, a UNION's branches or a RECORD's fields
     parts: tuple[AvroType, ...] = ()
+    #: ENUM: its symbols
+    symbols: tuple[str, ...] = ()
 
     @property
     def optional(self) -> bool:
@@ -60,6 +68,25 @@ class AvroType:
 
 
 @dataclass(frozen=True, slots=True)
+class RiskFields:
+    """Indices of the fields that say what a row is to the risk (models/counting.py); None: no such field.
+
+    Numbers are ints, longs or booleans, texts are strings or enums; all may be optional.
+    """
+
+    course: int | None = None
+    related: int | None = None
+    #: realuserid
+    real: int | None = None
+    anonymous: int | None = None
+    #: eventname
+    event: int | None = None
+    origin: int | None = None
+    #: eventnames that are submissions
+    submissions: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How to read a writer's records: their fields, and which of them are our columns."""
 
@@ -70,8 +97,22 @@ class Plan:
     at: int | None
     #: index of the field id, of the same types; None: no such field, or nobody asks for it
     log_id: int | None = None
+    #: None: nobody asks for them
+    risk: RiskFields | None = None
     #: what is odd about the schema, for the log; empty: nothing
     doubt: str = ""
+
+
+class Row(NamedTuple):
+    """The columns of one record; None for null or missing ones."""
+
+    student: int | None
+    at: int | None
+    log_id: int | None = None
+    #: as in models.counting.RiskColumns
+    course: int = 0
+    related: int = 0
+    marks: int = 0
 
 
 class Undecodable(Exception):
@@ -83,10 +124,12 @@ class Undecodable(Exception):
         self.detail = detail
 
 
-def read_one(plan: Plan, value: bytes) -> tuple[int | None, int | None, int | None]:
-    """Return userid, timecreated and id of one record, None for null or missing ones. Raises Undecodable."""
+def read_one(plan: Plan, value: bytes) -> Row:
+    """Read our columns of one record. Raises Undecodable."""
     pos = HEADER
-    student = at = log_id = None
+    risk = plan.risk
+    student = at = log_id = course = related = None
+    marks = 0
     for i, field in enumerate(plan.fields):
         if i == plan.student:
             student, pos = _number(field, value, pos)
@@ -94,9 +137,45 @@ def read_one(plan: Plan, value: bytes) -> tuple[int | None, int | None, int | No
             at, pos = _number(field, value, pos)
         elif i == plan.log_id:
             log_id, pos = _number(field, value, pos)
+        elif risk is None:
+            pos = _SKIP[field.kind](field, value, pos)
+        elif i == risk.course:
+            course, pos = _number(field, value, pos)
+        elif i == risk.related:
+            related, pos = _number(field, value, pos)
+        elif i == risk.real or i == risk.anonymous:
+            number, pos = _number(field, value, pos)
+            marks |= 0 if not number else ACTED_AS if i == risk.real else ANONYMOUS
+        elif i == risk.event or i == risk.origin:
+            text, pos = _text(field, value, pos)
+            if i == risk.event:
+                marks |= SUBMITTED if text in risk.submissions else 0
+            else:
+                marks |= 0 if text is None or text in ORIGINS else ORIGIN
         else:
             pos = _SKIP[field.kind](field, value, pos)
-    return student, at, log_id
+    return Row(student, at, log_id, course or 0, related or 0 if marks & SUBMITTED else 0, marks)
+
+
+def read_fields(fields: Sequence[AvroType], wanted: Collection[int], value: bytes) -> dict[int, int | bytes | None]:
+    """Return the values of the `wanted` fields by index: numbers, or strings as bytes; the whole record is read.
+
+    Raises Undecodable, also if one of them is of another type.
+    """
+    pos, found = HEADER, dict[int, "int | bytes | None"]()
+    for i, field in enumerate(fields):
+        if i not in wanted:
+            pos = _SKIP[field.kind](field, value, pos)
+            continue
+        part, pos = _branch(field, value, pos) if field.kind is Kind.UNION else (field, pos)
+        if part.kind in (Kind.STRING, Kind.BYTES):
+            end = _skip_sized(part, value, pos)
+            found[i], pos = value[_int(value, pos)[1] : end], end
+        elif part.kind in (Kind.NULL, Kind.INT, Kind.LONG):
+            found[i], pos = _number(part, value, pos)
+        else:
+            raise Undecodable("malformed", f"field {i} is neither a number nor text")
+    return found
 
 
 def _number(avro_type: AvroType, value: bytes, pos: int) -> tuple[int | None, int]:
@@ -104,7 +183,21 @@ def _number(avro_type: AvroType, value: bytes, pos: int) -> tuple[int | None, in
         avro_type, pos = _branch(avro_type, value, pos)
     if avro_type.kind is Kind.NULL:
         return None, pos
+    if avro_type.kind is Kind.BOOLEAN:
+        end = _advance(value, pos, 1)
+        return int(value[pos] == 1), end
     return _int(value, pos) if avro_type.kind is Kind.INT else _varint(value, pos, 10)
+
+
+def _text(avro_type: AvroType, value: bytes, pos: int) -> tuple[bytes | None, int]:
+    """The string or the enum's symbol at `pos`, None for null, and the position after it."""
+    if avro_type.kind is Kind.UNION:
+        avro_type, pos = _branch(avro_type, value, pos)
+    end = _SKIP[avro_type.kind](avro_type, value, pos)
+    if avro_type.kind is Kind.NULL:
+        return None, end
+    number, start = _int(value, pos)
+    return (avro_type.symbols[number].encode() if avro_type.kind is Kind.ENUM else value[start:end]), end
 
 
 def _varint(value: bytes, pos: int, max_size: int) -> tuple[int, int]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from codec.avro import AvroType, Kind, Plan
+from codec.risk_fields import risk_fields
+from models.counting import CountingRules
 from models.errors import ConfigError
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -114,8 +116,11 @@ def _problem(names: list[str], declared: Mapping[str, str]) -> str | None:
     return None
 
 
-def plan(schema: Json, declared: DeclaredColumns, *, with_log_id: bool = False) -> Plan:
-    """How to read records of a writer's `schema` as the declared columns; with_log_id: the integer column id too.
+def plan(
+    schema: Json, declared: DeclaredColumns, *, with_log_id: bool = False, counting: CountingRules | None = None
+) -> Plan:
+    """How to read records of a writer's `schema` as the declared columns; with_log_id: the integer column id too;
+    counting: the columns of the risk too, if there is one.
 
     Raises UnusableSchema if the schema is invalid, or has a type that KSQL does not accept for a declared column:
     KSQL skips all records of such a schema. Types inside arrays, maps and structs are not compared. Unlike KSQL, it
@@ -137,7 +142,8 @@ def plan(schema: Json, declared: DeclaredColumns, *, with_log_id: bool = False) 
     if log_id is not None and fields[log_id][1].present.kind not in (Kind.INT, Kind.LONG):
         log_id = None
     types = tuple(avro_type for _, avro_type in fields)
-    return Plan(types, index.get("USERID"), index.get("TIMECREATED"), log_id, _doubt(record, index, declared))
+    risk = None if counting is None else risk_fields(types, index, counting)
+    return Plan(types, index.get("USERID"), index.get("TIMECREATED"), log_id, risk, _doubt(record, index, declared))
 
 
 def _require_log(record: str, names: Collection[str], declared: DeclaredColumns) -> None:
@@ -252,7 +258,7 @@ def _body(schema: dict[str, Json], full: str, space: str, names: dict[str, AvroT
     if not isinstance(items, list):
         raise UnusableSchema("unreadable-schema", f"{schema['type']} {full} has no list of its contents")
     if schema["type"] == "enum":
-        return AvroType(Kind.ENUM, len(items))
+        return AvroType(Kind.ENUM, len(items), symbols=tuple(map(str, items)))
     parts = []
     for field in items:
         if not isinstance(field, dict) or not isinstance(field.get("name"), str):

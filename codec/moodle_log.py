@@ -10,12 +10,13 @@ from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 
-from codec.avro import HEADER, Plan, Undecodable, read_one
+from codec.avro import HEADER, Plan, Row, Undecodable, read_one
 from codec.avro_columns import ValueBuffer, read_rows
 from codec.avro_schema import MOODLE, DeclaredColumns, Json, UnusableSchema
 from codec.avro_schema import plan as make_plan
 from models.binary_column import BinaryColumn
 from models.chunk import Chunk
+from models.counting import CountingRules, RiskColumns
 from models.decoded import DecodedChunk, DecodedRows, OddSchema, RejectedRecord, assemble
 from models.rules import Int64s
 from models.varints import Words
@@ -51,13 +52,20 @@ class LogDecoder:
     """Decodes one topic's chunks."""
 
     def __init__(
-        self, schemas: SchemaSource, declared: DeclaredColumns = MOODLE, *, unit_ms: int = 1, with_log_id: bool = False
+        self,
+        schemas: SchemaSource,
+        declared: DeclaredColumns = MOODLE,
+        *,
+        unit_ms: int = 1,
+        with_log_id: bool = False,
+        counting: CountingRules | None = None,
     ) -> None:
-        """unit_ms: unit of timecreated, 1 or 1000; declared: see `declare`; with_log_id: read the column id too."""
+        """unit_ms: unit of timecreated, 1 or 1000; declared: see `declare`; with_log_id: read the column id too;
+        counting: what counts for the risk, None: nothing of it is read."""
         self._schemas = schemas
         self._declared = declared
         self._unit_ms = unit_ms
-        self._with_log_id = with_log_id
+        self._with_log_id, self._counting = with_log_id, counting
         #: by schema id; never evicted, because the schema of an id never changes
         self._plans: dict[int, Plan | UnusableSchema] = {}
 
@@ -107,13 +115,14 @@ class LogDecoder:
             if index is not None:
                 parts = [replace(part, row=index[part.row]) for part in parts]
                 rejects = [RejectedRecord(int(index[r.index]), r.reason, r.detail) for r in rejects]
-            decoded = assemble(parts, rejects, len(chunk) - len(values), self._unit_ms)
+            decoded = assemble(parts, rejects, len(chunk) - len(values), self._unit_ms, self._counting)
         if not odd:
             return decoded
         return replace(decoded, odd_schemas=[_odd_schema(i, n, found[i]) for i, n in sorted(odd.items())])
 
     def _read_row_wise(self, values: Sequence[bytes | None], plans: Plans, odd: dict[int, int]) -> DecodedChunk:
-        decoded: list[tuple[int, int | None, int | None, int | None]] = []
+        index: list[int] = []
+        decoded: list[Row] = []
         rejects = []
         for i, value in enumerate(values):
             if value is None:
@@ -124,7 +133,8 @@ class LogDecoder:
                 plan = plans[schema_id]
                 if isinstance(plan, Plan):
                     try:
-                        decoded.append((i, *read_one(plan, value)))
+                        decoded.append(read_one(plan, value))
+                        index.append(i)
                     except Undecodable as error:
                         reject = RejectedRecord(i, error.reason, error.detail)
                 else:
@@ -134,15 +144,16 @@ class LogDecoder:
             if reject is not None:
                 rejects.append(reject)
         rows = DecodedRows(
-            np.array([i for i, _, _, _ in decoded], np.int64),
-            np.array([student or 0 for _, student, _, _ in decoded], np.int64),
-            np.array([student is None for _, student, _, _ in decoded], np.bool_),
-            np.array([at or 0 for _, _, at, _ in decoded], np.int64),
-            np.array([NO_LOG_ID if log_id is None else log_id for *_, log_id in decoded], np.int64)
+            np.array(index, np.int64),
+            np.array([row.student or 0 for row in decoded], np.int64),
+            np.array([row.student is None for row in decoded], np.bool_),
+            np.array([row.at or 0 for row in decoded], np.int64),
+            np.array([NO_LOG_ID if row.log_id is None else row.log_id for row in decoded], np.int64)
             if self._with_log_id
             else None,
+            None if self._counting is None else _risk_columns(decoded),
         )
-        return assemble([rows], rejects, sum(value is None for value in values), self._unit_ms)
+        return assemble([rows], rejects, sum(value is None for value in values), self._unit_ms, self._counting)
 
     def _read_columns(
         self, buffer: ValueBuffer, plans: Plans, odd: dict[int, int], rejects: list[RejectedRecord]
@@ -170,7 +181,7 @@ class LogDecoder:
         log_id = columns.log_id
         if log_id is None and self._with_log_id:
             log_id = np.full(len(rows), NO_LOG_ID)
-        part = DecodedRows(rows, columns.student, columns.null, columns.at, log_id)
+        part = DecodedRows(rows, columns.student, columns.null, columns.at, log_id, columns.risk)
         if not columns.refused:
             return part
         rejects += [RejectedRecord(int(rows[i]), e.reason, e.detail) for i, e in columns.refused.items()]
@@ -186,11 +197,18 @@ class LogDecoder:
         if schema is None:
             return UnusableSchema("unknown-schema", "the registry has no Avro schema with this id")
         try:
-            plan: Plan | UnusableSchema = make_plan(schema, self._declared, with_log_id=self._with_log_id)
+            plan: Plan | UnusableSchema = make_plan(
+                schema, self._declared, with_log_id=self._with_log_id, counting=self._counting
+            )
         except UnusableSchema as error:
             plan = error
         self._plans[schema_id] = plan
         return plan
+
+
+def _risk_columns(rows: Sequence[Row]) -> RiskColumns:
+    numbers = np.array([(row.course, row.related, row.marks) for row in rows], np.int64).reshape(-1, 3)
+    return RiskColumns(numbers[:, 0], numbers[:, 1], numbers[:, 2].astype(np.uint8))
 
 
 def _values_of(chunk: Chunk) -> tuple[BinaryColumn, Int64s | None]:

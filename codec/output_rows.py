@@ -39,6 +39,17 @@ def _double(x: float) -> bytes:
     return java_double(x).encode()
 
 
+def session_key(student: bytes, start: int, end: int) -> bytes:
+    """The key of a session in MOODLE_LOGS_SESSIONS_PER_15MINS, of the student with this key; start, end [ms]."""
+    return student + _WINDOW.pack(end, start)
+
+
+def split_session_key(key: bytes) -> tuple[bytes, int, int]:
+    """The student's key, start and end [ms] in a session's key. Raises struct.error if it is none."""
+    end, start = _WINDOW.unpack(key[-_WINDOW.size :])
+    return key[: -_WINDOW.size], start, end
+
+
 def sessions(
     changes: SessionChanges,
     students: StudentDictionary,
@@ -61,7 +72,7 @@ def sessions(
         ):
             _, start, end, _ = row
             value = _SESSION % (keys[owner], *row) if is_added else None
-            rows.append((end, keys[owner] + _WINDOW.pack(end, start), value, header))
+            rows.append((end, session_key(keys[owner], start, end), value, header))
         return rows
     student = _student_keys(students, s.owner)
     return OutputColumns(
@@ -116,7 +127,7 @@ def in_risk(alerts: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
     """
     at: list[int] = []
     keys: list[bytes | None] = []
-    values: list[bytes] = []
+    values: list[bytes | None] = []
     headers: list[Headers] = []
     for chunk, result, first in alerts:
         new = slice(bisect_left(result.index, first), None)

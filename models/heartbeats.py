@@ -4,19 +4,27 @@ A visit batch tells every visits partition the offsets and watermarks of the sou
 lags, a visits partition needs them only when it has visits to judge: so ranges without visits for it are deferred,
 merged into one batch, and sent before the next batch with visits. Ranges that other partitions may be waiting for are
 not deferred: those of a sender that has just taken over, a backlog that begins or ends, a partition confirmed to be
-read to its end (models/watermarks.py), and a watermark that has advanced by MAX_STALENESS_MS.
+read to its end (models/watermarks.py), a watermark that has advanced by MAX_STALENESS_MS, and one that has passed a
+tick, for which a visits partition may be waiting to score its students.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TypeAlias
 
 from models.rules import NEVER
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
 
 #: maximum staleness of the watermark of a source partition without backlog in a visits partition [ms]
 MAX_STALENESS_MS = 60_000
+#: number of times whose ticks are cached
+_CACHED = 256
+
+#: time [ms] → number of the latest tick until then
+LastTick: TypeAlias = Callable[[int], int]
 
 
 @dataclass(slots=True)
@@ -28,10 +36,12 @@ class _Receiver:
     #: source partition → its deferred ranges, merged into one
     deferred: dict[int, SourceRange] = field(default_factory=dict)
 
-    def may_defer(self, piece: SourceRange) -> bool:
+    def may_defer(self, piece: SourceRange, last_tick: LastTick | None) -> bool:
         watermark, lagging, as_of = self.known.get(piece.source, (NEVER, True, NEVER))
         stale = piece.watermark >= watermark + MAX_STALENESS_MS or piece.as_of > as_of
-        return not (lagging or piece.lagging or piece.begin == UNKNOWN_BEGIN or stale)
+        if lagging or piece.lagging or piece.begin == UNKNOWN_BEGIN or stale:
+            return False
+        return last_tick is None or last_tick(piece.watermark) == last_tick(watermark)
 
     def defer(self, piece: SourceRange) -> None:
         earlier = self.deferred.get(piece.source)
@@ -41,17 +51,23 @@ class _Receiver:
 class HeartbeatCoalescer:
     """Defers heartbeats for each of the visits partitions. Mutable: one per assignment."""
 
-    def __init__(self, partitions: int) -> None:
+    def __init__(self, partitions: int, last_tick: LastTick | None = None) -> None:
+        """partitions: of the visits topic; last_tick: the number of the latest tick at a time [ms], None: no ticks."""
         self._receivers = [_Receiver() for _ in range(partitions)]
+        # all receivers are told the same watermarks
+        self._last_tick = None if last_tick is None else lru_cache(_CACHED)(last_tick)
 
     def coalesce(self, visit_batches: Sequence[Sequence[VisitBatch]]) -> list[list[VisitBatch]]:
         """The batches to send now to each visits partition, in order; `visit_batches` are those of one round."""
-        return [_coalesce(receiver, batches) for receiver, batches in zip(self._receivers, visit_batches, strict=True)]
+        return [
+            _coalesce(receiver, batches, self._last_tick)
+            for receiver, batches in zip(self._receivers, visit_batches, strict=True)
+        ]
 
 
-def _coalesce(receiver: _Receiver, visit_batches: Sequence[VisitBatch]) -> list[VisitBatch]:
+def _coalesce(receiver: _Receiver, visit_batches: Sequence[VisitBatch], last_tick: LastTick | None) -> list[VisitBatch]:
     ranges = [piece for visit_batch in visit_batches for piece in visit_batch.ranges]
-    if not any(map(len, visit_batches)) and all(map(receiver.may_defer, ranges)):
+    if not any(map(len, visit_batches)) and all(receiver.may_defer(piece, last_tick) for piece in ranges):
         for piece in ranges:
             receiver.defer(piece)
         return []

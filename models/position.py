@@ -78,6 +78,8 @@ class NewVisits:
     gaps: Sequence[Gap]
     #: source partition of each visit [n]
     source: Int64s
+    #: stream time after each visit [n] ms, before what is announced behind the visits of its batch
+    after: Int64s
     #: number of visit batches dropped because their students were divided among another number of partitions
     outdated: int = 0
 
@@ -91,6 +93,7 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
     """
     parts: list[Visits] = []
     before_parts: list[Int64s] = []
+    after_parts: list[Int64s] = []
     source_parts: list[Int64s] = []
     gaps: list[Gap] = []
     repeated = detached = outdated = 0
@@ -115,15 +118,15 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
             new = piece.visits
             if len(new) and new.offset[0] < offsets[piece.source]:
                 fresh: Bools = new.offset >= offsets[piece.source]
-                repeated += len(new) - int(fresh.sum())
-                new = new.take(fresh)
+                old, new = new.take(~fresh), new.take(fresh)
+                repeated += len(old) - old.extra_rows
             offsets[piece.source] = max(int(offsets[piece.source]), piece.end)
             accepted.append((piece, new))
         visits = concatenate([v for _, v in accepted])
         source = np.repeat(
             np.array([p.source for p, _ in accepted], np.int64), np.array([len(v) for _, v in accepted], np.int64)
         )
-        before, watermarks = stream_times(position.watermarks, source, visits.at)
+        before, watermarks = _stream_times(position.watermarks, source, visits)
         position = replace(
             position,
             offsets=offsets,
@@ -132,9 +135,22 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
         )
         parts.append(visits)
         before_parts.append(before)
+        after_parts.append(np.append(before[1:], watermarks.stream_time)[: len(before)])
         source_parts.append(source)
-    before, source = (np.concatenate([np.empty(0, np.int64), *p]) for p in (before_parts, source_parts))
-    return NewVisits(concatenate(parts), before, position, repeated, detached, gaps, source, outdated)
+    columns = (before_parts, source_parts, after_parts)
+    before, source, after = (np.concatenate([np.empty(0, np.int64), *p]) for p in columns)
+    return NewVisits(concatenate(parts), before, position, repeated, detached, gaps, source, after, outdated)
+
+
+def _stream_times(watermarks: Watermarks, source: Int64s, visits: Visits) -> tuple[Int64s, Watermarks]:
+    """Stream time before each of `visits` [n], and the watermarks after them, as if there were no EXTRA rows."""
+    extra = visits.extra
+    if extra is None:
+        return stream_times(watermarks, source, visits.at)
+    before, after = stream_times(watermarks, source[~extra], visits.at[~extra])
+    # before an EXTRA row, stream time is what it is before the next row that is none
+    following: Int64s = np.cumsum(~extra) - ~extra
+    return np.append(before, after.stream_time)[following], after
 
 
 def _announce(watermarks: Watermarks, ranges: Sequence[SourceRange]) -> Watermarks:

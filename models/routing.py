@@ -17,8 +17,8 @@ from models.visits import Visits, dictionary_encode
 
 #: maximum size of the visits of a batch [bytes]: the broker's limit for a record batch is 1 MiB
 MAX_BATCH_BYTES = 900_000
-#: size of a visit without headers in a batch, with every column that there can be [bytes]
-_VISIT_BYTES = 24 + 1 + 8 + 4
+#: size of a visit without headers in a batch [bytes]; of its log id, and of its course and kind, if there are any
+_VISIT_BYTES, _LOG_ID_BYTES, _KIND_BYTES = 24 + 1 + 4, 8, 8 + 1
 #: partitions of students below this are cached, at 4 B each: Moodle numbers its users from 1 on
 _CACHED = 1 << 22
 _UNKNOWN = -1
@@ -87,7 +87,7 @@ def _split(ranges: list[SourceRange], empty: VisitBatch, max_rows: int) -> Itera
         rest = piece
         while (fitting := _fitting(rest.visits, rows, nbytes)) < len(rest.visits):
             if fitting:
-                first, rest = _cut(rest, fitting)
+                first, rest = cut(rest, fitting)
                 batch.append(first)
             yield replace(empty, ranges=batch)
             batch, rows, nbytes = [], max_rows, MAX_BATCH_BYTES
@@ -98,20 +98,28 @@ def _split(ranges: list[SourceRange], empty: VisitBatch, max_rows: int) -> Itera
 
 
 def _fitting(visits: Visits, rows: int, nbytes: int) -> int:
-    """The number of visits, from the first on, for which a batch with room for `rows` and `nbytes` has room."""
+    """The number of visits, from the first on, for which a batch with room for `rows` and `nbytes` has room.
+
+    An EXTRA row is not separated from the row that it follows, whose offset it has.
+    """
     within = np.cumsum(_sizes(visits.slice(0, rows)))
-    return int(np.searchsorted(within, nbytes, side="right"))
+    fitting = int(np.searchsorted(within, nbytes, side="right"))
+    splits = 0 < fitting < len(visits) and visits.offset[fitting] == visits.offset[fitting - 1]
+    return fitting + splits
 
 
 def _sizes(visits: Visits) -> Int64s:
     """Size of each visit in a batch [n] bytes."""
+    size = _VISIT_BYTES + _LOG_ID_BYTES * (visits.log_id is not None) + _KIND_BYTES * (visits.kind is not None)
     if visits.headers is None:
-        return np.full(len(visits), _VISIT_BYTES)
-    return np.fromiter((_VISIT_BYTES + headers.size(h) for h in visits.headers), np.int64, len(visits))
+        return np.full(len(visits), size)
+    return np.fromiter((size + headers.size(h) for h in visits.headers), np.int64, len(visits))
 
 
-def _cut(piece: SourceRange, rows: int) -> tuple[SourceRange, SourceRange]:
+def cut(piece: SourceRange, rows: int) -> tuple[SourceRange, SourceRange]:
+    """The range with its first `rows` visits, at least one, and the rest; the first one is marked lagging."""
     head, tail = piece.visits.slice(0, rows), piece.visits.slice(rows, len(piece.visits))
     boundary = int(tail.offset[0])
-    first = replace(piece, end=boundary, watermark=int(np.max(head.at)), lagging=True, visits=head, as_of=NEVER)
+    watermark = int(np.max(head.event_time))
+    first = replace(piece, end=boundary, watermark=watermark, lagging=True, visits=head, as_of=NEVER)
     return first, replace(piece, begin=boundary, visits=tail)

@@ -6,13 +6,16 @@ Little-endian. One record of the visits topic is one visit batch:
               u3 number of visits partitions (0: not stated)
     ranges    7 x i8 each: source, begin, end, watermark, lagging, number of visits, as of
     columns   student i8 [n], at i8 [n], offset i8 [n]; then, if flagged, null u1 [n]; log id i8 [n];
-              headers as lengths and raw bytes (JSON would lose bytes)
+              course i8 [n] and kind u1 [n]
+    forget    if flagged, u4 number of students to forget, i8 each
+    headers   if flagged, as lengths and raw bytes (JSON would lose bytes)
     checksum  u4 CRC-32 of everything before it
 
-Version 2, which is read too, has no `as of` and no log ids.
+Versions 2 and 3 are read too: 3 has no courses and kinds and forgets nobody, 2 has no `as of` and no log ids either.
 
-A batch with ranges but no visits announces offsets and watermarks only. Every later layout begins with magic and
-version too and ends with its checksum, so that a newer batch is distinguished from a damaged one.
+A batch with ranges but no visits announces offsets and watermarks only; one that forgets students has no ranges. Every
+later layout begins with magic and version too and ends with its checksum, so that a newer batch is distinguished from a
+damaged one.
 """
 
 from __future__ import annotations
@@ -20,25 +23,29 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from models.chunk import Headers
-from models.rules import NEVER
+from models.rules import NEVER, Int64s
 from models.visits import Visits, concatenate
 
-#: layout that this code writes; it reads 2 too
-VERSION = 3
+#: layout that this code writes; it reads 2 and 3 too
+VERSION = 4
 #: number of words of a range, by layout
-_RANGE_WORDS = {2: 6, 3: 7}
+_RANGE_WORDS = {2: 6, 3: 7, 4: 7}
 #: `begin` of the first range of a sender that has just taken over its partition: it does not cover earlier offsets
 UNKNOWN_BEGIN = -1
 
 _HEADER = struct.Struct("<3sBIII")
-_CRC = struct.Struct("<I")
+_CRC, _COUNT = struct.Struct("<I"), struct.Struct("<I")
 _MAGIC = b"MRV"
-_NULLS, _HEADERS, _LOG_IDS = 1, 2, 4
+_NULLS, _HEADERS, _LOG_IDS, _KINDS, _FORGET = 1, 2, 4, 8, 16
+#: flags that there are, by layout
+_FLAGS = {2: 7, 3: 7, 4: 31}
 #: more partitions than any topic has
 _MAX_SOURCES = 1_000_000
 
@@ -81,6 +88,8 @@ class VisitBatch:
     corrupt: bool = False
     #: number of partitions of the visits topic among which its sender divided the students; 0: not stated
     partitions: int = 0
+    #: students to forget after these ranges, by userid [f]
+    forget: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return sum(len(s.visits) for s in self.ranges)
@@ -90,7 +99,8 @@ def encode(visit_batch: VisitBatch) -> bytes:
     """Serialize a visit batch."""
     visits = concatenate([s.visits for s in visit_batch.ranges])
     flags = _NULLS * bool(visits.null.any()) | _HEADERS * (visits.headers is not None)
-    flags |= _LOG_IDS * (visits.log_id is not None)
+    flags |= _LOG_IDS * (visits.log_id is not None) | _KINDS * (visits.kind is not None)
+    flags |= _FORGET * bool(len(visit_batch.forget))
     ranges = np.array(
         [(s.source, s.begin, s.end, s.watermark, s.lagging, len(s.visits), s.as_of) for s in visit_batch.ranges], "<i8"
     )
@@ -107,6 +117,10 @@ def encode(visit_batch: VisitBatch) -> bytes:
         parts.append(visits.null.astype(np.uint8).tobytes())
     if visits.log_id is not None:
         parts.append(visits.log_id.astype("<i8", copy=False).tobytes())
+    if visits.course is not None and visits.kind is not None:
+        parts += (visits.course.astype("<i8", copy=False).tobytes(), visits.kind.tobytes())
+    if flags & _FORGET:
+        parts += (_COUNT.pack(len(visit_batch.forget)), visit_batch.forget.astype("<i8", copy=False).tobytes())
     if visits.headers is not None:
         parts.append(_encode_headers(visits.headers))
     crc = 0
@@ -133,35 +147,54 @@ def _decode(raw: memoryview) -> VisitBatch:
     flags, partitions = last & 0xFF, last >> 8
     words = _RANGE_WORDS.get(version, 0)
     pos = _HEADER.size + 8 * words * n_ranges
-    if not words or flags > (_NULLS | _HEADERS | _LOG_IDS) or pos > len(raw) or sources > _MAX_SOURCES:
+    if not words or flags & ~_FLAGS[version] or pos > len(raw) or sources > _MAX_SOURCES:
         raise CorruptVisitBatch("a damaged visit batch")
     table = np.frombuffer(raw, "<i8", words * n_ranges, _HEADER.size).reshape(n_ranges, words).tolist()
     if any(not 0 <= row[5] <= len(raw) or not 0 <= row[0] < sources for row in table):
         raise CorruptVisitBatch("a damaged visit batch")
-    n = sum(row[5] for row in table)
-    headers_at = pos + n * (24 + bool(flags & _NULLS) + 8 * bool(flags & _LOG_IDS))
-    if len(raw) < headers_at or (not flags & _HEADERS and len(raw) != headers_at):
+    reader = _Reader(raw, pos)
+    visits = _columns(reader, sum(row[5] for row in table), flags)
+    forget = reader.column("<i8", reader.count()) if flags & _FORGET else np.empty(0, np.int64)
+    if flags & _HEADERS:
+        visits = replace(visits, headers=_decode_headers(bytes(raw[reader.pos :]), len(visits)))
+    elif reader.pos != len(raw):
         raise CorruptVisitBatch("a visit batch of the wrong length")
-    headers = _decode_headers(bytes(raw[headers_at:]), n) if flags & _HEADERS else None
-    visits = _columns(raw, pos, n, flags, headers)
     ranges, first = [], 0
     # a range of layout 2 confirms nothing
     for source, begin, end, watermark, lagging, count, as_of in ((*row, NEVER)[:7] for row in table):
         piece = visits.slice(first, first + count)
         ranges.append(SourceRange(source, begin, end, watermark, bool(lagging), piece, as_of))
         first += count
-    return VisitBatch(sources, ranges, partitions=partitions)
+    return VisitBatch(sources, ranges, partitions=partitions, forget=forget)
 
 
-def _columns(raw: memoryview, pos: int, n: int, flags: int, headers: list[Headers] | None) -> Visits:
-    column = np.frombuffer(raw, "<i8", 3 * n, pos).astype(np.int64, copy=False)
-    pos += 24 * n
-    null = np.zeros(n, np.bool_)
-    if flags & _NULLS:
-        null = np.frombuffer(raw, np.uint8, n, pos).astype(np.bool_)
-        pos += n
-    log_id = np.frombuffer(raw, "<i8", n, pos).astype(np.int64, copy=False) if flags & _LOG_IDS else None
-    return Visits(column[:n], null, column[n : 2 * n], column[2 * n :], headers, log_id)
+@dataclass(slots=True)
+class _Reader:
+    """Columns one after another. Mutable."""
+
+    raw: memoryview
+    #: where the next one begins
+    pos: int
+
+    def column(self, dtype: str, n: int) -> npt.NDArray[Any]:
+        """The next column [n], in native byte order. Raises CorruptVisitBatch if it is not all there."""
+        begin, self.pos = self.pos, self.pos + n * np.dtype(dtype).itemsize
+        if self.pos > len(self.raw):
+            raise CorruptVisitBatch("a visit batch of the wrong length")
+        column = np.frombuffer(self.raw, dtype, n, begin)
+        return column.astype(column.dtype.newbyteorder("="), copy=False)
+
+    def count(self) -> int:
+        """The next number."""
+        return int(self.column("<u4", 1)[0])
+
+
+def _columns(reader: _Reader, n: int, flags: int) -> Visits:
+    student, at, offset = (reader.column("<i8", n) for _ in range(3))
+    null = reader.column("u1", n).astype(np.bool_) if flags & _NULLS else np.zeros(n, np.bool_)
+    log_id = reader.column("<i8", n) if flags & _LOG_IDS else None
+    course, kind = (reader.column("<i8", n), reader.column("u1", n)) if flags & _KINDS else (None, None)
+    return Visits(student, null, at, offset, None, log_id, course, kind)
 
 
 def _encode_headers(headers: Sequence[Headers]) -> bytes:

@@ -166,3 +166,15 @@ def test_the_first_range_of_a_new_sender_is_sent_at_once():
     coalesce(coalescer, visit_batch(UNKNOWN_BEGIN, 5, 1_000))
     again = visit_batch(UNKNOWN_BEGIN, 6, 1_000)
     assert coalesce(coalescer, again) == [again]
+
+
+def test_a_watermark_that_passes_a_tick_is_sent_at_once():
+    """Compared with the last one sent, whatever has been deferred since; without ticks it is deferred."""
+    for last_tick, deferred in ((lambda at: at // 10_000, 0), (None, 3)):
+        coalescer = HeartbeatCoalescer(1, last_tick)
+        coalesce(coalescer, visit_batch(UNKNOWN_BEGIN, 5, 9_000))
+        assert coalesce(coalescer, visit_batch(5, 6, 9_999)) == []
+        first, second = visit_batch(6, 7, 10_000), visit_batch(7, 8, 30_000)
+        sent = [coalesce(coalescer, batch)[-1:] for batch in (first, second)]
+        assert sent == [[first], [second]][deferred:] + [[]] * min(deferred, 2)
+        assert coalesce(coalescer, visit_batch(8, 9, 39_999)) == []

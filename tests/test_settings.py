@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from app.errors import ConfigError
 from app.settings import Settings
+from models.counting import CountingRules
 
 
 def test_an_empty_environment_gives_the_defaults():
@@ -46,6 +48,18 @@ def test_variables_are_converted_to_their_types():
         ("RISK_SESSION_TIMEOUT", "0"),
         ("RISK_BATCH_ROWS", "-1"),
         ("RISK_REPLICATION", "0"),
+        ("RISK_IGNORE_USERS", "guest"),
+        ("RISK_IGNORE_USERS", "1;2"),
+        ("RISK_SUBMISSION_EVENTS", "mod_assigneventassessable_submitted"),
+        ("RISK_SUBMISSION_EVENTS", "\\mod_assign\\event\\a b"),
+        ("RISK_COURSES", "course"),
+        ("RISK_TIMEZONE", ""),
+        ("RISK_TIMEZONE", "Europe"),
+        ("RISK_TIMEZONE", "Europe/Atlantis"),
+        ("RISK_TIMEZONE", "../UTC"),
+        ("RISK_TIMEZONE", "a" * 5000),
+        ("RISK_ALERT_BUDGET", "-1"),
+        ("RISK_ALERT_BUDGET", "few"),
     ],
 )
 def test_an_invalid_value_is_refused_in_one_line_that_names_the_variable(variable, value):
@@ -71,3 +85,15 @@ def test_credentials_in_an_invalid_registry_url_are_not_shown():
         assert "RISK_SCHEMA_REGISTRY" in str(caught.value)
         assert "secret" not in str(caught.value)
         assert "registry" in str(caught.value)
+
+
+def test_what_counts_for_the_risk_is_set():
+    """Lists may have spaces, or be empty; a course is told apart by default."""
+    rules = Settings.from_env(
+        {"RISK_IGNORE_USERS": " 1, 2,", "RISK_SUBMISSION_EVENTS": r"\a\event\b, \c\event\d"}
+    ).counting
+    assert rules == CountingRules(frozenset({1, 2}), (r"\a\event\b", r"\c\event\d"), True)
+    none = {"RISK_IGNORE_USERS": "", "RISK_SUBMISSION_EVENTS": "", "RISK_COURSES": "site"}
+    assert Settings.from_env(none).counting == CountingRules(frozenset(), (), False)
+    assert Settings().counting == CountingRules()
+    assert Settings.from_env({"RISK_TIMEZONE": "Europe/London"}).zone == ZoneInfo("Europe/London")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from aiokafka import TopicPartition
@@ -17,8 +18,12 @@ from app.kafka.ranges import read_ranges
 from app.kafka.registry import SchemaRegistry
 from app.settings import Settings
 from codec.avro import HEADER
-from codec.avro_schema import Json
+from codec.avro_schema import DeclaredColumns, Json
 from codec.moodle_log import WIDE_ID_REMEDY, wide_schema_id
+from codec.risk_fields import missing_columns
+from models.counting import COLUMNS, CountingRules
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -106,6 +111,21 @@ def _refuse_foreign_ids(topic: str, latest: Sequence[ConsumerRecord]) -> None:
             f"topic {topic}: the schema ids of its latest records are in headers: set "
             "value.converter.apicurio.registry.headers.enabled=false in the connector, the same for key.converter"
         )
+
+
+def counting_rules(settings: Settings, declared: DeclaredColumns) -> CountingRules:
+    """Return what counts for the risk in a log with the `declared` columns, and log what is missing.
+
+    Courses are told apart if they can be.
+    """
+    rules = settings.counting
+    missing = missing_columns(declared.columns)
+    unused = {"EVENTNAME"} if not rules.submission_events else set()
+    unused |= {"COURSEID"} if not rules.per_course else set()
+    lacks = [f"{name.lower()} ({COLUMNS[name]})" for name in missing if name not in unused]
+    if lacks:
+        log.info("topic %s: the risk does without the columns %s", settings.source_topic, ", ".join(lacks))
+    return replace(rules, per_course=rules.per_course and "COURSEID" not in missing)
 
 
 def _place(record: ConsumerRecord) -> str:
