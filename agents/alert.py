@@ -10,12 +10,13 @@ import numpy as np
 from agents.gather import Arrival, gather
 from agents.ports import Delivery, Log, Metrics, Target
 from agents.rejects import report, tell_outcome
-from codec import output_rows
+from codec import output_rows, tombstones
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
+from models.binary_column import BinaryColumn
 from models.chunk import Chunk
 from models.position import NEXT_OFFSET_KEY, pack_next_offset
-from models.predictions import in_risk
+from models.predictions import InRisk, in_risk, with_tombstones
 from models.topic_names import TopicNames
 
 #: approximate number of predictions in one transaction
@@ -45,7 +46,7 @@ class Alert:
         alerts = []
         read = 0
         for chunk in chunks:
-            result = in_risk(chunk.keys, chunk.values)
+            result = _with_forgotten(in_risk(chunk.keys, chunk.values), chunk)
             # predictions forwarded before the last commit may be delivered again after a restart
             new = int(np.searchsorted(np.asarray(chunk.offsets, np.int64), state.next_offset))
             alerts.append((chunk, result, new))
@@ -65,6 +66,19 @@ class Alert:
             self._metrics.add("rows", len(out), self._names.in_risk)
             for chunk in chunks:
                 await self._log.processed(chunk)
+
+
+def _with_forgotten(result: InRisk, chunk: Chunk) -> InRisk:
+    """Add the tombstones of students who were forgotten; KSQL drops every other null value, and so does this."""
+    if chunk.headers is None:
+        return result
+    if isinstance(chunk.values, BinaryColumn):
+        null = np.flatnonzero(~chunk.values.is_valid()).tolist()
+    else:
+        null = [i for i, value in enumerate(chunk.values) if value is None]
+    found = [(i, chunk.keys[i], tombstones.forgotten_at(chunk.headers[i])) for i in null]
+    forgotten = [(i, key, at) for i, key, at in found if at is not None]
+    return with_tombstones(result, forgotten) if forgotten else result
 
 
 async def _arrivals(deliveries: AsyncIterable[Delivery]) -> AsyncIterator[Arrival[Chunk]]:

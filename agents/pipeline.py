@@ -13,6 +13,7 @@ from agents.alert import Alert
 from agents.ports import Log, Metrics
 from agents.process import Process
 from agents.repartition import Repartition
+from agents.risk import RiskOptions
 from codec.moodle_log import LogDecoder
 from models.risk import RiskModel
 from models.topic_names import TopicNames
@@ -34,6 +35,8 @@ class Options:
     ignored_headers: Sequence[str] = ()
     #: events further ahead of the clock than this are rejected [ms], 0 for none
     max_ahead_ms: int = 0
+    #: how the risk of standing is scored and written, None: not at all
+    risk: RiskOptions | None = None
     #: pause of `alert` at the end of its topic [s]
     alert_pause_s: float = 0.0
     #: whether `repartition` holds back visits that slower partitions may precede, and heartbeats
@@ -59,7 +62,7 @@ class Pipeline:
         options: Options,
         partitions: int,
     ) -> Pipeline:
-        """Build the agents; partitions: of the visits topic; model: None switches scoring off."""
+        """Build the agents; partitions: of the visits topic; model: of totals, None for none."""
         return cls(
             Repartition(
                 log,
@@ -72,6 +75,7 @@ class Pipeline:
                 hold_back=options.hold_back,
                 ignored_headers=options.ignored_headers,
                 max_ahead_ms=options.max_ahead_ms,
+                last_tick=None if options.risk is None else options.risk.days.last_tick,
             ),
             Process(
                 log,
@@ -81,6 +85,7 @@ class Pipeline:
                 batch_rows=options.batch_rows,
                 emit_every_change=options.emit_every_change,
                 deduplicate=options.deduplicate,
+                risk=options.risk,
             ),
             Alert(log, names, metrics, pause_s=options.alert_pause_s),
         )

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
 from models.chunk import Chunk
+from models.cohorts import Cohorts
+from models.forgotten import Forgotten
 from models.log_ids import Bitmaps
 from models.position import Position
 from models.rules import Int64s
+from models.ticks import Ticks
 from models.visits import StudentDictionary
 
 #: destination of rows: topic, partition
@@ -47,6 +50,14 @@ class StatePartition(Protocol):
     """One partition of a state table, for one assignment; see app.state.partition.Partition."""
 
     @property
+    def number(self) -> int:
+        """The number of the partition."""
+
+    @property
+    def generation(self) -> int:
+        """The consumer group's generation in which the worker took the partition over."""
+
+    @property
     def position(self) -> Position:
         """The source offsets up to which visits have been applied, and the watermarks at those offsets."""
 
@@ -54,24 +65,52 @@ class StatePartition(Protocol):
     def next_offset(self) -> int:
         """`alert`: the offset of the first prediction that has not been read."""
 
+    @property
+    def forgotten(self) -> Forgotten:
+        """The last request to forget students that has been applied."""
+
     def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
         """Return the state record of each student [u]; None for a student without one."""
 
     def log_ids(self, spans: Int64s) -> Bitmaps:
         """Return which log ids of each of `spans` [b] have been applied (models/log_ids.py)."""
 
+    @property
+    def ticks(self) -> Ticks | None:
+        """The days of which the cohort sums are written, and as of which the students are scored; None: never."""
+
+    def activity(self, students: Int64s) -> Sequence[bytes | None]:
+        """Return the record of activity of each of `students` [u] (models/activity.py); None for one without."""
+
+    def early(self, students: Int64s) -> Sequence[bytes | None]:
+        """Return the record of early events of each of `students` [u] (models/early_events.py); None: none."""
+
+    def scan_early(self, students: int) -> Iterator[tuple[Int64s, Sequence[bytes]]]:
+        """Yield all records of early events with their students, about so many at a time; no flush in the meantime."""
+
+    def scan_activity(self, students: int) -> Iterator[tuple[Int64s, Sequence[bytes]]]:
+        """Yield all records of activity with their students, about so many at a time; no flush in the meantime."""
+
     async def flush(
         self,
         rows: Mapping[Target, Rows],
-        records: Mapping[bytes, bytes],
+        records: Mapping[bytes, bytes | None],
         position: Position | None = None,
-        cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        cached: tuple[StudentDictionary, Sequence[bytes | None]] | None = None,
         log_ids: Mapping[bytes, bytes] | None = None,
+        *,
+        activity: Mapping[int, bytes | None] | None = None,
+        early: Mapping[int, bytes | None] | None = None,
+        ticks: Ticks | None = None,
+        more: Sequence[tuple[Target, Rows]] = (),
     ) -> bool:
-        """Write output `rows`, state `records`, the `position` and records of `log_ids` in one transaction.
+        """Write output `rows`, and `more` behind them, and state in one transaction.
 
-        cached: the students among the records, to keep in memory. Returns False, and writes nothing, if another
-        worker owns the partition by now.
+        The state: `records` (None: delete), the `position`, records of `log_ids`, records of `activity` and `early`
+        events by student, and `ticks`. cached: the students among the records, to keep in memory; None: the student has
+        none now.
+
+        Returns False, and writes nothing, if another worker owns the partition by now.
         """
 
 
@@ -95,6 +134,15 @@ class Log(Protocol):
 
     def resume(self, topic: str, partition: int) -> None:
         """Fetch a partition again."""
+
+    async def cohorts(self, partition: StatePartition, days: Sequence[int]) -> Mapping[int, Cohorts] | None:
+        """Return the cohort sums of all visits partitions as of each of `days`, once all have reached the last of them.
+
+        None: `partition`, for which they are awaited, is not the worker's any more, or was taken over anew.
+        """
+
+    def outdated_sums(self, partition: int, before: int) -> Sequence[bytes]:
+        """Return the keys of the cohort sums that a partition wrote for days before `before`."""
 
     def students(self, partition: int) -> StatePartition | None:
         """Return the state of the students of a visits partition, None if another worker owns it now."""

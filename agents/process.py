@@ -8,20 +8,24 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from agents import forget
 from agents.gather import Arrival, gather
 from agents.notices import Notices
 from agents.ports import Delivery, Log, Metrics, StatePartition, Target
 from agents.rejects import report
+from agents.risk import Effect, Risk, RiskOptions, Tables
 from agents.score import score
 from agents.sessionize import LateVisits, Sessionized, sessionize
+from agents.ticker import Ticker, count_rows
 from codec import output_rows
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
-from models import state
+from models import state, ticks
 from models.chunk import Chunk
 from models.murmur2 import keys_of
 from models.position import Gap
 from models.risk import RiskModel
+from models.rules import NEVER
 from models.topic_names import TopicNames
 from models.totals import roll_up
 from models.visit_batch import CorruptVisitBatch, NewerVisitBatch, VisitBatch, decode
@@ -38,8 +42,17 @@ class Part:
 
     chunk: Chunk
     visit_batch: VisitBatch | None
+    #: offset of the record
+    offset: int
     #: whether the chunk ends with this part
     is_last: bool
+    #: the consumer group's generation in which it was fetched
+    generation: int
+
+    @property
+    def forgets(self) -> bool:
+        """Whether it is a request to forget students."""
+        return self.visit_batch is not None and len(self.visit_batch.forget) > 0
 
 
 class Process:
@@ -55,11 +68,21 @@ class Process:
         batch_rows: int,
         emit_every_change: bool,
         deduplicate: bool = False,
+        risk: RiskOptions | None = None,
     ) -> None:
-        """model: None switches scoring off; batch_rows: maximum number of visits in one flush."""
+        """batch_rows: maximum number of visits in one flush; risk: None switches it and its topics off.
+
+        model: of totals, whose score is written to MOODLE_LOGS_PREDICTION, None for none.
+        """
         self._log, self._names, self._model, self._metrics = log, names, model, metrics
         self._batch_rows, self._emit_every_change = batch_rows, emit_every_change
         self._deduplicate = deduplicate
+        self._options, self._days = risk, None if risk is None else risk.days
+        tables = None if risk is None else Tables(log, risk.model)
+        self._risk = None if risk is None or tables is None else Risk(names, risk, tables)
+        self._ticker: Ticker | None = None
+        if risk is not None and tables is not None and self._risk is not None:
+            self._ticker = Ticker(log, names, metrics, risk, self._risk, tables)
         self._late = Notices("visits were late")
         #: every prediction names the model that made it
         self._headers = [] if model is None else [("model", model.sha256.encode())]
@@ -76,51 +99,113 @@ class Process:
             visit_batches = await self._decode(chunk)
             last = len(visit_batches) - 1
             if last < 0:
-                yield Arrival(Part(chunk, None, True), 0, delivery.generation, delivery.has_next)
-            for i, visit_batch in enumerate(visit_batches):
-                part = Part(chunk, visit_batch, i == last)
+                part = Part(chunk, None, chunk.start, True, delivery.generation)
+                yield Arrival(part, 0, delivery.generation, delivery.has_next)
+            for i, (offset, visit_batch) in enumerate(visit_batches):
+                part = Part(chunk, visit_batch, offset, i == last, delivery.generation)
                 yield Arrival(part, len(visit_batch), delivery.generation, i < last or delivery.has_next)
 
-    async def _decode(self, chunk: Chunk) -> list[VisitBatch]:
-        """Decode the visit batches; what cannot be read becomes a dead letter, and a placeholder in the result."""
-        visit_batches: list[VisitBatch] = []
+    async def _decode(self, chunk: Chunk) -> list[tuple[int, VisitBatch]]:
+        """Decode the visit batches, with their offsets; what cannot be read becomes a dead letter, and a placeholder in
+        the result."""
+        visit_batches: list[tuple[int, VisitBatch]] = []
         dead_letters = []
         refused = deque(chunk.refused)
         for i, value in enumerate(chunk.values):
             while refused and refused[0].first < chunk.offsets[i]:
+                visit_batches.append((refused[0].first, VisitBatch(0, (), corrupt=True)))
                 dead_letters.append(DeadLetter.of_batch(chunk, refused.popleft()))
-                visit_batches.append(VisitBatch(0, (), corrupt=True))
+            offset = int(chunk.offsets[i])
             try:
-                visit_batches.append(decode(value or b""))
+                visit_batches.append((offset, decode(value or b"")))
             except CorruptVisitBatch as error:
                 dead_letters.append(DeadLetter.of(chunk, i, "bad-frame", str(error)))
-                visit_batches.append(VisitBatch(0, (), corrupt=True))
+                visit_batches.append((offset, VisitBatch(0, (), corrupt=True)))
             except NewerVisitBatch as error:
-                where = f"topic {chunk.topic} partition {chunk.partition} offset {chunk.offsets[i]}"
+                where = f"topic {chunk.topic} partition {chunk.partition} offset {offset}"
                 raise NewerVisitBatch(f"{where}: {error}") from None
         dead_letters += [DeadLetter.of_batch(chunk, batch) for batch in refused]
-        visit_batches += [VisitBatch(0, (), corrupt=True) for _ in refused]
+        visit_batches += [(batch.first, VisitBatch(0, (), corrupt=True)) for batch in refused]
         if dead_letters:
             report(dead_letters, self._metrics, self._names.dead_letters)
             await self._log.send_dead_letters(dead_letters)
         return visit_batches
 
     async def _apply(self, partition: int, parts: Sequence[Part]) -> None:
+        """Apply visits and requests to forget students, in their order."""
+        for forgets, group in groupby(parts, key=lambda part: part.forgets):
+            if not forgets:
+                await self._apply_visits(partition, list(group))
+                continue
+            for part in group:
+                await self._forget(partition, part)
+
+    async def _forget(self, partition: int, part: Part) -> None:
+        students, request = self._owned(partition, part), part.visit_batch
+        if students is None or request is None:
+            return  # revoked in the meantime: the new owner reads the request again
+        scoring = self._model is not None or self._options is not None
+        done = await forget.apply(
+            students, request, part.offset, self._names, self._metrics, scoring=scoring, risk=self._options
+        )
+        if done and part.is_last:
+            await self._log.processed(part.chunk)
+
+    def _owned(self, partition: int, part: Part) -> StatePartition | None:
+        """The state of the partition if it is the worker's in the generation of `part`.
+
+        The agent of a partition that the worker keeps goes on through a rebalance, in which the partition begins anew
+        from its committed offset. What was fetched before must not be applied to it: it would leave a hole.
+        """
         students = self._log.students(partition)
+        return None if students is None or students.generation > part.generation else students
+
+    async def _apply_visits(self, partition: int, parts: Sequence[Part]) -> None:
+        students = self._owned(partition, parts[0])
         if students is None:
             return  # revoked in the meantime: the new owner reads these visit batches again
         visit_batches = [part.visit_batch for part in parts if part.visit_batch is not None]
-        batch = sessionize(
-            students, visit_batches, emit_every_change=self._emit_every_change, deduplicate=self._deduplicate
-        )
-        if await self._flush(students, batch):
-            self._report_gaps(batch.gaps)
+        if await self._apply_with_ticks(partition, students, visit_batches):
             for part in parts:
                 if part.is_last:
                     await self._log.processed(part.chunk)
 
-    async def _flush(self, students: StatePartition, batch: Sessionized) -> bool:
+    async def _apply_with_ticks(self, number: int, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
+        """Apply visit batches to partition `number`, with the ticks that are due before, between and after them.
+
+        False if another worker owns the partition by now.
+        """
+        if self._ticker is None or self._days is None:
+            return await self._apply_batches(number, students, batches)
+        first = ticks.first(self._days, students.position, batches) if students.ticks is None else None
+        if first is not None and not await self._ticker.begin(number, students, first):
+            return False
+        left, due_at = batches, students.position.watermarks.stream_time
+        while True:
+            if students.ticks is None:
+                return await self._apply_batches(number, students, left)
+            if due_at != NEVER and not await self._ticker.run(number, students, due_at):
+                return False
+            divided = ticks.divide(students.position, left, self._days.tick_at(students.ticks.reached + 1))
+            if (divided.before or not batches) and not await self._apply_batches(number, students, divided.before):
+                return False
+            if divided.due_at == NEVER:
+                return True
+            left, due_at = divided.after, divided.due_at
+
+    async def _apply_batches(self, number: int, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
+        """Apply visit batches between two ticks, in one flush."""
+        batch = sessionize(students, batches, emit_every_change=self._emit_every_change, deduplicate=self._deduplicate)
+        if not await self._flush(number, students, batch):
+            return False
+        self._report_gaps(batch.gaps)
+        return True
+
+    async def _flush(self, number: int, students: StatePartition, batch: Sessionized) -> bool:
         """Roll up, score and write a batch; False if another worker owns the partition by now."""
+        effect = None if self._risk is None else await self._risk.of_events(number, students, batch.counted)
+        if self._risk is not None and effect is None:
+            return False
         rollup = roll_up(batch.totals, batch.changes, emit_every_change=self._emit_every_change)
         scores = score(rollup, batch.students, self._model)
         keys = keys_of(batch.students.student, batch.students.null)
@@ -134,9 +219,20 @@ class Process:
             )
         records = state.pack(rollup.totals, batch.sessions)
         by_key = dict(zip(keys, records, strict=True))
-        if not await students.flush(rows, by_key, batch.position, (batch.students, records), batch.log_ids):
+        effect = effect or Effect()
+        if not await students.flush(
+            rows,
+            by_key,
+            batch.position,
+            (batch.students, records),
+            batch.log_ids,
+            activity=effect.activity,
+            early=effect.early,
+            more=effect.rows,
+        ):
             return False
         self._count(batch, rows)
+        count_rows(self._metrics, effect.rows)
         return True
 
     def _count(self, batch: Sessionized, rows: Mapping[Target, Rows]) -> None:
@@ -146,6 +242,7 @@ class Process:
         self._name_late(batch.late)
         self._metrics.add("repeated", batch.repeated)
         self._metrics.add("duplicates", batch.duplicates)
+        self._metrics.add("not_counted", batch.too_late, "late")
         self._metrics.add("detached_slices", batch.detached)
         self._metrics.add("outdated_batches", batch.outdated)
         for (topic, _), written in rows.items():

@@ -15,7 +15,10 @@ from models.session_changes import SessionChanges
 from models.sessions import Sessions
 from models.totals import Totals
 from models.visit_batch import VisitBatch
-from models.visits import StudentDictionary, Visits, dictionary_encode
+from models.visits import COUNTED, SUBMISSION, StudentDictionary, Visits, dictionary_encode
+
+#: how far behind stream time a visit may be and still count for the risk [ms]: ticks wait for it (models/ticks.py)
+MAX_BEHIND_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,21 @@ class LateVisits:
 
     def __len__(self) -> int:
         return len(self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedVisits:
+    """The visits and submissions that count for the risk, in the order of arrival [n]."""
+
+    student: Int64s
+    #: 0: the log does not tell, or the risk is per site
+    course: Int64s
+    #: event time [n] ms
+    at: Int64s
+    submission: Bools
+
+    def __len__(self) -> int:
+        return len(self.student)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,10 @@ class Sessionized:
     outdated: int
     #: the changed records of log ids, by key
     log_ids: Mapping[bytes, bytes]
+    #: what counts for the risk; None: the risk is off
+    counted: CountedVisits | None = None
+    #: number of visits that do not count for the risk because they are late
+    too_late: int = 0
 
 
 def sessionize(
@@ -82,6 +104,11 @@ def sessionize(
         is_new, changed = _add_log_ids(partition, visits.log_id)
         if not is_new.all():
             visits, before, source = visits.take(is_new), before[is_new], source[is_new]
+    everything, before_everything, ksql = visits, before, None
+    if (extra := visits.extra) is not None:
+        # the rest is KSQL's, which knows no EXTRA rows
+        ksql = ~extra
+        visits, before, source = visits.take(ksql), before[ksql], source[ksql]
     students = dictionary_encode(visits)
     records = partition.load(students)
     totals, sessions = state.unpack(records)
@@ -95,6 +122,7 @@ def sessionize(
         emit_every_change=emit_every_change,
     )
     late = np.flatnonzero(windowed.late)
+    counted, too_late = _counted(everything, before_everything, ksql, windowed.late)
     return Sessionized(
         visits=visits,
         students=students,
@@ -105,11 +133,30 @@ def sessionize(
         late=LateVisits(source[late], visits.offset[late], before[late] - visits.at[late]),
         repeated=new.repeated,
         detached=new.detached,
-        duplicates=len(new.visits) - len(visits),
+        duplicates=len(new.visits) - len(everything),
         gaps=new.gaps,
         outdated=new.outdated,
         log_ids=changed,
+        counted=counted,
+        too_late=too_late,
     )
+
+
+def _counted(visits: Visits, before: Int64s, ksql: Bools | None, late: Bools) -> tuple[CountedVisits | None, int]:
+    """What of `visits` [n] counts for the risk, and how many do not because they are late.
+
+    before: stream time before each [n] ms; ksql: which are visits of KSQL [n], None for all; late: whether KSQL drops
+    each of those.
+    """
+    if visits.kind is None or visits.course is None:
+        return None, 0
+    counts = visits.kind & COUNTED != 0
+    too_late = before - visits.at > MAX_BEHIND_MS
+    too_late[slice(None) if ksql is None else ksql] |= late
+    kept = counts & ~too_late
+    number = int(np.count_nonzero(counts)) - int(np.count_nonzero(kept))
+    submission = visits.kind[kept] & SUBMISSION != 0
+    return CountedVisits(visits.student[kept], visits.course[kept], visits.at[kept], submission), number
 
 
 def _add_log_ids(partition: StatePartition, ids: Int64s) -> tuple[Bools, Mapping[bytes, bytes]]:

@@ -17,6 +17,7 @@ from app.kafka.log import KafkaLog
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.refusals import ATTEMPTS, LASTING_S, REFUSALS, LoginRefused
 from app.kafka.registry import SchemaRegistry
+from app.model_file import Models
 from app.ops.drain import Drain
 from app.ops.hosts import host_check
 from app.ops.metrics import Metrics
@@ -25,7 +26,6 @@ from app.settings import Settings
 from app.state.table import StateTable
 from app.upstream import SCHEME, install
 from app.upstream.faust import FlowControl
-from models.risk import RiskModel
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ class Runtime:
 
     kafka: KafkaLog
     registry: SchemaRegistry
-    model: RiskModel | None
+    #: None: scoring is off
+    models: Models | None
     #: agents by declared name
     agents: Mapping[str, Agent]
     #: topics whose number of partitions must not change while the worker runs, with that number

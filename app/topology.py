@@ -8,6 +8,9 @@ RISK_SOURCE_TOPIC                        any number of partitions, keyed by log 
    |                                     table students: N partitions
    |--> MOODLE_LOGS_SESSIONS_PER_15MINS  1 partition
    |--> MOODLE_LOGS_PREDICTION_AGG       1 partition, compacted
+   |--> MOODLE_RISK                      1 partition, compacted: the risk of each student and course, and why
+   |--> MOODLE_RISK_ALERTS               1 partition
+   |<-> <app>-risk-cohorts               1 partition, compacted: what is usual among all students, day by day
    `--> MOODLE_LOGS_PREDICTION           1 partition
           | agent alert                  prediction > 0.7
           |                              table alerts: 1 partition
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 from agents.pipeline import Options, Pipeline
 from agents.ports import Agent
+from agents.risk import RiskOptions
 from app.faust_app import RiskApp, Runtime
 from app.kafka.log import KafkaLog
 from app.ops.drain import Drain
@@ -29,6 +33,9 @@ from app.ops.web import add_pages
 from app.settings import Settings
 from app.state.partition import OwnedPartitions
 from app.state.table import StateTable
+from models.counting import CountingRules
+from models.days import LocalDays
+from models.standing import StandingModel
 
 #: names of agents and tables
 REPARTITION, PROCESS, ALERT = "repartition", "process", "alert"
@@ -64,7 +71,9 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
     counts = {"partitions": checked.partitions, "sources": checked.sources}
     students = _owned(app, STUDENTS, settings.app_id, **counts)
     alerts = _owned(app, ALERTS, f"{settings.app_id}-alerts")
-    kafka = KafkaLog(settings, students, alerts)
+    models = checked.models
+    standing = None if models is None else models.standing
+    kafka = KafkaLog(settings, students, alerts, cohorts_of=0 if standing is None else checked.partitions)
     options = Options(
         batch_rows=settings.batch_rows,
         emit_every_change=settings.emit_every_change,
@@ -72,14 +81,35 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
         deduplicate=settings.deduplicates,
         ignored_headers=settings.ignored_headers,
         max_ahead_ms=settings.max_ahead_ms,
+        risk=None if standing is None else risk_options(settings, standing, checked.counting),
         alert_pause_s=ALERT_PAUSE_S,
         hold_back=drain_for is None,
     )
-    pipeline = Pipeline.build(kafka, names, checked.decoder, checked.model, app.metrics, options, checked.partitions)
+    pipeline = Pipeline.build(
+        kafka,
+        names,
+        checked.decoder,
+        None if models is None else models.totals,
+        app.metrics,
+        options,
+        checked.partitions,
+    )
     agents: dict[str, Agent] = {REPARTITION: pipeline.repartition, PROCESS: pipeline.process, ALERT: pipeline.alert}
-    drain = None if drain_for is None else Drain(names.source, students, checked.partitions, drain_for)
-    app.runtime = Runtime(kafka, checked.registry, checked.model, agents, checked.internal, drain)
+    drain = None
+    if drain_for is not None:
+        drain = Drain(names.source, students, checked.partitions, drain_for, with_ticks=standing is not None)
+    app.runtime = Runtime(kafka, checked.registry, models, agents, checked.internal, drain)
     app.conf.topic_partitions = checked.partitions
+
+
+def risk_options(settings: Settings, standing: StandingModel, counting: CountingRules | None = None) -> RiskOptions:
+    """Return how the risk is scored and written; counting: what counts in this log, by default as the settings say."""
+    return RiskOptions(
+        standing,
+        LocalDays(settings.zone),
+        settings.alert_budget,
+        per_course=(counting or settings.counting).per_course,
+    )
 
 
 def _owned(app: RiskApp, table_name: str, transactional_id: str, **counts: int) -> OwnedPartitions:

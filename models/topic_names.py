@@ -18,10 +18,15 @@ class TopicNames:
     dead_letters: str
     students_changelog: str
     alerts_changelog: str
+    #: the new risk of each student and course; every opening and closing of an alert
+    risk: str
+    risk_alerts: str
+    #: sums of the cohorts, from which each visits partition learns what is usual among all students
+    cohorts: str
 
     @classmethod
     def of(cls, *, source: str, prefix: str, app_id: str) -> TopicNames:
-        """Name the topics: the four outputs begin with `prefix`, internal topics with `app_id`."""
+        """Name the topics: the outputs begin with `prefix`, internal topics with `app_id`."""
         return cls(
             source=source,
             visits=f"{app_id}-visits",
@@ -32,9 +37,12 @@ class TopicNames:
             dead_letters=f"{app_id}-dead-letters",
             students_changelog=f"{app_id}-students-changelog",
             alerts_changelog=f"{app_id}-alerts-changelog",
+            risk=f"{prefix}MOODLE_RISK",
+            risk_alerts=f"{prefix}MOODLE_RISK_ALERTS",
+            cohorts=f"{app_id}-risk-cohorts",
         )
 
     @property
     def outputs(self) -> tuple[str, str, str, str]:
-        """The four output topics: sessions, totals, predictions, in-risk events."""
+        """KSQL's four output topics: sessions, totals, predictions, in-risk events."""
         return self.sessions, self.agg, self.prediction, self.in_risk

@@ -56,7 +56,7 @@ async def run_process(m: TopologyTestDriver, deliveries: Sequence[Delivery]) -> 
     steps: list[tuple[str, Any]] = []
     original = m.students(0).flush
 
-    async def flush(rows: Any, records: Any, position: Any, *more: Any) -> bool:
+    async def flush(rows: Any, records: Any, position: Any, *more: Any, **risk: Any) -> bool:
         steps.append(("flush", int(position.offsets[0])))
         return await original(rows, records, position, *more)
 

@@ -50,7 +50,7 @@ def test_counters_begin_at_zero_for_each_reason_that_is_known() -> None:
     assert values(metrics["moodle_risk_events"]) == {"": 0}
     assert values(metrics["moodle_risk_rejected"]) == {**dict.fromkeys(REASONS, 0), "truncated": 2}
     assert set(values(metrics["moodle_risk_rows"]).values()) == {0}
-    assert len(values(metrics["moodle_risk_rows"])) == 4
+    assert len(values(metrics["moodle_risk_rows"])) == 6
 
 
 def test_the_reasons_are_those_of_the_documents() -> None:

@@ -23,7 +23,8 @@ from codec.avro_schema import DeclaredColumns
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk, RefusedRange
 from models.risk import RiskModel
-from models.visit_batch import VisitBatch, encode
+from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch, encode
+from models.visits import Visits
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
 from tools.test_driver import TopologyTestDriver
@@ -249,9 +250,9 @@ async def test_a_chunk_is_processed_only_after_its_visit_batches_are_acknowledge
             steps.append("visit batches")
             await real_send_visits(visit_batches)
 
-        async def flush(*args: Any) -> bool:
+        async def flush(*args: Any, **more: Any) -> bool:
             steps.append("flush")
-            return await real_flush(*args)
+            return await real_flush(*args, **more)
 
         async def processed(chunk: Any) -> None:
             steps.append(f"processed {chunk.topic}")
@@ -262,12 +263,27 @@ async def test_a_chunk_is_processed_only_after_its_visit_batches_are_acknowledge
     assert steps == ["visit batches", f"processed {m.names.source}", "flush", f"processed {m.names.visits}"]
 
 
+async def test_what_was_fetched_before_a_takeover_is_not_applied_after_it() -> None:
+    """The agent of a partition that stays goes on through a rebalance; the partition begins anew before its chunk."""
+    m = new_driver()
+    done: list[Any] = []
+    m.processed, m.students(0).generation = appending(done), 2  # type: ignore[method-assign]
+    visits = Visits(np.array([5]), np.zeros(1, np.bool_), np.array([1_000]), np.array([7]))
+    batch = VisitBatch(1, [SourceRange(0, UNKNOWN_BEGIN, 8, 1_000, False, visits)])
+    chunk = Chunk(m.names.visits, 0, [0], [None], [encode(batch)], 0, 1, 1)
+    await m.pipeline.process.run(delivered(m, chunk))
+    assert (done, m.students(0).position.offsets.tolist()) == ([], [0])
+    m.students(0).generation = 1
+    await m.pipeline.process.run(delivered(m, chunk))
+    assert (done, m.students(0).position.offsets.tolist()) == ([chunk], [8])
+
+
 async def test_a_chunk_without_a_flush_is_not_processed():
     """Another worker owns the partition now, and must find the visit batches uncommitted."""
     m = new_driver()
     done: list[Any] = []
 
-    async def lost(*_: Any) -> bool:
+    async def lost(*_: Any, **more: Any) -> bool:
         return False
 
     m.students(0).flush, m.processed = lost, appending(done)  # type: ignore[method-assign]

@@ -32,6 +32,9 @@ def test_declared_topics():
         "new.MOODLE_LOGS_PREDICTION": (1, "delete", "-1"),
         "new.MOODLE_LOGS_PREDICTION_IN_RISK": (1, "delete", "-1"),
         "site-dead-letters": (1, "delete", "-1"),
+        "new.MOODLE_RISK": (1, "compact", None),
+        "new.MOODLE_RISK_ALERTS": (1, "delete", "-1"),
+        "site-risk-cohorts": (1, "compact", None),
     }
 
 

@@ -32,15 +32,18 @@ class Right(IntEnum):
         return self.name.capitalize()
 
 
-def needed(names: TopicNames, *, scoring: bool) -> dict[str, tuple[Right, ...]]:
-    """Return the rights on each topic that a worker needs; `scoring`: whether it writes predictions itself."""
+def needed(names: TopicNames, *, scoring: bool, risk: bool) -> dict[str, tuple[Right, ...]]:
+    """Return the rights on each topic that a worker needs; scoring: whether it writes predictions itself;
+    risk: whether it writes the risk."""
     both, write = (Right.READ, Right.WRITE), (Right.WRITE,)
+    of_risk = {names.cohorts: both, names.risk: write, names.risk_alerts: write}
     return {
         names.source: (Right.READ,),
         names.visits: both,
         names.students_changelog: both,
         names.alerts_changelog: both,
         names.prediction: both if scoring else (Right.READ,),
+        **(of_risk if risk else {}),
         **dict.fromkeys((names.sessions, names.agg, names.in_risk, names.dead_letters), write),
     }
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from aiokafka import AIOKafkaProducer
 
+from agents.ports import StatePartition
 from app.kafka.clients import new_producer
+from app.kafka.cohort_sums import CohortSums
 from app.kafka.driver import Consumer
 from app.kafka.event_clock import EventClock
 from app.kafka.producer import last_offset, send_rows
@@ -18,6 +20,7 @@ from app.state.partition import OwnedPartitions, Partition
 from codec.dead_letters import DeadLetter
 from codec.record import NO_HEADERS
 from models.chunk import Chunk
+from models.cohorts import Cohorts
 from models.rules import NEVER
 
 T = TypeVar("T")
@@ -26,21 +29,25 @@ T = TypeVar("T")
 class KafkaLog:
     """Implements agents.ports.Log. Mutable: holds the consumer and a producer while the worker runs."""
 
-    def __init__(self, settings: Settings, students: OwnedPartitions, alerts: OwnedPartitions) -> None:
+    def __init__(
+        self, settings: Settings, students: OwnedPartitions, alerts: OwnedPartitions, *, cohorts_of: int = 0
+    ) -> None:
+        """cohorts_of: the number of visits partitions whose cohort sums are read, 0 for none."""
         self._settings, names = settings, settings.topic_names
         self._visits, self._dead_letters = names.visits, names.dead_letters
         self.owned_students, self.owned_alerts = students, alerts
         self._producer: AIOKafkaProducer | None = None
         self._consumer: Consumer | None = None
         self._clock = EventClock(settings, self._applies_no_visits)
-        self._following: asyncio.Task[None] | None = None
+        self._sums = CohortSums(settings, cohorts_of)
+        self._following: list[asyncio.Task[None]] = []
 
     async def start(self, consumer: Consumer) -> None:
         """Connect the producer of visit batches and dead letters."""
         self._consumer = consumer
         self._producer = new_producer(self._settings)
         await self._producer.start()
-        self._following = asyncio.create_task(self._clock.run())
+        self._following = [asyncio.create_task(self._clock.run()), asyncio.create_task(self._sums.run())]
 
     async def release(self) -> None:
         """Let flushes finish, and own no state partition from now on."""
@@ -62,9 +69,9 @@ class KafkaLog:
     async def stop(self) -> None:
         """Release the state partitions, and disconnect."""
         await self.release()
-        if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
@@ -98,6 +105,23 @@ class KafkaLog:
     def resume(self, topic: str, partition: int) -> None:
         """Fetch a source partition again."""
         self._running(self._consumer).resume(topic, partition)
+
+    async def cohorts(self, partition: StatePartition, days: Sequence[int]) -> Mapping[int, Cohorts] | None:
+        """Return the cohort sums of all visits partitions as of `days`; see agents.ports.Log."""
+        if not self._sums.are_complete(max(days)):
+            # the other partitions have work to do, this one has not: the watchdog must not end it
+            self.pause(self._visits, partition.number)
+            try:
+                while not await self._sums.wait(max(days)):
+                    if self.owned_students.get(partition.number) is not partition:
+                        return None
+            finally:
+                self.resume(self._visits, partition.number)
+        return self._sums.tables(days)
+
+    def outdated_sums(self, partition: int, before: int) -> Sequence[bytes]:
+        """Return the keys of the cohort sums that a partition wrote for days before `before`."""
+        return self._sums.keys(partition, before)
 
     @staticmethod
     def _running(client: T | None) -> T:

@@ -45,12 +45,19 @@ class Topic:
     indexed: bool = False
 
 
-def wanted(names: TopicNames, partitions: int, changelog: int | None = None) -> list[Topic]:
+def wanted(names: TopicNames, partitions: int, changelog: int | None = None, *, risk: bool = True) -> list[Topic]:
     """List all topics the app writes.
 
-    partitions: of the visits topic; changelog: of the changelog of students, if that is another number.
+    partitions: of the visits topic; changelog: of the changelog of students, if that is another number; risk: whether
+    those of the risk are among them.
     """
+    of_risk = [
+        Topic(names.risk, 1, _COMPACTED, event_time=True, indexed=True),
+        Topic(names.risk_alerts, 1, _UNLIMITED, event_time=True, indexed=True),
+        Topic(names.cohorts, 1, _COMPACTED),
+    ]
     return [
+        *(of_risk if risk else []),
         Topic(names.visits, partitions, _A_MONTH),
         Topic(names.students_changelog, changelog or partitions, _COMPACTED),
         Topic(names.alerts_changelog, 1, _COMPACTED),

@@ -25,6 +25,8 @@ POINTS: dict[str, str] = {
     "sent": "all rows and records are acknowledged, the transaction is not committed yet",
     "committed": "the transaction is committed, RocksDB is not written yet",
     "written": "RocksDB is written, memory and ledger are not updated yet",
+    "summed": "the cohort sums of a tick are written, its scores are not yet",
+    "scored": "the scores of a tick are written",
     "processed": "the chunk is marked as processed, its offset is not committed yet",
 }
 #: the same of `faust -A app grow`; app/ops/grow.py has the order
@@ -34,6 +36,10 @@ GROW_POINTS: dict[str, str] = {
     "moving": "the records of one partition's students are sent",
     "moved": "all is sent, the transaction is not committed yet",
     "divided": "the transaction is committed",
+}
+#: the same of a worker that forgets students
+FORGET_POINTS: dict[str, str] = {
+    "forgotten": "the students are forgotten, the request is not marked as processed yet",
 }
 #: what a failpoint can do
 ACTIONS = ("kill", "stop", "hang", "block", "fail")
@@ -49,7 +55,7 @@ class Failpoints:
         """Arm the failpoint ACTION@POINT:COUNT of the variable, if set. Raises ConfigError if it is malformed."""
         if text := environ.get(VARIABLE, ""):
             match = re.fullmatch(r"(\w+)@(\w+):([1-9]\d*)", text)
-            points = POINTS | GROW_POINTS
+            points = POINTS | GROW_POINTS | FORGET_POINTS
             if not match or match[1] not in ACTIONS or match[2] not in points:
                 known = f"{'|'.join(ACTIONS)}@{'|'.join(points)}:COUNT"
                 raise ConfigError(f"{VARIABLE}: {text!r} is not {known}")

@@ -26,14 +26,14 @@ from app.kafka.group_offsets import check_group
 from app.kafka.refusals import REFUSALS
 from app.kafka.registry import SchemaRegistry
 from app.kafka.registry_client import Login
-from app.model_file import load_model
-from app.ops.source_schema import source_schema
+from app.model_file import Models, load_models
+from app.ops.source_schema import counting_rules, source_schema
 from app.proxies import proxy_for
 from app.settings import Settings
 from app.state.stored_positions import divided_by, read_positions, unfinished_growth
 from codec.avro_schema import DeclaredColumns, Json, check
 from codec.moodle_log import LogDecoder
-from models.risk import RiskModel
+from models.counting import CountingRules
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,9 @@ class Checked:
     #: the schemas of the decoder
     registry: SchemaRegistry
     #: None: scoring is off
-    model: RiskModel | None
+    models: Models | None
+    #: what counts for the risk, as far as the log has the columns; None: scoring is off
+    counting: CountingRules | None
 
 
 async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
@@ -78,7 +80,8 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
     Raises ConfigError with one line.
     """
     names = settings.topic_names
-    model = load_model(settings.model)
+    models = load_models(settings.model)
+    with_risk = models is not None and models.standing is not None
     admin = await connect(settings)
     try:
         existing = await topics.partitions_of(admin, [names.source, names.visits, names.students_changelog])
@@ -91,10 +94,10 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
         if names.visits in existing:  # otherwise the app has never run, and there may be no coordinator yet
             await check_group(admin, settings, PATIENCE_S)
         internal = topics.internal_partitions(names, existing)
-        wanted = topics.wanted(names, *internal.values())
+        wanted = topics.wanted(names, *internal.values(), risk=with_risk)
         for line in await topics.declare(admin, wanted, settings.replication, max_ahead_ms=settings.max_ahead_ms):
             log.warning("%s", line)
-        await _require_rights(admin, settings, max(internal.values()), scoring=model is not None)
+        await _require_rights(admin, settings, max(internal.values()), scoring=models is not None, risk=with_risk)
         partitions = await _divided_among(settings, internal, draining=draining)
         if sources > partitions:
             log.info(
@@ -114,8 +117,12 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
     known = {found.schema_id: found.schema}
     registry = SchemaRegistry(settings.schema_registry, login, known=known, patience_s=settings.registry_patience_s)
     declared = check_schema(settings, found.schema, found.origin)
-    decoder = LogDecoder(registry, declared, unit_ms=settings.unit_ms, with_log_id=settings.deduplicates)
-    return Checked(partitions, sources, internal, decoder, registry, model)
+    counting = counting_rules(settings, declared) if with_risk else None
+    models = None if models is None else models.for_log(with_events="EVENTNAME" in declared.columns)
+    decoder = LogDecoder(
+        registry, declared, unit_ms=settings.unit_ms, with_log_id=settings.deduplicates, counting=counting
+    )
+    return Checked(partitions, sources, internal, decoder, registry, models, counting)
 
 
 async def _divided_among(settings: Settings, internal: Mapping[str, int], *, draining: bool) -> int:
@@ -145,9 +152,11 @@ def check_schema(settings: Settings, schema: Json, origin: str) -> DeclaredColum
     return declared
 
 
-async def _require_rights(admin: AIOKafkaAdminClient, settings: Settings, partitions: int, *, scoring: bool) -> None:
+async def _require_rights(
+    admin: AIOKafkaAdminClient, settings: Settings, partitions: int, *, scoring: bool, risk: bool
+) -> None:
     """Raise ConfigError with all rights that the broker does not grant."""
-    wanted = acls.needed(settings.topic_names, scoring=scoring)
+    wanted = acls.needed(settings.topic_names, scoring=scoring, risk=risk)
     ids = acls.transactional_ids(settings.app_id, partitions)
     if denied := await acls.missing(admin, wanted, settings.app_id, ids):
         raise ConfigError(

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from app.faust_app import RiskApp
 from app.kafka.driver import Consumer
+from models import counting
 from models.rules import NEVER
 from models.watermarks import Watermarks
 
@@ -51,6 +52,7 @@ COUNTERS: Mapping[str, Help] = {
     "events": Help("Records read from the source topic."),
     "source_tombstones": Help("Tombstones among the events."),
     "rejected": Help("Records that became dead letters.", "reason", REASONS),
+    "not_counted": Help("Events that do not count for the risk.", "reason", counting.REASONS),
     "suspicious_unit": Help("Events whose timecreated does not look like RISK_TIME_UNIT."),
     "odd_schema": Help("Records of a schema that is not, or not quite, one of the log's."),
     "ahead": Help("Events more than an hour ahead of the clock."),
@@ -58,6 +60,9 @@ COUNTERS: Mapping[str, Help] = {
     "late": Help("Visits refused because they are too far behind stream time."),
     "repeated": Help("Visits dropped because they had been applied before."),
     "duplicates": Help("Rows dropped because a row with their log id had been applied."),
+    "ticks": Help("Days as of which a visits partition has scored its students."),
+    "scored": Help("Entries, of a student in a course, scored by ticks."),
+    "forgotten": Help("Students erased by faust -A app forget."),
     "without_log_id": Help("Rows without a log id, which de-duplication cannot recognise."),
     "detached_slices": Help("Source ranges refused because they would leave a hole; their new owner sends them again."),
     "outdated_batches": Help("Visit batches dropped because they were made for another number of partitions."),
@@ -85,7 +90,8 @@ class WorkerCollector(Collector):
 
     def _build(self) -> Metric:
         runtime = self._app.runtime
-        model = None if runtime is None else runtime.model
+        models = None if runtime is None else runtime.models
+        model = None if models is None else models.totals or models.standing
         build = {
             "version": installed_version(),
             "app": self._app.settings.app_id,
@@ -97,7 +103,7 @@ class WorkerCollector(Collector):
 
     def _counters(self) -> Iterator[Metric]:
         metrics, names = self._app.metrics, self._app.settings.topic_names
-        topics = (names.sessions, names.agg, names.prediction, names.in_risk)
+        topics = (*names.outputs, names.risk, names.risk_alerts)
         counted = metrics.counters()
         for name in {**COUNTERS, **counted}:
             text = COUNTERS.get(name, Help(f"The counter {name} of /stats."))

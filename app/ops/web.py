@@ -11,6 +11,7 @@ from app.kafka.driver import Consumer
 from app.ops import prometheus
 from app.ops.cautions import Cautions, stream_time_ahead_ms
 from app.ops.metrics import Metrics
+from models.days import LocalDays
 from models.position import Position
 
 #: window over which rates are averaged [s]
@@ -91,7 +92,8 @@ def _positions(app: RiskApp) -> dict[int, Position]:
 
 def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
     runtime = app.runtime
-    model = None if runtime is None else runtime.model
+    models = None if runtime is None else runtime.models
+    model = None if models is None else models.totals or models.standing
     students = [] if runtime is None else list(runtime.kafka.owned_students.all())
     positions = _positions(app)
     lags = app.consumer.lags() if app.started and isinstance(app.consumer, Consumer) else {}
@@ -100,12 +102,14 @@ def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
         "uptime_s": round(uptime_s, 1),
         "problem": _problem(app),
         "model": None if model is None else model.sha256,
+        "risk_model": None if models is None or models.standing is None else models.standing.id,
         "lag_looks": app.consumer.end_offset_polls if isinstance(app.consumer, Consumer) else 0,
         "lag": {f"{topic}-{partition}": lag for (topic, partition), lag in sorted(lags.items())},
         "state_partitions": sorted(p.number for p in students),
         "students": sum(position.students for position in positions.values()),
         "students_in_memory": sum(p.known for p in students),
         "rates_per_s": rates.per_s(),
+        "scored_days": {p.number: LocalDays.date(t.scored) for p in students if (t := p.loaded_ticks) is not None},
         "observed_ms": {number: position.watermarks.stream_time for number, position in positions.items()},
         "counts": app.metrics.as_dict(),
     }

@@ -8,7 +8,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
+from typing import TypeAlias
 
+import numpy as np
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
@@ -22,20 +25,30 @@ from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
 from app.upstream.aiokafka import is_fenced, is_forgotten
 from codec.record_batch import Rows, changelog_rows
+from models import activity_records as activities
+from models import early_events, state
+from models import forgotten as last_forgotten
 from models import log_ids as applied_ids
 from models import position as positions
-from models import state
+from models import ticks as stored_ticks
+from models.forgotten import Forgotten
 from models.log_ids import Bitmaps
 from models.murmur2 import keys_of
 from models.position import Position
 from models.rules import Int64s
 from models.state import NewerState, StateError
+from models.ticks import Ticks
 from models.visits import StudentDictionary
 
 log = logging.getLogger(__name__)
 
+#: state records by key; None: to be deleted
+Records: TypeAlias = Mapping[bytes, bytes | None]
+
 #: maximum number of records cached per partition; RocksDB holds the rest
 CACHED_RECORDS = 50_000
+#: maximum number of records written without another thread
+_WRITTEN_AT_ONCE = 5_000
 #: maximum number of records of log ids cached per partition, of at most 528 B each
 CACHED_LOG_IDS = 4_096
 #: what to do about a damaged record
@@ -60,24 +73,29 @@ class Partition:
         new_producer: Callable[[int], Awaitable[AIOKafkaProducer]],
         is_member: Callable[[], Awaitable[bool]],
         *,
+        generation: int = 0,
         partitions: int = 0,
         sources: int = 0,
         max_ahead_ms: int = 0,
     ) -> None:
         """new_producer: starts a producer for a partition; is_member: see OwnedPartitions.
 
-        partitions: of the table, 0 if it keeps no position; sources: partitions of the source topic, at least.
+        generation: see agents.ports.StatePartition; partitions: of the table, 0 if it keeps no position; sources:
+        partitions of the source topic, at least.
         """
         self._new_producer, self._is_member = new_producer, is_member
-        self.number = number
+        self.number, self.generation = number, generation
         self._table = table
         self._producer = producer
         self._partitions, self._sources = partitions, sources
         self._histograms = table.flushes
         self._max_ahead_ms = max_ahead_ms
         self._position: Position | None = None
-        #: records by student, None for the null student
-        self._cache: dict[int | None, bytes] = {}
+        #: records by student, None for the null student; None instead of a record: the student was forgotten
+        self._cache: dict[int | None, bytes | None] = {}
+        #: records of activity by student; None: known to have none
+        self._activity: dict[int, bytes | None] = {}
+        self._ticks: Ticks | None = None
         #: records of log ids by key
         self._log_ids: dict[bytes, bytes] = {}
         self._flushing = asyncio.Lock()
@@ -117,9 +135,21 @@ class Partition:
             return positions.unpack_next_offset(raw)
 
     @property
+    def forgotten(self) -> Forgotten:
+        """The last request to forget students that has been applied."""
+        raw = self.read(last_forgotten.KEY)
+        with self._locating_errors():
+            return last_forgotten.unpack(raw)
+
+    @property
     def loaded_position(self) -> Position | None:
         """The position if it has been read: this property must not read it, for recovery may not be done."""
         return self._position
+
+    @property
+    def loaded_ticks(self) -> Ticks | None:
+        """The ticks if they have been read; see loaded_position."""
+        return self._ticks
 
     @property
     def known(self) -> int:
@@ -157,6 +187,53 @@ class Partition:
         with self._locating_errors():
             return applied_ids.unpack(records)
 
+    @property
+    def ticks(self) -> Ticks | None:
+        """The days of which the cohort sums are written, and as of which the students are scored; None: never."""
+        if self._ticks is None:
+            raw = self.read(stored_ticks.KEY)
+            with self._locating_errors():
+                self._ticks = stored_ticks.unpack(raw)
+        return self._ticks
+
+    def activity(self, students: Int64s) -> Sequence[bytes | None]:
+        """Return the record of activity of each of `students` [u]; None for one without.
+
+        Raises StateError for one that is damaged or too new.
+        """
+        numbers = students.tolist()
+        missing = [i for i, student in enumerate(numbers) if student not in self._activity]
+        if missing:
+            stored = self._table.read(self.number, activities.keys_of(students[missing]))
+            with self._locating_errors():
+                activities.check([r for r in stored if r is not None])
+            self._update_cached_activity({numbers[i]: record for i, record in zip(missing, stored, strict=True)})
+            found = dict(zip(missing, stored, strict=True))
+            return [found[i] if i in found else self._activity.get(s) for i, s in enumerate(numbers)]
+        return [self._activity[student] for student in numbers]
+
+    def early(self, students: Int64s) -> Sequence[bytes | None]:
+        """Return the record of early events of each of `students` [u]; None for one without."""
+        return self._table.read(self.number, early_events.keys_of(students))
+
+    def scan_early(self, students: int) -> Iterator[tuple[Int64s, Sequence[bytes]]]:
+        """Yield all records of early events with their students, so many at a time; no flush in the meantime."""
+        records = self._table.scan(self.number, early_events.PREFIX)
+        while some := list(islice(records, students)):
+            yield early_events.students_of([key for key, _ in some]), [value for _, value in some]
+
+    def scan_activity(self, students: int) -> Iterator[tuple[Int64s, Sequence[bytes]]]:
+        """Yield all records of activity with their students, so many at a time; no flush in the meantime.
+
+        Raises StateError for one that is damaged or too new.
+        """
+        records = self._table.scan(self.number, activities.PREFIX)
+        while some := list(islice(records, students)):
+            values = [value for _, value in some]
+            with self._locating_errors():
+                activities.check(values)
+            yield activities.students_of([key for key, _ in some]), values
+
     @contextmanager
     def _locating_errors(self) -> Iterator[None]:
         """Add table, topic, partition and remedy to a StateError; not the key, which may be a student's id."""
@@ -171,58 +248,87 @@ class Partition:
     async def flush(
         self,
         rows: Mapping[Target, Rows],
-        records: Mapping[bytes, bytes],
+        records: Mapping[bytes, bytes | None],
         position: Position | None = None,
-        cached: tuple[StudentDictionary, Sequence[bytes]] | None = None,
+        cached: tuple[StudentDictionary, Sequence[bytes | None]] | None = None,
         log_ids: Mapping[bytes, bytes] | None = None,
+        *,
+        activity: Mapping[int, bytes | None] | None = None,
+        early: Mapping[int, bytes | None] | None = None,
+        ticks: Ticks | None = None,
+        more: Sequence[tuple[Target, Rows]] = (),
     ) -> bool:
-        """Write output `rows` and state `records`, with the `position` and records of `log_ids`, in one transaction.
+        """Write output `rows`, and `more` behind them, and state in one transaction.
 
-        cached: students and their records among `records`, to keep in memory. Returns False, and writes nothing,
-        if another worker has taken over the partition. Any other failure raises, and this object must not be
-        used again: memory is as of the last commit, but whether Kafka has committed this one is unknown.
+        The state: `records` (None: delete), the `position`, records of `log_ids`, records of `activity` and `early`
+        events by student, and `ticks`. cached: students and their records among `records`, to keep in memory; None: the
+        student has none now.
+
+        Returns False, and writes nothing, if another worker owns the partition by now. Any other failure raises, and
+        this object must not be used again: memory is as of the last commit, but whether Kafka has committed this one
+        is unknown.
         """
         async with self._flushing:
             if self.closed:
                 return False
             began = time.monotonic()
-            state = dict(records)
+            last = dict(records)
+            if ticks is not None:
+                last[stored_ticks.KEY] = stored_ticks.pack(ticks)
             if position is not None:
-                state[positions.KEY] = positions.pack(position)
+                last[positions.KEY] = positions.pack(position)
+            if early:
+                last |= dict(zip(early_events.keys_of(_students(early)), early.values(), strict=True))
+            changes = [log_ids or {}, _by_key(activity or {}), last]
             try:
-                offset = await self._commit_or_restart(rows, state, log_ids or {})
+                offset = await self._commit_or_restart([*rows.items(), *more], changes)
             except Exception as error:
                 if not is_fenced(self._producer, error):
                     raise
                 self.closed = True
                 log.warning("%s-%d: another worker has taken over", self._table.changelog, self.number)
                 return False
-            self._table.write(self.number, {**state, **log_ids} if log_ids else state, offset)
+            await self._write({**changes[0], **changes[1], **last}, offset)
             await failpoints.at("written")
             if cached is not None:
                 self._update_cache(*cached)
             if log_ids:
                 self._update_cached_log_ids(log_ids)
-            self._position = position or self._position
+            if activity:
+                self._update_cached_activity(activity)
+            self._position, self._ticks = position or self._position, ticks or self._ticks
             self._histograms.duration.observe(time.monotonic() - began)
-            self._histograms.rows.observe(sum(map(len, rows.values())))
+            self._histograms.rows.observe(sum(map(len, rows.values())) + sum(len(some) for _, some in more))
+            if ticks is not None:
+                await failpoints.at("summed" if ticks.scored < ticks.reached else "scored")
+            if last_forgotten.KEY in records:
+                await failpoints.at("forgotten")
             return True
 
-    async def _commit_or_restart(
-        self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes], log_ids: Mapping[bytes, bytes]
-    ) -> int:
+    async def _write(self, records: Records, offset: int) -> None:
+        """Write to the store; many records in another thread, so that the event loop is not held."""
+        if len(records) <= _WRITTEN_AT_ONCE:
+            self._table.write(self.number, records, offset)
+        else:
+            writing = asyncio.ensure_future(asyncio.to_thread(self._table.write, self.number, records, offset))
+            try:
+                await asyncio.shield(writing)
+            finally:
+                await writing  # if cancelled too: nothing may be written after the partition was given up
+
+    async def _commit_or_restart(self, rows: Sequence[tuple[Target, Rows]], changes: Sequence[Records]) -> int:
         """Commit; if Kafka has forgotten the transactional id, start the producer again and commit once more.
 
         Kafka forgets an id that had no transaction for transactional.id.expiration.ms, seven days by default. It does
         so only between transactions, so nothing of this one was written.
         """
         try:
-            return await self._commit(rows, state, log_ids)
+            return await self._commit(rows, changes)
         except (KafkaError, IllegalOperation) as error:
             if not is_forgotten(self._producer, error):
                 raise
         await self._restart()
-        return await self._commit(rows, state, log_ids)
+        return await self._commit(rows, changes)
 
     async def _restart(self) -> None:
         """Start the producer again. Raises ProducerFenced if this worker may not own the partition any more.
@@ -241,19 +347,17 @@ class Partition:
         if not await self._is_member():
             raise ProducerFenced
 
-    async def _commit(
-        self, rows: Mapping[Target, Rows], state: Mapping[bytes, bytes], log_ids: Mapping[bytes, bytes]
-    ) -> int:
+    async def _commit(self, rows: Sequence[tuple[Target, Rows]], changes: Sequence[Records]) -> int:
         await self._producer.begin_transaction()
         await failpoints.at("begun")
         sent = []
-        for (topic, partition), output in rows.items():
+        for (topic, partition), output in rows:
             sent += await send_rows(self._producer, topic, partition, output)
         now = time.time_ns() // 1_000_000
-        for records in (log_ids, state):  # of different sizes: not in one batch, whose columns would be mostly padding
+        for records in changes:  # of different sizes: not in one batch, whose columns would be mostly padding
             if records:
-                changes = changelog_rows(records, now)
-                sent += await send_rows(self._producer, self._table.changelog, self.number, changes)
+                changed = changelog_rows(records, now)
+                sent += await send_rows(self._producer, self._table.changelog, self.number, changed)
         offset = await last_offset(sent)
         await failpoints.at("sent")
         began = time.monotonic()
@@ -262,10 +366,16 @@ class Partition:
         await failpoints.at("committed")
         return offset
 
-    def _update_cache(self, students: StudentDictionary, records: Sequence[bytes]) -> None:
+    def _update_cache(self, students: StudentDictionary, records: Sequence[bytes | None]) -> None:
         if len(self._cache) + len(records) > CACHED_RECORDS:
             self._cache.clear()
         self._cache.update(zip(_cache_keys(students), records, strict=True))
+
+    def _update_cached_activity(self, records: Mapping[int, bytes | None]) -> None:
+        if len(self._activity) + len(records) > CACHED_RECORDS:
+            self._activity.clear()
+        if len(records) <= CACHED_RECORDS:
+            self._activity.update(records)
 
     def _update_cached_log_ids(self, records: Mapping[bytes, bytes]) -> None:
         if len(self._log_ids) + len(records) > CACHED_LOG_IDS:
@@ -278,6 +388,15 @@ class Partition:
         async with self._flushing:
             self.closed = True
         await self._producer.stop()
+
+
+def _by_key(activity: Mapping[int, bytes | None]) -> Records:
+    """Records of activity by key instead of student."""
+    return dict(zip(activities.keys_of(_students(activity)), activity.values(), strict=True))
+
+
+def _students(records: Mapping[int, bytes | None]) -> Int64s:
+    return np.fromiter(records, np.int64, len(records))
 
 
 def _cache_keys(students: StudentDictionary) -> list[int | None]:
@@ -332,7 +451,7 @@ class OwnedPartitions:
         """
         await self.release()
         log.info("%s: taking over partitions %s (generation %d)", self._table.changelog, sorted(numbers), generation)
-        opened = await asyncio.gather(*(self._open(n) for n in sorted(numbers)))
+        opened = await asyncio.gather(*(self._open(n, generation) for n in sorted(numbers)))
         self._partitions = {p.number: p for p in opened}
         await failpoints.at("owned")
 
@@ -341,11 +460,17 @@ class OwnedPartitions:
         partitions, self._partitions = self._partitions, {}
         await asyncio.gather(*(p.close() for p in partitions.values()))
 
-    async def _open(self, number: int) -> Partition:
+    async def _open(self, number: int, generation: int) -> Partition:
         producer = await self._start_producer(number)
-        ahead, counts = self._settings.max_ahead_ms, self._counts
         return Partition(
-            number, self._table, producer, self._start_producer, self._is_member, max_ahead_ms=ahead, **counts
+            number,
+            self._table,
+            producer,
+            self._start_producer,
+            self._is_member,
+            generation=generation,
+            max_ahead_ms=self._settings.max_ahead_ms,
+            **self._counts,
         )
 
     async def _start_producer(self, number: int) -> AIOKafkaProducer:

@@ -1,4 +1,4 @@
-"""The positions that the changelog of the table of students holds, read from the ends of its partitions."""
+"""The positions and ticks that the changelog of the table of students holds, read from the ends of its partitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from app.kafka.clients import new_consumer
 from app.kafka.ranges import read_ranges
 from app.settings import Settings
 from models import position as positions
+from models import ticks
 from models.state import StateError
+from models.ticks import Ticks
 
 #: number of records before its end from which a partition is read, and the factor for the next attempt. Every flush
 #: ends with a position, so one is found at once unless long transactions were aborted behind it
@@ -19,6 +21,19 @@ _FIRST, _FURTHER = 100, 30
 
 async def read_positions(settings: Settings, partitions: int) -> list[bytes | None]:
     """Return the last committed position record of each partition of the changelog, None for one without."""
+    return await _read_last(settings, partitions, positions.KEY)
+
+
+async def read_ticks(settings: Settings, partitions: int) -> list[Ticks | None]:
+    """Return the ticks of each partition of the changelog, None for one without, of which all is read.
+
+    Raises StateError for a record that cannot be read.
+    """
+    return [ticks.unpack(record) for record in await _read_last(settings, partitions, ticks.KEY)]
+
+
+async def _read_last(settings: Settings, partitions: int, key: bytes) -> list[bytes | None]:
+    """Return the last committed record under `key` of each partition of the changelog."""
     consumer = new_consumer(settings)
     await consumer.start()
     try:
@@ -30,7 +45,7 @@ async def read_positions(settings: Settings, partitions: int) -> list[bytes | No
             starts = {tp: max(begins[tp], ends[tp] - distance) for tp in missing}
             async for batch in read_ranges(consumer, starts, ends):
                 for record in batch:
-                    if record.key == positions.KEY and record.value:
+                    if record.key == key and record.value:
                         records[TopicPartition(record.topic, record.partition)] = record.value
             missing = {tp for tp in missing if tp not in records and starts[tp] > begins[tp]}
             distance *= _FURTHER

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import faust
@@ -68,6 +68,23 @@ class StateTable(faust.Table[bytes, bytes]):
             return [self._memory(partition).get(key) for key in keys]
         try:
             return cast("list[bytes | None]", self._rocksdb.database(partition).get(list(keys)))
+        except Exception as error:  # rocksdict raises no subclass
+            self._rocksdb.fail(partition, error)
+
+    def scan(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the records of one partition whose keys begin with `prefix`, by ascending key. Raises DamagedDatabase.
+
+        No record may be written in the meantime.
+        """
+        if self._in_memory:
+            records = self._memory(partition)
+            yield from ((k, v) for k, v in sorted(records.items()) if k.startswith(prefix) and v is not None)
+            return
+        try:
+            for key, value in cast(Any, self._rocksdb.database(partition)).items(from_key=prefix):
+                if not key.startswith(prefix):
+                    return
+                yield key, value
         except Exception as error:  # rocksdict raises no subclass
             self._rocksdb.fail(partition, error)
 

@@ -1,0 +1,185 @@
+"""Ticks: where visit batches are divided for them, what is stored of them, and the early events that wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.kafka.cohort_sums import CohortSums
+from app.settings import Settings
+from models import cohort_keys, early_events, ticks
+from models.activity import Events, distinct
+from models.cohort_records import encode
+from models.cohorts import Cohorts
+from models.days import LocalDays
+from models.position import Position, drop_applied
+from models.rules import NEVER, Int64s
+from models.state import NewerState, StateError, pack_words
+from models.ticks import Ticks
+from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
+from models.visits import Visits
+from tests.support.effort import examples
+
+DAYS = LocalDays(ZoneInfo("UTC"))
+DAY_MS = 86_400_000
+
+
+def visit_range(at: Sequence[int], begin: int = UNKNOWN_BEGIN) -> SourceRange:
+    """Visits of source partition 0, at offsets from `begin` on."""
+    offset = max(begin, 0) + np.arange(len(at))
+    times = np.array(at, np.int64)
+    visits = Visits(np.ones(len(at), np.int64), np.zeros(len(at), np.bool_), times, offset)
+    watermark = int(times.max(initial=NEVER))
+    return SourceRange(0, begin, max(begin, 0) + len(at), watermark, False, visits, as_of=watermark)
+
+
+def times(batches: Sequence[VisitBatch]) -> list[int]:
+    return [at for batch in batches for piece in batch.ranges for at in piece.visits.at.tolist()]
+
+
+def test_batches_are_divided_before_the_row_that_makes_the_tick_due() -> None:
+    batches = [VisitBatch(1, [visit_range([10, 20])]), VisitBatch(1, [visit_range([30, 25, 40, 50], 2)])]
+    divided = ticks.divide(Position.start(1), batches, 40)
+    assert (times(divided.before), times(divided.after), divided.due_at) == ([10, 20, 30, 25], [40, 50], 40)
+
+
+def test_a_tick_that_is_not_due_divides_nothing() -> None:
+    batches = [VisitBatch(1, [visit_range([10, 20])])]
+    assert ticks.divide(Position.start(1), batches, 21) == ticks.Divided(batches, (), NEVER)
+
+
+def test_a_tick_may_be_due_by_an_announcement_without_visits() -> None:
+    silent = SourceRange(0, 2, 2, 90, False, Visits.none(), as_of=90)
+    batches = [VisitBatch(1, [visit_range([10, 20])]), VisitBatch(1, [silent]), VisitBatch(1, [visit_range([95], 2)])]
+    divided = ticks.divide(Position.start(1), batches, 80)
+    assert (times(divided.before), times(divided.after), divided.due_at) == ([10, 20], [95], 90)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 60), max_size=6), min_size=1, max_size=5), st.integers(1, 60), st.integers(0, 9)
+)
+def test_divided_batches_have_the_effect_of_the_whole(rows: list[list[int]], tick_at: int, applied: int) -> None:
+    """No visit is lost, doubled or moved, and stream time ends the same; before the tick it stays below it."""
+    batches, begin = [], 0
+    for at in rows:
+        batches.append(VisitBatch(1, [visit_range(at, begin or UNKNOWN_BEGIN)]))
+        begin += len(at)
+    earlier = [at for row in rows for at in row][:applied]
+    position = drop_applied(Position.start(1), [VisitBatch(1, [visit_range(earlier)])]).position
+    tick_at = max(tick_at, position.watermarks.stream_time + 1)
+    whole = drop_applied(position, batches)
+    divided = ticks.divide(position, batches, tick_at)
+    first = drop_applied(position, divided.before)
+    second = drop_applied(first.position, divided.after)
+    assert np.append(first.visits.offset, second.visits.offset).tolist() == whole.visits.offset.tolist()
+    assert second.position.offsets.tolist() == whole.position.offsets.tolist()
+    assert second.position.watermarks.stream_time == whole.position.watermarks.stream_time
+    assert first.detached == second.detached == 0
+    if divided.due_at == NEVER:
+        assert whole.position.watermarks.stream_time < tick_at
+    else:
+        assert first.position.watermarks.stream_time <= divided.due_at >= tick_at
+        assert (first.visits.at < tick_at).all()
+
+
+def test_the_first_tick_comes_before_the_first_visit() -> None:
+    """Stream time may begin later: with the slowest source partition."""
+    at = DAYS.tick_at(100)
+    batches = [VisitBatch(2, [visit_range([at + 5, at])])]
+    assert ticks.first(DAYS, Position.start(2), batches) == Ticks(100, 100)
+    assert ticks.first(DAYS, Position.start(2), [VisitBatch(2, [visit_range([at - 1])])]) == Ticks(99, 99)
+    assert ticks.first(DAYS, Position.start(2), []) is None
+    after = drop_applied(Position.start(1), [VisitBatch(1, [visit_range([at])])]).position
+    assert ticks.first(DAYS, after, []) == Ticks(100, 100)
+
+
+def test_ticks_are_stored() -> None:
+    assert ticks.unpack(None) is None
+    assert ticks.unpack(ticks.pack(Ticks(16_000, -3))) == Ticks(16_000, -3)
+    damaged = bytearray(ticks.pack(Ticks(1, 2)))
+    damaged[9] ^= 1
+    with pytest.raises(StateError):
+        ticks.unpack(bytes(damaged))
+    with pytest.raises(StateError):
+        ticks.unpack(pack_words(ticks.VERSION, np.zeros(2, np.int64)))
+    with pytest.raises(NewerState):
+        ticks.unpack(pack_words(ticks.VERSION + 1, np.zeros(3, np.int64)))
+
+
+def events(rows: Sequence[tuple[int, int, int, bool]]) -> Events:
+    owner, course, day, submission = np.array(rows, np.int64).reshape(-1, 4).T
+    return Events(owner, course, day, submission.astype(np.bool_))
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 2**40), st.integers(-5, 30_000), st.booleans())))
+def test_early_events_are_stored(rows: set[tuple[int, int, int, bool]]) -> None:
+    """In whatever order and how often they come."""
+    stored = early_events.pack(distinct([events(sorted(rows, reverse=True)), events(list(rows))]), 4)
+    assert [record is None for record in stored] == [not any(row[0] == owner for row in rows) for owner in range(4)]
+    unpacked = early_events.unpack(stored)
+    columns: list[Int64s] = [unpacked.owner, unpacked.course, unpacked.day, unpacked.submission.astype(np.int64)]
+    assert [tuple(row) for row in np.stack(columns, axis=1).tolist()] == sorted(rows)
+
+
+def test_a_damaged_record_of_early_events_is_refused() -> None:
+    (record,) = early_events.pack(events([(0, 5, 16_000, True)]), 1)
+    assert record is not None
+    with pytest.raises(StateError):
+        early_events.unpack([record[:-1] + b"\7"])
+    with pytest.raises(StateError):
+        early_events.unpack([pack_words(early_events.VERSION, np.zeros(2, np.int64))])
+    keys = early_events.keys_of(np.array([7, 2**40]))
+    assert early_events.students_of(keys).tolist() == [7, 2**40]
+    assert all(map(early_events.is_key, keys))
+    assert not any(map(early_events.is_key, (b"7", b"front", b"ticks", b"ids 12345")))
+
+
+def sums(course: int, entries: int) -> Cohorts:
+    """One cohort of a course."""
+    none = Cohorts.none()
+    table, counts = np.zeros((1, 4), np.int64), np.zeros((1, none.counts.shape[1]), np.int32)
+    table[0, 0] = entries
+    return Cohorts(np.array([course]), np.array([2_300]), table, counts, none.waiting)
+
+
+def test_sums_are_complete_when_all_partitions_have_reached_the_day() -> None:
+    """They are followed by the day that is reached; those of other partitions and earlier days do not count."""
+    followed = CohortSums(Settings(), 2)
+    for partition, course in ((0, 5), (1, 5)):
+        for i, piece in enumerate(encode(sums(course, 3 + partition))):
+            followed.apply(cohort_keys.sums_key(100, partition, i), piece)
+    assert not followed.are_complete(100)
+    followed.apply(cohort_keys.reached_key(0), b"100")
+    followed.apply(cohort_keys.reached_key(1), b"99")
+    assert not followed.are_complete(100)
+    followed.apply(cohort_keys.reached_key(1), b"101")
+    assert followed.are_complete(100)
+    assert not followed.are_complete(101)
+    tables = followed.tables([99, 100])
+    assert tables[100].sums[:, 0].tolist() == [7]
+    assert not len(tables[99])
+
+
+def test_sums_of_former_days_are_named_for_their_removal() -> None:
+    followed = CohortSums(Settings(), 1)
+    for day in (99, 100):
+        for partition in (0, 1):
+            followed.apply(cohort_keys.sums_key(day, partition, 0), b"sums")
+    assert followed.keys(0, 100) == [cohort_keys.sums_key(99, 0, 0)]
+    followed.apply(cohort_keys.sums_key(99, 0, 0), None)
+    assert followed.keys(0, 100) == []
+    assert followed.keys(1, 101) == [cohort_keys.sums_key(99, 1, 0), cohort_keys.sums_key(100, 1, 0)]
+
+
+async def test_a_wait_for_sums_ends_soon_for_the_caller_to_look_again() -> None:
+    followed = CohortSums(Settings(), 1)
+    assert not await followed.wait(100)
+    followed.apply(cohort_keys.reached_key(0), b"100")
+    assert await followed.wait(100)
