@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a virtual environment in .venv, servers in a per-user cache.
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke check test parity chaos matrix situations remedies bench lint up down clean
+.PHONY: help demo smoke check test parity chaos matrix situations evaluate remedies bench lint up down clean
 
 # another interpreter beside the first: make check PYTHON=python3.12 VENV=.venv-3.12
 PYTHON ?= python3
@@ -53,6 +53,9 @@ matrix: $(READY) ## smoke, faults and chaos on each version of Kafka (OPTS="--ka
 
 situations: $(READY) ## 300 random situations of real sites: every good row counts, or one clear line; JSON last
 	@$(BIN)/faust -A app situations $(OPTS)
+
+evaluate: $(READY) ## the shipped models on students they were not trained on, by the worker's own agents; JSON last
+	@$(BIN)/faust -A app evaluate $(OPTS)
 
 remedies: $(READY) ## take each remedy against a fault out of a copy, and check that its tests fail; JSON last
 	@$(BIN)/python -m tests.remedies $(OPTS)

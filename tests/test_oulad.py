@@ -16,24 +16,59 @@ def log() -> LogRows:
 
 
 @pytest.fixture(scope="module")
-def sessions(log: LogRows) -> Sessions:
+def sessions() -> Sessions:
+    """Those of the clicks: a submission on a day without clicks is a session of its own."""
+    log = oulad.generate(submissions=False)
     return cut(np.unique(log.userid, return_inverse=True)[1], log.at).sessions
 
 
 def test_every_click_of_every_student_and_day_is_one_row(log: LogRows) -> None:
-    """Summed over presentations, since a student in two of them has one userid."""
-    days = oulad.load_active_days()
-    starts = np.array([p.start_ms for p in oulad.PRESENTATIONS])
-    expected = _clicks_per_day(days.student, starts[days.presentation] + days.day * DAY_MS, days.clicks)
+    """Summed over presentations, since a student in two of them has one userid. 3,246 submissions are on days without
+    a click, which are rows of their own."""
+    clicks, submissions = oulad.load_active_days(), oulad.load_submissions()
+    expected = _per_day(clicks, clicks.clicks)
+    handed_in = _per_day(submissions, np.ones(len(submissions.day), np.int64))
+    alone = {day: count for day, count in handed_in.items() if day not in expected}
     generated = _clicks_per_day(log.userid, log.at, np.ones(len(log), np.int64))
-    assert len(log) == days.clicks.sum() == 3_513_263
-    assert all(np.array_equal(a, b) for a, b in zip(expected, generated, strict=True))
+    assert len(log) == clicks.clicks.sum() + sum(alone.values()) == 3_513_263 + 3_246
+    assert generated == expected | alone
 
 
-def _clicks_per_day(student: np.ndarray, at: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each (student, UTC day) pair as one number, and its number of clicks."""
+def test_submissions_are_events_of_their_days(log: LogRows) -> None:
+    submissions = oulad.load_submissions()
+    is_submission = log.event == log.names.index(oulad.SUBMISSION)
+    expected = _per_day(submissions, np.ones(len(submissions.day), np.int64))
+    assert is_submission.sum() == len(submissions.day) == 14_647
+    assert _clicks_per_day(log.userid[is_submission], log.at[is_submission], is_submission[is_submission]) == expected
+    assert oulad.SUBMISSION not in {log.names[i] for i in np.unique(oulad.generate(["AAA"], submissions=False).event)}
+
+
+def test_a_submission_changes_no_time_of_another_click() -> None:
+    """The totals model was trained on the clicks alone."""
+    with_them, without = (oulad.generate(["AAA-2013J"], submissions=given) for given in (True, False))
+    assert len(with_them) - len(without) == 291
+    assert set(zip(without.userid, without.at, strict=True)) <= set(zip(with_them.userid, with_them.at, strict=True))
+
+
+def test_each_presentation_is_a_course(log: LogRows) -> None:
+    """As sites run them: a student in two presentations has one userid and two courses."""
+    assert {str(p): p.course for p in oulad.PRESENTATIONS} == {
+        "AAA-2013J": 2, "AAA-2014J": 3, "BBB-2013B": 4, "BBB-2013J": 5
+    }  # fmt: skip
+    enrolments = oulad.load_enrolments()
+    enrolled = set(zip(enrolments.student.tolist(), (enrolments.presentation + 2).tolist(), strict=True))
+    assert set(zip(log.userid.tolist(), log.more["courseid"].tolist(), strict=True)) <= enrolled
+
+
+def _per_day(days: oulad.ActiveDays | oulad.Submissions, count: np.ndarray) -> dict[int, int]:
+    starts = np.array([p.start_ms for p in oulad.PRESENTATIONS])
+    return _clicks_per_day(days.student, starts[days.presentation] + days.day * DAY_MS, count)
+
+
+def _clicks_per_day(student: np.ndarray, at: np.ndarray, count: np.ndarray) -> dict[int, int]:
+    """Return the number of clicks of each (student, UTC day), which is one number."""
     pair, row = np.unique(student * 100_000 + at // DAY_MS, return_inverse=True)
-    return pair, np.bincount(row, count)
+    return dict(zip(pair.tolist(), np.bincount(row, count).astype(int).tolist(), strict=True))
 
 
 def test_presentations_start_on_the_first_of_february_or_october_utc() -> None:
@@ -54,8 +89,8 @@ def test_seed_1_gives_these_rows(log: LogRows) -> None:
     assert log.userid[[0, 1_000_000, 3_000_000]].tolist() == USERID
 
 
-AT = [1358899257000, 1371710972000, 1412521510000]
-USERID = [547689, 501432, 1398979]
+AT = [1358899257000, 1371668009000, 1412456500000]
+USERID = [547689, 486391, 484897]
 
 
 def test_students_day_does_not_depend_on_other_rows(log: LogRows) -> None:

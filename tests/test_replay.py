@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,7 +154,7 @@ async def test_topic_contains_what_debezium_would_write(cluster: Environment, lo
     values = {r.value for of_partition in records.values() for r in of_partition}
     assert values == set(debezium.values(rows, plan.ids[1]))
     client = AsyncSchemaRegistryClient(cluster.registry)
-    for kind, text in vars(debezium.schemas(where.source_topic)).items():
+    for kind, text in vars(debezium.schemas_of(where.source_topic, rows)).items():
         subject = f"{cluster.registry}/subjects/{where.source_topic}-{kind}/versions/latest"
         assert (await client.request(subject)).json()["schema"] == text
 
@@ -250,11 +251,11 @@ async def test_nulls_result_in_a_nullable_schema(cluster: Environment, log: LogR
     where, rows = settings(cluster, "replay-nulls"), log.take(slice(0, 10))
     null = np.arange(10) == 3
     await sender.produce(await sender.prepare(where, rows, partitions=1))
-    more = LogRows(rows.id + 10, rows.event, rows.names, rows.userid * ~null, rows.at, {"userid": null})
+    more = replace(rows, id=rows.id + 10, userid=rows.userid * ~null, nulls={**rows.nulls, "userid": null})
     plan = await sender.prepare(where, more, partitions=1)
     await sender.produce(plan)
     last = (await read_topic(where, 1))[0][13].value
-    schema = json.loads(debezium.schemas(where.source_topic, frozenset({"userid"})).value)
+    schema = json.loads(debezium.schemas_of(where.source_topic, more).value)
     assert schema["fields"][2]["type"] == ["null", "long"]
     assert last == debezium.values(more.take(slice(3, 4)), plan.ids[1])[0]
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.risk import FEATURES, ModelError, RiskModel
+from models.model_json import ModelError
+from models.risk import FEATURES, RiskModel
 from models.rules import GAP_MS
 
-SHIPPED = resources.files("app").joinpath("data", "model.json").read_text(encoding="utf-8")
+SHIPPED = resources.files("app").joinpath("data", "model-v1.json").read_text(encoding="utf-8")
 
 MODEL = RiskModel(
     features=("log1p_sessions", "log1p_duration"),

@@ -15,7 +15,7 @@ import numpy as np
 
 from app.errors import ConfigError
 from models.rules import Bools, Int64s
-from tools.replay.log_rows import COLUMNS, LogRows
+from tools.replay.log_rows import ALL_COLUMNS, COLUMNS, OPTIONAL, LogRows, Texts
 
 #: representations of NULL in CSV exports
 NULL_TEXTS = frozenset(("", "NULL", r"\N"))
@@ -41,16 +41,20 @@ class CsvError(ConfigError):
 def read(path: Path, *, unit: str = "ms") -> tuple[LogRows, list[str]]:
     """Return the rows of a .csv or .csv.gz file by increasing id, and the names of the columns ignored.
 
-    The first line names the columns, in any order and case, separated by comma, semicolon or tab. Without such a line
-    the file has all columns of the table, or COLUMNS, in order. The file is UTF-8, or UTF-16 with a byte order mark;
-    what is in other columns may be anything. An empty cell, NULL or \\N is a null. `unit` is the unit of the file's
-    timecreated, ms or s. Raises CsvError, OSError. No message has a cell's content: it may be an IP address.
+    The first line names the columns, in any order and case, separated by comma, semicolon or tab: COLUMNS, and as many
+    of OPTIONAL as there are. Without such a line the file has all columns of the table, or COLUMNS, in order. The file
+    is UTF-8, or UTF-16 with a byte order mark; what is in other columns may be anything. An empty cell, NULL or \\N is
+    a null. `unit` is the unit of the file's timecreated, ms or s. Raises CsvError, OSError. No message has a cell's
+    content: it may be an IP address.
     """
     cells, lines, ignored = _cells(path)
-    numbers, nulls = {}, {}
-    for name in ("id", "userid", "timecreated"):
-        numbers[name], nulls[name] = _integers(path, name, cells[name], lines)
-    nulls["eventname"] = np.array([cell in NULL_TEXTS for cell in cells["eventname"]], np.bool_)
+    numbers, nulls, texts = {}, {}, {}
+    for name, column in cells.items():
+        if name in ("eventname", "origin"):
+            nulls[name] = np.array([cell in NULL_TEXTS for cell in column], np.bool_)
+            texts[name] = _texts(path, name, column, lines)
+        else:
+            numbers[name], nulls[name] = _integers(path, name, column, lines)
     if nulls["id"].any():
         raise _cell_error(path, lines[int(nulls["id"].argmax())], "id", "is empty, but is the primary key")
     at = numbers["timecreated"]
@@ -58,18 +62,15 @@ def read(path: Path, *, unit: str = "ms") -> tuple[LogRows, list[str]]:
     if overflows.any():
         first = int(overflows.argmax())
         raise _cell_error(path, lines[first], "timecreated", "does not fit 64 bits in ms")
-    for row, cell in enumerate(cells["eventname"]):
-        if not cell.isascii() and any("\ud800" <= character <= "\udfff" for character in cell):
-            raise _cell_error(path, lines[row], "eventname", "is not UTF-8")
-    names = sorted(set(cells["eventname"]))
-    index = {name: i for i, name in enumerate(names)}
     rows = LogRows(
         id=numbers["id"],
-        event=np.array([index[name] for name in cells["eventname"]], np.int64),
-        names=tuple(names),
+        event=texts["eventname"].index,
+        names=texts["eventname"].names,
         userid=numbers["userid"],
         at=at * UNITS[unit],
-        nulls={name: nulls[name] for name in COLUMNS if nulls[name].any()},
+        nulls={name: mask for name, mask in nulls.items() if mask.any()},
+        more={name: numbers[name] for name in OPTIONAL if name in numbers},
+        origin=texts.get("origin"),
     )
     order = np.argsort(rows.id, kind="stable")
     duplicates = np.flatnonzero(np.diff(rows.id[order]) == 0)
@@ -84,21 +85,31 @@ def looks_like_seconds(rows: LogRows) -> bool:
     return bool(len(rows)) and 0 < int(rows.at.max()) < _MARCH_1973_MS
 
 
-def check_unit(path: Path, rows: LogRows, unit: str) -> None:
+def check_unit(path: Path, rows: LogRows, unit: str, option: str = "--file-unit") -> None:
     """Raise CsvError if the rows, read with this unit, are all of another age than any Moodle."""
     known = rows.at[rows.at > 0]
     if unit == "ms" and looks_like_seconds(rows):
         raise CsvError(
             f"{path.name}: in ms every timecreated is before March 1973, so it is probably in seconds: "
-            "set --file-unit s, or --file-unit ms if the log is really that old"
+            f"set {option} s, or {option} ms if the log is really that old"
         )
     if len(known) and int(known.min()) >= _FAR_MS:
-        remedy = "set --file-unit ms" if unit == "s" else "convert the file to ms"
+        remedy = f"set {option} ms" if unit == "s" else "convert the file to ms"
         raise CsvError(f"{path.name}: in {unit} every timecreated is after the year 5000: {remedy}")
 
 
 def _cell_error(path: Path, line: int, column: str, problem: str) -> CsvError:
     return CsvError(f"{path.name}, line {line}, column {column}: {problem}")
+
+
+def _texts(path: Path, column: str, cells: Sequence[str], lines: Sequence[int]) -> Texts:
+    """Return the texts of a column. Raises CsvError for one that is not UTF-8."""
+    for row, cell in enumerate(cells):
+        if not cell.isascii() and any("\ud800" <= character <= "\udfff" for character in cell):
+            raise _cell_error(path, lines[row], column, "is not UTF-8")
+    names = sorted(set(cells))
+    index = {name: i for i, name in enumerate(names)}
+    return Texts(np.array([index[cell] for cell in cells], np.int64), tuple(names))
 
 
 def _text(path: Path) -> str:
@@ -127,7 +138,10 @@ def _cells(path: Path) -> tuple[dict[str, Sequence[str]], Sequence[int], list[st
 
 def _read(path: Path, text: str) -> tuple[dict[str, Sequence[str]], Sequence[int], list[str]]:
     delimiter, names, has_header = _layout(path, text)
-    positions = [names.index(name) for name in COLUMNS]
+    present = [name for name in ALL_COLUMNS if name in names]
+    if several := [name for name in present if names.count(name) > 1]:
+        raise CsvError(f"{path.name}, line 1: several columns are named {several[0]}")
+    positions = [names.index(name) for name in present]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows, lines = [], []
     try:
@@ -141,9 +155,9 @@ def _read(path: Path, text: str) -> tuple[dict[str, Sequence[str]], Sequence[int
             lines.append(reader.line_num)
     except csv.Error as error:
         raise CsvError(f"{path.name}, line {reader.line_num}: {error}") from error
-    columns: Sequence[Sequence[str]] = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
+    columns: Sequence[Sequence[str]] = list(zip(*rows, strict=True)) or [()] * len(present)
     ignored = [name for i, name in enumerate(header) if i not in positions]
-    return dict(zip(COLUMNS, columns, strict=True)), lines, ignored
+    return dict(zip(present, columns, strict=True)), lines, ignored
 
 
 def _layout(path: Path, text: str) -> tuple[str, Sequence[str], bool]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +16,16 @@ import numpy as np
 from codec.avro import AvroType, Kind, Plan, Undecodable, read_one
 from models.padded_bytes import PaddedBytes, literal, split, take, varints
 from models.rules import Bools, Int64s
-from tools.replay.log_rows import COLUMNS, LogRows
+from tools.replay.log_rows import ALL_COLUMNS, COLUMNS, LogRows, Texts
 
 _KEY = Plan((AvroType(Kind.LONG),), student=0, at=None)
-_TYPES = {"id": "long", "eventname": "string", "userid": "long", "timecreated": "long"}
+#: column → its type in the schema. Moodle's `anonymous` is TINYINT NOT NULL DEFAULT 0
+_TYPES: dict[str, object] = dict.fromkeys(ALL_COLUMNS, "long") | {
+    "eventname": "string",
+    "anonymous": {"type": "int", "connect.default": 0, "connect.type": "int16"},
+    "origin": "string",
+}
+_DEFAULTS = {"anonymous": 0}
 
 
 @dataclass(frozen=True)
@@ -31,16 +36,17 @@ class Schemas:
     value: str
 
 
-def schemas(topic: str, nullable: frozenset[str] = frozenset()) -> Schemas:
-    """Return the schemas Debezium registers for the log table as `topic`, with the given columns nullable."""
+def schemas(topic: str, nullable: frozenset[str] = frozenset(), columns: tuple[str, ...] = COLUMNS) -> Schemas:
+    """Return the schemas Debezium registers for a log table of `columns` as `topic`, some of them `nullable`."""
+
+    def declared(name: str) -> dict[str, object]:
+        if name in nullable:
+            return {"name": name, "type": ["null", _TYPES[name]], "default": None}
+        default = {"default": _DEFAULTS[name]} if name in _DEFAULTS else {}
+        return {"name": name, "type": _TYPES[name], **default}
 
     def fields(names: tuple[str, ...]) -> list[dict[str, object]]:
-        return [
-            {"name": name, "type": ["null", _TYPES[name]], "default": None}
-            if name in nullable
-            else {"name": name, "type": _TYPES[name]}
-            for name in names
-        ]
+        return [declared(name) for name in names]
 
     # schema.name.adjustment.mode=avro: characters that Avro does not allow in a name become _
     namespace = re.sub(r"[^A-Za-z0-9_.]|(?<![^.])[0-9]", "_", topic)
@@ -55,7 +61,7 @@ def schemas(topic: str, nullable: frozenset[str] = frozenset()) -> Schemas:
         }
         return json.dumps(record, separators=(",", ":"))
 
-    return Schemas(text("Key", COLUMNS[:1]), text("Value", COLUMNS))
+    return Schemas(text("Key", columns[:1]), text("Value", columns))
 
 
 def keys(rows: LogRows, schema_id: int) -> list[bytes]:
@@ -63,15 +69,27 @@ def keys(rows: LogRows, schema_id: int) -> list[bytes]:
     return _keys(rows.id, schema_id)
 
 
+def schemas_of(topic: str, rows: LogRows) -> Schemas:
+    """Return the schemas of a topic with these rows."""
+    return schemas(topic, rows.nullable, rows.columns)
+
+
 def values(rows: LogRows, schema_id: int, *, unit_ms: int = 1) -> list[bytes]:
-    """Return the value of each row: {id, eventname, userid, timecreated}; unit_ms: unit of timecreated, 1 or 1000."""
+    """Return the value of each row: its columns in the table's order; unit_ms: unit of timecreated, 1 or 1000."""
     columns = {
         "id": varints(rows.id),
-        "eventname": _strings(rows.names, rows.event),
+        "eventname": _strings(Texts(rows.event, rows.names)),
         "userid": varints(rows.userid),
         "timecreated": varints(rows.at // unit_ms),
+        **{name: varints(column) for name, column in rows.more.items()},
     }
-    fields = [piece for name in COLUMNS for piece in _field(columns[name], rows.nulls.get(name))]
+    if rows.origin is not None:
+        columns["origin"] = _strings(rows.origin)
+    fields = [
+        piece
+        for name in rows.columns
+        for piece in _field(columns[name], rows.null(name) if name in rows.nullable else None)
+    ]
     return split([_header(schema_id, len(rows)), *fields])
 
 
@@ -93,11 +111,11 @@ def _header(schema_id: int, n: int) -> PaddedBytes:
     return literal(b"\0" + schema_id.to_bytes(4, "big"), n)
 
 
-def _strings(texts: Sequence[str], index: Int64s) -> PaddedBytes:
-    """Return `texts` at `index` [n] as Avro strings: length in bytes as a long, then UTF-8."""
-    utf8 = [text.encode() for text in texts]
+def _strings(texts: Texts) -> PaddedBytes:
+    """Return the texts [n] as Avro strings: length in bytes as a long, then UTF-8."""
+    utf8 = [text.encode() for text in texts.names]
     sizes = split([varints(np.array([len(octets) for octets in utf8], np.int64))])
-    return take([size + octets for size, octets in zip(sizes, utf8, strict=True)], index)
+    return take([size + octets for size, octets in zip(sizes, utf8, strict=True)], texts.index)
 
 
 def _field(cells: PaddedBytes, nulls: Bools | None) -> list[PaddedBytes]:

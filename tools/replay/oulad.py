@@ -1,6 +1,7 @@
-"""A Moodle log generated from OULAD: real students, days, click counts and results; random times of day.
+"""A Moodle log generated from OULAD: real students, days, click counts, submissions and results; random times of day.
 
-One click is one row. tools/replay/data/PROVENANCE.md says which data are real and which are generated.
+One click is one row, and the last click of a day on which a student handed in is the submission. A submission on a day
+without clicks is a row of its own. tools/replay/data/PROVENANCE.md says which data are real and which are generated.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from importlib import resources
 import numpy as np
 import numpy.typing as npt
 
+from models.grouped import group_ends
 from models.rules import Bools, Int64s
 from tools.replay import click_times
-from tools.replay.log_rows import LogRows
+from tools.replay.log_rows import LogRows, Texts
 
 Strings = npt.NDArray[np.str_]
 
@@ -41,8 +43,14 @@ EVENTS = {
     r"\mod_url\event\course_module_viewed": 6,
     r"\mod_assign\event\submission_status_viewed": 5,
     r"\mod_forum\event\post_created": 2,
-    r"\mod_quiz\event\attempt_submitted": 1,
+    r"\mod_quiz\event\attempt_reviewed": 1,
 }
+#: the event of a submission: of an assignment, by the student
+SUBMISSION = r"\mod_assign\event\assessable_submitted"
+#: all names of a generated log; the last is that of a submission
+NAMES = (*EVENTS, SUBMISSION)
+#: course id of the first of `PRESENTATIONS`: 1 is Moodle's front page
+FIRST_COURSE = 2
 #: maximum time from an event to the end of its request, when its row is written [ms]
 MAX_REQUEST_MS = 5_000
 
@@ -56,6 +64,11 @@ class Presentation:
 
     def __str__(self) -> str:
         return f"{self.module}-{self.code}"
+
+    @property
+    def course(self) -> int:
+        """The courseid in the log: each presentation is a course of its own, as sites run them."""
+        return FIRST_COURSE + PRESENTATIONS.index(self)
 
     @property
     def start_ms(self) -> int:
@@ -147,41 +160,100 @@ def load_active_days() -> ActiveDays:
     return ActiveDays(presentation, np.array(student, np.int64), np.array(day, np.int64), np.array(clicks, np.int64))
 
 
+@dataclass(frozen=True)
+class Submissions:
+    """n days on which a student handed in a tutor-marked assignment, each once."""
+
+    #: index into `PRESENTATIONS` [n]
+    presentation: Int64s
+    student: Int64s
+    #: day relative to the presentation's start [n]
+    day: Int64s
+
+
+@cache
+def load_submissions() -> Submissions:
+    """Load all submissions up to the day where the clicks of their presentation end."""
+    module, code, student, day = _columns("submission")
+    of, who, on = _presentations(module, code), np.array(student, np.int64), np.array(day, np.int64)
+    active = load_active_days()
+    last = np.array([active.day[active.presentation == p].max() for p in range(len(PRESENTATIONS))])
+    first = np.unique(_key(of, who, on), return_index=True)[1]
+    kept = first[on[first] <= last[of[first]]]
+    return Submissions(of[kept], who[kept], on[kept])
+
+
 def generate(
     presentations: Sequence[str] | None = None,
     *,
     seed: int = 1,
     last_day: int | None = None,
     limit: int | None = None,
+    submissions: bool = True,
 ) -> LogRows:
     """Generate the log of `presentations` (see `select_presentations`), with ids 1 … n in the order of writing.
 
-    last_day: last day of each presentation to include; limit: number of rows to keep, from the first.
-    A row is written up to `MAX_REQUEST_MS` after its event, so ids are almost, but not strictly, in time
-    order, as in Moodle.
+    last_day: last day of each presentation to include; limit: number of rows to keep, from the first; submissions:
+    False leaves submissions out, as for the totals model. A row is written up to `MAX_REQUEST_MS` after its event, so
+    ids are almost, but not strictly, in time order, as in Moodle.
     """
-    selected = [PRESENTATIONS.index(p) for p in select_presentations(presentations)]
-    active = load_active_days()
-    keep = np.isin(active.presentation, selected)
-    if last_day is not None:
-        keep &= active.day <= last_day
-    presentation, student, day = active.presentation[keep], active.student[keep], active.day[keep]
+    days = _days([PRESENTATIONS.index(p) for p in select_presentations(presentations)], last_day, submissions)
+    presentation, student, day, count, submitted = days
     state = np.full(len(day), seed, np.int64).astype(np.uint64)
     for numbers in (presentation, student, day):
         state = click_times.combine(state, numbers)
-    clicks = click_times.draw(state, active.clicks[keep])
+    clicks = click_times.draw(state, count)
     midnight = np.array([p.start_ms for p in PRESENTATIONS])[presentation] + day * DAY_MS
     at = midnight[clicks.day] + clicks.second * 1000
+    event = np.where(clicks.opens, 0, _event_table()[click_times.bits(clicks.word, 16)])
+    event[np.flatnonzero(group_ends(clicks.day))[submitted]] = NAMES.index(SUBMISSION)
     # square of a uniform distribution: most requests are short
     request_ms = click_times.bits(clicks.word, 28) ** 2 * MAX_REQUEST_MS >> 24
     order = np.argsort(at + request_ms, kind="stable")[:limit]
+    nothing = np.zeros(len(order), np.int64)
+    null = np.ones(len(order), np.bool_)
     return LogRows(
         id=np.arange(1, len(order) + 1),
-        event=np.where(clicks.opens, 0, _event_table()[click_times.bits(clicks.word, 16)])[order],
-        names=tuple(EVENTS),
+        event=event[order],
+        names=NAMES,
         userid=student[clicks.day[order]],
         at=at[order],
+        nulls={"relateduserid": null, "realuserid": null},
+        more={
+            "courseid": FIRST_COURSE + presentation[clicks.day[order]],
+            **dict.fromkeys(("relateduserid", "anonymous", "realuserid"), nothing),
+        },
+        origin=Texts(nothing, ("web",)),
     )
+
+
+def _days(
+    selected: Sequence[int], last_day: int | None, submissions: bool
+) -> tuple[Int64s, Int64s, Int64s, Int64s, Bools]:
+    """Return presentation, student, day, number of rows ≥ 1 and whether there is a submission of each day with rows."""
+    active, handed_in = load_active_days(), load_submissions()
+    parts = [active, handed_in] if submissions else [active]
+    presentation, student, day = (
+        np.concatenate([vars(part)[name] for part in parts]) for name in ("presentation", "student", "day")
+    )
+    clicks = np.zeros(len(day), np.int64)
+    clicks[: len(active.day)] = active.clicks
+    keep = np.isin(presentation, selected)
+    if last_day is not None:
+        keep &= day <= last_day
+    key = _key(presentation, student, day)
+    # days with clicks first, and in the data's order
+    _, first, row = np.unique(key[keep], return_index=True, return_inverse=True)
+    count = np.bincount(row, clicks[keep], len(first)).astype(np.int64)
+    submitted = np.bincount(row, np.flatnonzero(keep) >= len(active.day), len(first)) > 0
+    order = np.argsort(first)
+    kept = np.flatnonzero(keep)[first[order]]
+    return presentation[kept], student[kept], day[kept], np.maximum(count[order], 1), submitted[order]
+
+
+def _key(presentation: Int64s, student: Int64s, day: Int64s) -> Int64s:
+    """Return one number for each student's day in a presentation."""
+    return (presentation << 48) + (student << 16) + day
 
 
 def _event_table() -> Int64s:

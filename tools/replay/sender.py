@@ -77,7 +77,7 @@ async def prepare(settings: Settings, rows: LogRows, *, partitions: int) -> Repl
     """
     topic = settings.source_topic
     created, count = await _ensure_topic(settings, partitions)
-    ids = await register(settings, topic, debezium.schemas(topic, frozenset(rows.nulls)))
+    ids = await register(settings, topic, debezium.schemas_of(topic, rows))
     partition = assign_partitions(rows, ids[0], count)
     last = {} if created else await last_records(settings, count)
     left = np.flatnonzero(not_yet_written(rows, partition, last, ids, unit_ms=settings.unit_ms))

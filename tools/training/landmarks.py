@@ -58,7 +58,7 @@ def load_landmarks(names: tuple[str, ...], *, seed: int = 1, days: range = DAYS)
 
 def _of_presentation(presentation: oulad.Presentation, seed: int, days: range) -> list[Landmarks]:
     """Return the examples of one presentation, a part for each day."""
-    rows = oulad.generate([str(presentation)], seed=seed, last_day=days[-1])
+    rows = oulad.generate([str(presentation)], seed=seed, last_day=days[-1], submissions=False)
     student, index = np.unique(rows.userid, return_inverse=True)
     enrolments = oulad.load_enrolments()
     before = np.append(NEVER, rows.written[:-1])
