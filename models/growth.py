@@ -1,7 +1,7 @@
 """Growing: students divided among N partitions are divided among more, with the position that belongs to them.
 
 Possible while all partitions have applied the same source offsets: then what holds for one student holds for all, in
-whichever partition they are. Each student's record moves as it is.
+whichever partition they are. Each student's records move as they are.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 from models.murmur2 import partitions_of
 from models.position import Position
 from models.rules import Int64s
+from models.state_keys import student_key
+from models.ticks import Ticks
 from models.watermarks import Watermarks
 
 
@@ -21,6 +23,18 @@ def is_even(positions: Sequence[Position]) -> bool:
     """Whether the positions of all partitions state that they are all, and have the same source offsets."""
     stated = all(position.partitions == len(positions) for position in positions)
     return stated and len({tuple(position.offsets.tolist()) for position in positions}) == 1
+
+
+def are_even(ticks: Sequence[Ticks | None]) -> bool:
+    """Whether all partitions have come equally far with their ticks, and none is between its sums and its scores."""
+    first = ticks[0]
+    return all(one == first for one in ticks) and (first is None or first.scored == first.reached)
+
+
+def merge_ticks(ticks: Sequence[Ticks | None]) -> Ticks | None:
+    """The ticks of each new partition; where the former ones differ, because the risk is off, the furthest."""
+    known = [one.reached for one in ticks if one is not None]
+    return Ticks(max(known), max(known)) if known else None
 
 
 def merge(positions: Sequence[Position]) -> Position:
@@ -44,8 +58,8 @@ def merge(positions: Sequence[Position]) -> Position:
 
 
 def divide(keys: Collection[bytes], partitions: int) -> Int64s:
-    """The partition of each student's key [n], 0…`partitions`-1."""
-    return partitions_of(list(keys), partitions)
+    """The partition of each key of a record of students [n], 0…`partitions`-1."""
+    return partitions_of([student_key(key) for key in keys], partitions)
 
 
 def with_students(position: Position, students: Int64s) -> list[Position]:

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from agents.sessionize import sessionize
 from app.kafka import topics
 from app.state.stored_positions import divided_by, unfinished_growth
-from models import growth, position, state
+from models import activity_records, early_events, growth, log_ids, position, state
 from models.aligner import Aligner
 from models.murmur2 import keys_of
 from models.position import Position, drop_applied
 from models.routing import Router, visit_batches
+from models.state_keys import OF_PARTITION, is_student
+from models.ticks import Ticks
 from models.topic_names import TopicNames
 from models.totals import roll_up
 from models.visit_batch import SourceRange, VisitBatch, decode, encode
@@ -151,6 +153,34 @@ def test_a_merged_position_is_the_furthest_and_is_confirmed_by_all():
     assert merged.watermarks.stream_time == 8
     assert merged.watermarks.lagging.all()
     assert not merged.after_corrupt.any()
+
+
+def test_ticks_are_even_if_all_partitions_have_scored_the_same_day():
+    same = [Ticks(5, 5), Ticks(5, 5)]
+    assert growth.are_even(same)
+    assert growth.are_even([None, None])
+    assert not growth.are_even([Ticks(5, 5), Ticks(6, 6)])
+    assert not growth.are_even([Ticks(5, 5), None])
+    assert not growth.are_even([Ticks(6, 5), Ticks(6, 5)])  # sums are written that nobody has scored yet
+    assert growth.merge_ticks(same) == Ticks(5, 5)
+    assert growth.merge_ticks([None, Ticks(5, 4), Ticks(4, 4)]) == Ticks(5, 5)  # the risk has been switched off
+    assert growth.merge_ticks([None]) is None
+
+
+def test_activity_moves_with_its_student():
+    """A record of activity goes where the record of sessions goes; neither is taken for the other."""
+    students = np.arange(-3, 300)
+    texts = keys_of(students, np.zeros(len(students), np.bool_))
+    assert (growth.divide(activity_records.keys_of(students), 7) == growth.divide(texts, 7)).all()
+    assert all(map(is_student, [*texts, b"null"]))
+    assert (growth.divide(early_events.keys_of(students), 7) == growth.divide(texts, 7)).all()
+    others = [
+        *activity_records.keys_of(students),
+        *early_events.keys_of(students),
+        *log_ids.keys_of(students),
+        *OF_PARTITION,
+    ]
+    assert not any(map(is_student, others))
 
 
 def test_visit_batches_for_another_number_of_partitions_are_dropped():

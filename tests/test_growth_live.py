@@ -18,13 +18,14 @@ from app.errors import ConfigError
 from app.kafka.clients import new_admin
 from app.ops.failpoints import VARIABLE
 from app.ops.preflight import preflight
-from models import log_ids
-from models.murmur2 import partitions_of
+from models import growth, log_ids, ticks
+from models.state_keys import OF_PARTITION
 from tests.support.cluster import (
     TIMEOUT_S,
     Deployment,
     Workload,
     months_of_rows,
+    replay_rows,
     run_async,
     run_to_end,
     wait_for_visits,
@@ -32,7 +33,7 @@ from tests.support.cluster import (
 from tests.support.forked_worker import ForkedProcess
 from tests.support.scenarios import Scenarios
 from tools.e2e.chaos.verdict import disk_differences, read_changelog, state_differences
-from tools.e2e.oracle import expected_tables
+from tools.e2e.oracle import compacted, expected_tables
 from tools.e2e.workers import Worker
 from tools.replay import debezium
 
@@ -52,7 +53,7 @@ def results(
 ) -> Iterator[dict[str, Future[None]]]:
     """The selected scenarios, each with a deployment of its own."""
     names = SCENARIOS.selected(request)
-    deployments = {name: Deployment.new(cluster, tmp_path_factory.mktemp(name[:20])) for name in names}
+    deployments = {name: Deployment.new(cluster, tmp_path_factory.mktemp(name[:20]), RISK_MODEL="v1") for name in names}
     with ThreadPoolExecutor(len(names)) as pool:
         yield {name: pool.submit(SCENARIOS[name], deployment) for name, deployment in deployments.items()}
 
@@ -91,8 +92,10 @@ class Log:
         tables = [{key: value for key, value in table.items() if value} for table in tables]
         lines = state_differences(self.workload.expected, tables) + disk_differences(self.deployment.state(), tables)
         for number, table in enumerate(tables):
-            keys = [key for key in table if key != b"front" and not log_ids.is_key(key)]
-            lines += [f"in partition {number}: {keys}"] if (partitions_of(keys, partitions) != number).any() else []
+            keys = [key for key in table if key not in OF_PARTITION and not log_ids.is_key(key)]
+            lines += [f"in partition {number}: {keys}"] if (growth.divide(keys, partitions) != number).any() else []
+        if len({table.get(ticks.KEY) for table in tables}) > 1:
+            lines.append("the ticks of the partitions differ")
         return lines
 
 
@@ -255,6 +258,36 @@ def rows_that_come_again_after_growing_are_recognised(deployment: Deployment) ->
     run_to_end(deployment)
     assert log.differences() == []
     assert log.state_differences(4) == []
+
+
+@scenario
+def the_daily_scores_go_on_as_if_nothing_had_grown(deployment: Deployment) -> None:
+    """Whatever the number of partitions: the same alerts, and the same last scores."""
+    rows = months_of_rows(students=120, sessions=400, days=12)
+    whole = Deployment.new(deployment.servers, deployment.directory / "whole", RISK_MODEL="")
+    deployment = replace(deployment, variables={**deployment.variables, "RISK_MODEL": ""})
+    for other in (whole, deployment):
+        other.directory.mkdir(exist_ok=True)
+        replay_rows(other, rows, partitions=1 if other is whole else 2)
+    run_to_end(whole)
+    with deployment.worker(**SMALL) as worker:
+        wait_for_visits(worker, len(rows) // 2)
+        worker.kill()
+    code, text = grow(deployment, 5)
+    assert code == 0, text
+    run_to_end(deployment)
+    scores, alerts = daily_scores(deployment)
+    expected, expected_alerts = daily_scores(whole)
+    assert {key for key in scores.keys() | expected.keys() if scores.get(key) != expected.get(key)} == set()
+    assert alerts == expected_alerts
+    assert len(expected) > 100
+
+
+def daily_scores(deployment: Deployment) -> tuple[dict[bytes, Any], list[Any]]:
+    """The last score of each student, and all alerts."""
+    risk, alerts = (deployment.read(topic) for topic in (deployment.names.risk, deployment.names.risk_alerts))
+    last = {key: record.value for key, record in compacted(risk).items()}
+    return last, sorted((r.at, r.key, r.value) for r in alerts)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -1,4 +1,4 @@
-"""Draining: the worker that `faust -A app grow` starts, which makes the positions of all visits partitions even.
+"""Draining: the worker that `faust -A app grow` starts, which makes positions and ticks of all visits partitions even.
 
 A worker that was killed may have sent visits to some of the visits partitions only, and one that stopped leaves
 heartbeats unsent. The draining worker applies what the visits topic holds, reads the source topic up to the furthest
@@ -16,6 +16,8 @@ from faust.types import TP
 
 from app.kafka.driver import Consumer
 from app.state.partition import OwnedPartitions
+from models import growth
+from models.ticks import Ticks
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +32,13 @@ _CHECKS_SHARED = 50
 class Drain:
     """Decides what a draining worker reads, and when it ends."""
 
-    def __init__(self, source: str, students: OwnedPartitions, partitions: int, parent: int) -> None:
-        """partitions: among which the students are divided; parent: process without which it ends too."""
+    def __init__(
+        self, source: str, students: OwnedPartitions, partitions: int, parent: int, *, with_ticks: bool = False
+    ) -> None:
+        """partitions: among which the students are divided; parent: process without which it ends too; with_ticks:
+        whether there are ticks."""
         self._source, self._students, self._partitions, self._parent = source, students, partitions, parent
+        self._with_ticks = with_ticks
         self._consumer: Consumer | None = None
 
     def attach(self, consumer: Consumer) -> None:
@@ -73,4 +79,9 @@ class Drain:
         assert self._consumer is not None, "attached before it runs"
         sources = self._consumer.partitions(self._source)
         read = [self._consumer.next_offset(TP(self._source, number)) for number in range(sources)]
-        return bool(sources) and self._offsets() == [read] * self._partitions
+        return bool(sources) and self._offsets() == [read] * self._partitions and growth.are_even(self._ticks())
+
+    def _ticks(self) -> list[Ticks | None]:
+        """How far each visits partition has come with its ticks, if these are of any use: the risk may be off."""
+        owned = [p for p in self._students.all() if p.number < self._partitions and p.loaded_position is not None]
+        return [p.ticks for p in owned] if self._with_ticks else [None]

@@ -2,11 +2,14 @@
 
     lock       join the consumer group as its only member, so that no worker can
     fence      take over the transactional ids of all partitions, so that no worker that was suspended can write
-    drain      unless all partitions are at the same source offsets: unlock, run a draining worker, begin again
+    drain      unless all partitions are at the same source offsets and ticks: unlock, run a draining worker, begin
+               again
     rewind     commit these offsets: whatever was sent beyond them is read again, and what the visits topic still holds
                is for the old number of partitions, and dropped
     create     add partitions to the visits topic and the changelog; from here on workers refuse to start
-    move       one transaction: each student's record to its new partition, and the new position to all of them
+    move       one transaction: each student's records to its new partition, and the new position and the ticks to all
+               of them; the new partitions have reached the day of these ticks, with no students. The cohort sums of the
+               days up to it stay those of the former partitions
 
 Whenever it is killed, it can be run again: the positions state among how many partitions the students are divided. If
 it is suspended and loses the lock, a worker that starts takes over the transactional id of its transaction.
@@ -29,15 +32,20 @@ from app.kafka.clients import new_consumer, new_producer
 from app.kafka.group import locked, wait_until_idle
 from app.kafka.producer import last_offset, send_rows
 from app.kafka.reader import read_chunks
+from app.model_file import load_models
 from app.ops.failpoints import failpoints
 from app.ops.preflight import connect
 from app.settings import Settings
-from app.state.stored_positions import divided_by, read_positions
+from app.state.stored_positions import divided_by, read_positions, read_ticks
 from codec.record import NO_HEADERS, Row
 from models import growth, log_ids
 from models import position as positions
+from models import ticks as stored_ticks
+from models.cohort_keys import reached_key
 from models.position import Position
 from models.rules import Int64s
+from models.state_keys import OF_PARTITION, is_student
+from models.ticks import Ticks
 
 #: how often a draining worker is run before giving up: once is enough unless one is killed
 _ATTEMPTS = 3
@@ -96,6 +104,9 @@ async def _try_to_grow(
         current = [positions.unpack(record, 0) for record in records[:before] if record is not None]
         if before and (len(current) < before or not growth.is_even(current)):
             return False
+        ticks = await read_ticks(settings, before) if before else []
+        if before and _with_risk(settings) and not growth.are_even(ticks):
+            return False
         if not before and await _has_records(settings, counts[names.visits]):
             return False
         new = {topic: NewPartitions(partitions) for topic, count in counts.items() if count < partitions}
@@ -109,10 +120,16 @@ async def _try_to_grow(
                 await admin.create_partitions({topic: new[topic]})
             await failpoints.at("created")
         if current:
-            await _move(settings, producer, current, partitions, say)
+            await _move(settings, producer, current, partitions, growth.merge_ticks(ticks), say)
         await failpoints.at("divided")
     say(f"the students are divided among {partitions} partitions: start the workers")
     return True
+
+
+def _with_risk(settings: Settings) -> bool:
+    """Whether workers run ticks: only they make them even."""
+    models = load_models(settings.model)
+    return models is not None and models.standing is not None
 
 
 @asynccontextmanager
@@ -150,9 +167,10 @@ async def _move(
     producer: AIOKafkaProducer,
     current: list[Position],
     partitions: int,
+    ticks: Ticks | None,
     say: Callable[[str], object],
 ) -> None:
-    """Move the students' records, and write the new position to all partitions, in one transaction."""
+    """Move the students' records, and write the new position and `ticks` to all partitions, in one transaction."""
     topic, now = settings.topic_names.students_changelog, time.time_ns() // 1_000_000
     students, moved = np.zeros(partitions, np.int64), 0
     applied_ids: list[dict[bytes, bytes]] = []
@@ -161,22 +179,29 @@ async def _move(
         state = await _read_state(settings, topic, number)
         applied_ids.append({key: state.pop(key) for key in list(filter(log_ids.is_key, state))})
         target = growth.divide(state, partitions)
-        students += np.bincount(target, minlength=partitions)
+        named = np.fromiter(map(is_student, state), np.bool_, len(state))
+        students += np.bincount(target[named], minlength=partitions)
         sent = []
-        for to, rows in _rows(state, target, number, now).items():
-            sent += await send_rows(producer, topic, to, rows)
+        for to, changes in _rows(state, target, number, now).items():
+            sent += await send_rows(producer, topic, to, changes)
         await last_offset(sent)
         await failpoints.at("moving")
-        moved += int((target != number).sum())
-        say(f"partition {number}: {len(state):,} students, {int((target != number).sum()):,} of them to others")
+        moves = int((target[named] != number).sum())
+        moved += moves
+        say(f"partition {number}: {int(named.sum()):,} students, {moves:,} of them to others")
     # which students the applied log ids belong to is not kept: every partition gets all of them
     all_ids = [(now, key, record, NO_HEADERS) for key, record in log_ids.union(applied_ids).items()]
     for number in range(partitions if all_ids else 0):
         await last_offset(await send_rows(producer, topic, number, all_ids))
     sent = []
     for number, position in enumerate(growth.with_students(growth.merge(current), students)):
-        row = (now, positions.KEY, positions.pack(position), NO_HEADERS)
-        sent += await send_rows(producer, topic, number, [row])
+        rows: list[Row] = [(now, positions.KEY, positions.pack(position), NO_HEADERS)]
+        if ticks is not None:
+            rows.append((now, stored_ticks.KEY, stored_ticks.pack(ticks), NO_HEADERS))
+        sent += await send_rows(producer, topic, number, rows)
+    if ticks is not None:
+        reached = [(now, reached_key(number), b"%d" % ticks.reached, NO_HEADERS) for number in range(partitions)]
+        sent += await send_rows(producer, settings.topic_names.cohorts, 0, reached)
     await last_offset(sent)
     await failpoints.at("moved")
     await producer.commit_transaction()
@@ -194,7 +219,7 @@ def _rows(state: dict[bytes, bytes], target: Int64s, number: int, now: int) -> d
 
 
 async def _read_state(settings: Settings, topic: str, number: int) -> dict[bytes, bytes]:
-    """Read the students' records of one partition of the changelog."""
+    """Read the records of students, and of log ids, of one partition of the changelog."""
     tp, state = TopicPartition(topic, number), dict[bytes, bytes]()
     consumer = new_consumer(settings, max_partition_fetch_bytes=1 << 22)
     await consumer.start()
@@ -207,5 +232,6 @@ async def _read_state(settings: Settings, topic: str, number: int) -> dict[bytes
                 state.update(zip(chunk.keys, chunk.values, strict=True))  # type: ignore[arg-type]
     finally:
         await consumer.stop()
-    state.pop(positions.KEY, None)
+    for key in OF_PARTITION:
+        state.pop(key, None)
     return {key: value for key, value in state.items() if value is not None}

@@ -19,9 +19,10 @@ from tools.replay.log_rows import LogRows
 class replay(Command):
     """Write a log into the topic RISK_SOURCE_TOPIC, encoded as Debezium does: Avro with a schema registry.
 
-    SOURCE is "oulad" (Open University students: real days and click counts, generated times of day), or a
-    .csv or .csv.gz file with the columns id, eventname, userid and timecreated. After an interruption,
-    run the same command again: it continues where it stopped.
+    SOURCE is "oulad" (Open University students: real days, click counts and submissions, generated times of
+    day), or a .csv or .csv.gz file with the columns id, eventname, userid and timecreated, and if there are
+    courseid, relateduserid, anonymous, origin and realuserid. After an interruption, run the same command again:
+    it continues where it stopped.
     """
 
     options = (
