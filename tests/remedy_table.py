@@ -144,7 +144,7 @@ REMEDIES = (
         "log-ids-are-written-with-the-flush",
         ("wiped", "worst"),
         "app.state.partition:Partition.flush",
-        argument("_commit_or_restart", 2, "{}"),
+        argument("_commit_or_restart", 1, "[{}, *OLD[1:]]"),
         (
             "tests/test_partitions.py::test_log_ids_are_part_of_the_transaction_and_read_from_the_cache_afterwards",
             _DEATHS("killed_while_a_log_is_read_that_is_sent_twice"),
@@ -202,15 +202,15 @@ REMEDIES = (
     Remedy(
         "a-chunk-without-a-flush-is-not-processed",
         ("suspended", "joins"),
-        "agents.process:Process._apply",
-        condition("self._flush", "OLD or True"),
+        "agents.process:Process._apply_visits",
+        condition("self._apply_with_ticks", "OLD or True"),
         ("tests/test_pipeline.py::test_a_chunk_without_a_flush_is_not_processed",),
     ),
     Remedy(
         "nothing-is-applied-twice",
         ("killed", "worst"),
         "models.position:drop_applied",
-        call("new.take", "new"),
+        value("new.take", "(new.take(~fresh), new)"),
         (
             "tests/test_pipeline.py::test_a_visit_batch_that_is_delivered_twice_is_applied_once",
             _DEATHS("killed_and_its_state_kept"),
@@ -297,6 +297,13 @@ REMEDIES = (
         "app.state.partition:Partition._require_membership",
         condition("self._is_member", "False"),
         ("tests/test_partitions.py::test_a_forgotten_producer_of_a_former_owner_writes_nothing",),
+    ),
+    Remedy(
+        "students-are-forgotten-once",
+        ("killed", "worst"),
+        "agents.forget:apply",
+        condition("next_offset", "False"),
+        ("tests/test_forget.py::test_what_was_before_a_request_is_gone_and_what_comes_later_counts_anew",),
     ),
     Remedy(
         "source-ranges-that-leave-a-hole-are-refused",

@@ -39,5 +39,14 @@ async def read_topic(settings: Settings, topic: str, partition: int = 0) -> list
 
 async def read_outputs(settings: Settings) -> dict[str, list[Record]]:
     """Return the committed records of the four output topics, by topic name without prefix."""
-    prefix = settings.topic_prefix
-    return {topic.removeprefix(prefix): await read_topic(settings, topic) for topic in settings.topic_names.outputs}
+    return await _read_all(settings, settings.topic_names.outputs)
+
+
+async def read_risk(settings: Settings) -> dict[str, list[Record]]:
+    """Return the committed records of the two topics of the risk, by topic name without prefix."""
+    names = settings.topic_names
+    return await _read_all(settings, (names.risk, names.risk_alerts))
+
+
+async def _read_all(settings: Settings, topics: Sequence[str]) -> dict[str, list[Record]]:
+    return {topic.removeprefix(settings.topic_prefix): await read_topic(settings, topic) for topic in topics}

@@ -1,4 +1,4 @@
-"""The whole pipeline on a real Kafka, every output row compared with the oracle: `make smoke`."""
+"""The whole pipeline on a real Kafka, every output row compared with the oracles: `make smoke`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import stack
 from app.settings import Settings
 from tools.e2e.oracle import compacted, differences, expected_tables
-from tools.e2e.read_topic import read_outputs
+from tools.e2e.read_topic import read_outputs, read_risk
+from tools.e2e.risk_oracle.topics import judge_risk
 from tools.e2e.workers import Worker
 from tools.replay import oulad
 from tools.replay.progress import replay
@@ -31,6 +32,10 @@ class Result:
     sessions: int
     predictions: int
     in_risk: int
+    #: rows of MOODLE_RISK, alerts opened and closed, and days scored by ticks
+    risks: int
+    alerts: int
+    ticks: int
     exact: bool
     #: from the first row sent to the last one processed [s]
     wall_s: float
@@ -44,7 +49,7 @@ class Result:
 
 
 def run(presentations: list[str], limit: int | None, report: Callable[[str], object]) -> Result:
-    """Start servers, replay students, run a worker, and compare all four output topics with the oracle.
+    """Start servers, replay students, run a worker, and compare all output topics with the oracles.
 
     report: called with a line of progress. Raises stack.StackError or E2EError if something does not start or finish.
     """
@@ -68,6 +73,7 @@ async def _run(
     variables = {
         **servers.settings,
         "RISK_APP_ID": "smoke",
+        "RISK_MODEL": "v2s",
         "RISK_DATADIR": str(directory / "data"),
     }
     settings = Settings.from_env(variables)
@@ -79,15 +85,19 @@ async def _run(
     with Worker(variables, directory / "worker.log") as worker:
         await asyncio.to_thread(worker.wait_idle, timeout=TIMEOUT_S, events=len(rows))
         wall_s = time.monotonic() - began
-    report("comparing the four output topics with the oracle …")
-    topics = await read_outputs(settings)
+    report("comparing the output topics with the oracles …")
+    topics = await read_outputs(settings) | await read_risk(settings)
     expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-    unequal = differences(expected, topics)
+    risk = judge_risk(settings, rows, topics)
+    unequal = differences(expected, topics, scored=False) + risk.differences
     return Result(
         events=expected.events,
         sessions=len(compacted(topics["MOODLE_LOGS_SESSIONS_PER_15MINS"])),
         predictions=len(topics["MOODLE_LOGS_PREDICTION"]),
         in_risk=len(topics["MOODLE_LOGS_PREDICTION_IN_RISK"]),
+        risks=risk.rows,
+        alerts=risk.alerts,
+        ticks=risk.ticks,
         exact=not unequal,
         wall_s=round(wall_s, 1),
         differences=unequal,

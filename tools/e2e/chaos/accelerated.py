@@ -124,7 +124,8 @@ def run_accelerated(
     report(f"seed {seed}: starting Kafka and the schema registry …")
     servers = stack.up(directory / "stack", owner_pid=os.getpid())
     try:
-        variables = {**servers.settings, "RISK_APP_ID": "chaos", "RISK_SESSION_TIMEOUT": f"{session_s:g}"}
+        session = {"RISK_SESSION_TIMEOUT": f"{session_s:g}"}
+        variables = {**servers.settings, **session, "RISK_APP_ID": "chaos", "RISK_MODEL": "v2s"}
         fleet = Fleet(variables, directory)
         try:
             return _run(Settings.from_env(variables), fleet, seed, load, session_s, began, report)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 from app.errors import ConfigError
 from app.settings import Settings
+from tools.e2e.chaos.course_log import Stretch
 from tools.replay.log_rows import LogRows
 from tools.replay.sender import prepare, produce
 
@@ -17,11 +19,13 @@ _RETRY_S = 0.5
 class Feeder(threading.Thread):
     """Sends rows evenly over `seconds`, each exactly once. Mutable: `sent` grows."""
 
-    def __init__(self, settings: Settings, rows: LogRows, seconds: float, partitions: int) -> None:
+    def __init__(
+        self, settings: Settings, rows: LogRows, seconds: float, partitions: int, stretches: Sequence[Stretch] = ()
+    ) -> None:
+        """stretches: each evenly over its own seconds instead, when the one before it has arrived."""
         super().__init__(name="feeder", daemon=True)
         self._settings, self._rows, self._partitions = settings, rows, partitions
-        span_s = (int(rows.written[-1]) - int(rows.written[0])) / 1000
-        self._speed = span_s / seconds
+        self._stretches = stretches or [Stretch(len(rows), seconds)]
         #: rows in the topic
         self.sent = 0
         self._unthrottled = threading.Event()
@@ -32,7 +36,7 @@ class Feeder(threading.Thread):
         return self.sent >= len(self._rows)
 
     def unthrottle(self) -> None:
-        """Send the remaining rows at full speed; takes effect when the producer is next restarted."""
+        """Send the remaining rows at full speed."""
         self._unthrottled.set()
 
     def run(self) -> None:
@@ -40,19 +44,31 @@ class Feeder(threading.Thread):
         asyncio.run(self._send())
 
     async def _send(self) -> None:
-        while not self.done:
-            try:
-                plan = await prepare(self._settings, self._rows, partitions=self._partitions)
-                self.sent = plan.already_written
-                sending = asyncio.create_task(produce(plan, speed=self._speed or None, advance=self._advance))
-                while not sending.done():
-                    await asyncio.wait([sending], timeout=_RETRY_S)
-                    if self._unthrottled.is_set() and self._speed and not sending.done():
-                        self._speed = 0.0
-                        sending.cancel()
-                await sending
-            except (ConfigError, OSError, asyncio.CancelledError):
-                await asyncio.sleep(_RETRY_S)
+        begin = 0
+        for stretch in self._stretches:
+            written = self._rows.written[begin : stretch.stop]
+            span_s = (int(written[-1]) - int(written[0])) / 1000
+            while self.sent < stretch.stop:
+                throttled = stretch.seconds and not self._unthrottled.is_set()
+                await self._send_until(stretch.stop, span_s / stretch.seconds if throttled else None)
+            begin = stretch.stop
+
+    async def _send_until(self, stop: int, speed: float | None) -> None:
+        """Send the rows up to `stop` that are not in the topic; ends early when `unthrottle` is called, or on failure.
+
+        speed: log seconds per second, None for no limit.
+        """
+        try:
+            plan = await prepare(self._settings, self._rows.take(slice(0, stop)), partitions=self._partitions)
+            self.sent = plan.already_written
+            sending = asyncio.create_task(produce(plan, speed=speed, advance=self._advance))
+            while not sending.done():
+                await asyncio.wait([sending], timeout=_RETRY_S)
+                if self._unthrottled.is_set() and speed and not sending.done():
+                    sending.cancel()
+            await sending
+        except (ConfigError, OSError, asyncio.CancelledError):
+            await asyncio.sleep(_RETRY_S)
 
     def _advance(self, rows: int) -> None:
         self.sent += rows

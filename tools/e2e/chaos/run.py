@@ -21,11 +21,12 @@ from models.topic_names import TopicNames
 from tools.e2e.chaos import verdict
 from tools.e2e.chaos.actions import TAKEOVER_S, Action, Context
 from tools.e2e.chaos.broker_actions import actions_for
+from tools.e2e.chaos.course_log import ZONE, CourseLog, generate_course_log
 from tools.e2e.chaos.feeder import Feeder
 from tools.e2e.chaos.fleet import Fleet, wait_until
 from tools.e2e.chaos.output_monitor import OutputMonitor
 from tools.e2e.chaos.repeater import Repeater
-from tools.e2e.chaos.workload import count_late, generate_workload
+from tools.e2e.chaos.workload import count_late
 from tools.replay.log_rows import LogRows
 
 #: partitions of the log, and so of the state
@@ -60,6 +61,10 @@ class Result:
     late: int
     lost: int
     duplicated: int
+    #: rows of MOODLE_RISK, alerts opened and closed, and days scored by ticks
+    risks: int
+    alerts: int
+    ticks: int
     exact: bool
     #: longest time without output, and the action during which it ended [s]
     longest_gap_s: float
@@ -122,15 +127,17 @@ def run(
             "RISK_BATCH_ROWS": "500",
             "RISK_REPLICATION": str(brokers),
             "RISK_DEDUPLICATE": "log-id" if duplicates else "off",
+            "RISK_MODEL": "v2s",
+            "RISK_TIMEZONE": ZONE,
         }
         settings = Settings.from_env(variables)
-        rows = generate_workload(seed, round(RATES[brokers] * seconds), seconds)
+        log = generate_course_log(seed, round(RATES[brokers] * seconds), seconds)
         actions = {
             name: action for name, action in actions_for(brokers).items() if name in (only or actions_for(brokers))
         }
         fleet = Fleet(variables, directory)
         try:
-            return _run(settings, servers, rows, fleet, seed, seconds, began, report, actions)
+            return _run(settings, servers, log, fleet, seed, seconds, began, report, actions)
         finally:
             fleet.kill_all()
     finally:
@@ -140,7 +147,7 @@ def run(
 def _run(
     settings: Settings,
     servers: stack.Environment,
-    rows: LogRows,
+    log: CourseLog,
     fleet: Fleet,
     seed: int,
     seconds: float,
@@ -148,9 +155,9 @@ def _run(
     report: Callable[[str], object],
     actions: Mapping[str, Action],
 ) -> Result:
-    names = settings.topic_names
+    names, rows = settings.topic_names, log.rows
     asyncio.run(_create_changelog(settings, names))
-    feeder = Feeder(settings, rows, seconds, PARTITIONS)
+    feeder = Feeder(settings, rows, seconds, PARTITIONS, log.stretches)
     monitor = OutputMonitor(settings, names.agg, lambda: feeder.done)
     repeater = Repeater(settings, rows, seed, PARTITIONS, feeder) if settings.deduplicates else None
     feeder.start()
@@ -221,6 +228,9 @@ def _evaluate(
         late=count_late(rows),
         lost=judged.lost,
         duplicated=judged.duplicated,
+        risks=judged.risk.rows,
+        alerts=judged.risk.alerts,
+        ticks=judged.risk.ticks,
         exact=not differences,
         longest_gap_s=round(gaps[longest], 1),
         longest_gap_in=longest,

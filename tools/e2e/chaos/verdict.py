@@ -10,12 +10,14 @@ from pathlib import Path
 
 import rocksdict
 
+from app.model_file import TOTALS
 from app.settings import Settings
 from app.state.store import Store
 from models import log_ids, state
-from models import position as positions
+from models.state_keys import is_student
 from tools.e2e.oracle import ExpectedTables, compacted, differences, expected_tables, order_differences
-from tools.e2e.read_topic import Record, read_outputs, read_topic
+from tools.e2e.read_topic import Record, read_outputs, read_risk, read_topic
+from tools.e2e.risk_oracle.topics import RiskVerdict, judge_risk
 from tools.replay.log_rows import LogRows
 
 
@@ -24,6 +26,7 @@ class Verdict:
     """The comparison of what workers wrote with the oracle."""
 
     expected: ExpectedTables
+    risk: RiskVerdict
     #: the table that each partition of the students' changelog holds, and the number of their records
     tables: Sequence[Mapping[bytes, bytes]]
     records: int
@@ -36,11 +39,13 @@ class Verdict:
 def judge(settings: Settings, rows: LogRows, partitions: int) -> Verdict:
     """Compare the output topics and the changelog of `partitions` with what must result from `rows`."""
     expected = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-    outputs = asyncio.run(read_outputs(settings))
+    outputs = asyncio.run(read_outputs(settings)) | asyncio.run(read_risk(settings))
     tables, records = asyncio.run(read_changelog(settings, partitions))
     lost, duplicated = lost_and_duplicated(expected, outputs)
-    differences = output_differences(expected, outputs) + state_differences(expected, tables)
-    return Verdict(expected, tables, records, lost, duplicated, differences)
+    risk = judge_risk(settings, rows, outputs)
+    differences = output_differences(expected, outputs, scored=settings.model == TOTALS)
+    differences += state_differences(expected, tables) + risk.differences
+    return Verdict(expected, risk, tables, records, lost, duplicated, differences)
 
 
 def lost_and_duplicated(expected: ExpectedTables, topics: Mapping[str, Sequence[Record]]) -> tuple[int, int]:
@@ -54,9 +59,14 @@ def lost_and_duplicated(expected: ExpectedTables, topics: Mapping[str, Sequence[
     return lost, duplicated
 
 
-def output_differences(expected: ExpectedTables, topics: Mapping[str, Sequence[Record]]) -> list[str]:
-    """Compare the output topics with the oracle: the final tables and the order of the rows."""
-    return differences(expected, topics) + order_differences(topics)
+def output_differences(
+    expected: ExpectedTables, topics: Mapping[str, Sequence[Record]], scored: bool = True
+) -> list[str]:
+    """Compare the output topics of KSQL with the oracle: the final tables and the order of the rows.
+
+    scored: whether a totals model predicts.
+    """
+    return differences(expected, topics, scored) + order_differences(topics, scored)
 
 
 async def read_changelog(settings: Settings, partitions: int) -> tuple[list[dict[bytes, bytes]], int]:
@@ -65,18 +75,14 @@ async def read_changelog(settings: Settings, partitions: int) -> tuple[list[dict
     for partition in range(partitions):
         records = await read_topic(settings, topic, partition)
         count += len(records)
-        tables.append({r.key or b"": r.value or b"" for r in records})
+        last = {r.key or b"": r.value for r in records}
+        tables.append({key: value for key, value in last.items() if value is not None})
     return tables, count
 
 
 def state_differences(expected: ExpectedTables, tables: Iterable[Mapping[bytes, bytes]]) -> list[str]:
     """Compare the students' state records with the expected totals."""
-    records = [
-        (key, value)
-        for table in tables
-        for key, value in table.items()
-        if key != positions.KEY and not log_ids.is_key(key)
-    ]
+    records = [(key, value) for table in tables for key, value in table.items() if is_student(key)]
     totals, _ = state.unpack([value for _, value in records])
     columns = zip(totals.activities.tolist(), totals.sessions.tolist(), totals.at.tolist(), strict=True)
     actual = dict(zip((key for key, _ in records), columns, strict=True))
