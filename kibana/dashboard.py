@@ -7,7 +7,8 @@ from typing import Any
 
 from lens import Chart, kql
 from objects import reference, saved
-from panels import PANELS, Panel
+from panel import Panel
+from panels import PANELS
 from views import TOTALS
 
 ID = "moodle-risk"

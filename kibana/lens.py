@@ -73,9 +73,10 @@ def _column(operation: str, field: str, label: str, kind: str, bucketed: bool, p
     }
 
 
-def count(label: str) -> Column:
+def count(label: str, where: str = "") -> Column:
     """Count documents."""
-    return _column("count", "___records___", label, "number", False, {"emptyAsNull": False, "format": NUMBER})
+    column = _column("count", "___records___", label, "number", False, {"emptyAsNull": False, "format": NUMBER})
+    return column | ({"filter": kql(where)} if where else {})
 
 
 def distinct(field: str, label: str, where: str = "") -> Column:
@@ -92,6 +93,13 @@ def number(operation: str, field: str, label: str, format: dict[str, Any] = NUMB
 def time(operation: str, field: str, label: str) -> Column:
     """Aggregate a time: min or max."""
     return _column(operation, field, label, "date", False, {})
+
+
+def last(field: str, sort: str, label: str) -> Column:
+    """All values of a keyword in the document that is latest by the time `sort`; an array's in alphabetical order."""
+    params = {"sortField": sort, "showArrayValues": True}
+    column = _column("last_value", field, label, "string", False, params)
+    return column | {"scale": "ordinal", "filter": kql(f"{field}: *")}
 
 
 def terms(field: str, label: str, size: int, by: str = "", descending: bool = True) -> Column:
@@ -168,14 +176,17 @@ def metric(view: View, columns: Mapping[str, Column], subtitle: str, query: str 
     return Chart("lnsMetric", {"layerId": "data", "layerType": "data", **shown}, {"data": Layer(view, columns)}, query)
 
 
-def table(view: View, columns: Mapping[str, Column], by: str, descending: bool = True, query: str = "") -> Chart:
-    """A table, sorted by a column."""
+def table(
+    view: View, columns: Mapping[str, Column], by: str, descending: bool = True, query: str = "", whole: bool = False
+) -> Chart:
+    """A table, sorted by a column; whole: rows are as high as their text."""
     shown = {
         "columns": [
             {"columnId": id, "alignment": "left" if column["isBucketed"] else "right"} for id, column in columns.items()
         ],
         "sorting": {"columnId": by, "direction": "desc" if descending else "asc"},
         "paging": {"enabled": True, "size": 10},
+        **({"rowHeight": "auto"} if whole else {}),
     }
     layers = {"data": Layer(view, columns)}
     return Chart("lnsDatatable", {"layerId": "data", "layerType": "data", **shown}, layers, query)

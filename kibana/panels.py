@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lens import (
     PERCENT,
-    Chart,
     Series,
     count,
     date_histogram,
@@ -21,48 +18,17 @@ from lens import (
     time,
     xy,
 )
+from panel import IN_RISK, LIMIT, Panel
+from risk_panels import RISK_PANELS
 from views import HISTORY, LATEST, SESSIONS, TIME_ZONE, TOTALS
 
 from models.predictions import THRESHOLD
 
-#: a prediction is a warning if this matches: the rule of the app and of ksql/5_moodle_logs_prediction_in_risk.sql
-IN_RISK = f"PREDICTION > {THRESHOLD:g}"
-LIMIT = f"{THRESHOLD:.0%}"
-
-NOTE = f"""\
-### Predictions, not facts
-
-The *risk* is a model's estimate that a student will withdraw or fail, based only on activity in Moodle. \
-**Above {LIMIT}**, a student counts as *in risk*. In a course that the model was not trained on, about one warning in \
-three was wrong. In the first two weeks a warning means little, because hardly any student has been active for long.
-
-Use it to decide **whom to contact first**, never to decide about a student. The score of a student who becomes \
-inactive does not change.
-
-Panels with their own time range (a small label beside the title) show all students, regardless of the time picker; \
-all others follow it. Hours and weekdays are in {TIME_ZONE}. Students appear only by their Moodle user id."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A panel: a chart or a Markdown text."""
-
-    id: str
-    #: x, y, width and height; the grid has 48 columns
-    position: tuple[int, int, int, int]
-    title: str
-    content: Chart | str
-    #: shown on hovering the "i" of the panel
-    description: str = ""
-    #: ignore the time picker, because the current state includes students last seen before its range
-    all_time: bool = False
-
-
 PANELS = (
-    Panel("note", (0, 0, 48, 8), "How to read this", NOTE),
+    *RISK_PANELS,
     Panel(
         "in-risk-now",
-        (0, 8, 12, 7),
+        (0, 65, 12, 7),
         "Students in risk now",
         metric(LATEST, {"students": count("Students in risk")}, f"latest prediction above {LIMIT}", IN_RISK),
         "Students whose latest prediction is above the threshold, however long ago it was made.",
@@ -70,7 +36,7 @@ PANELS = (
     ),
     Panel(
         "newly-in-risk",
-        (12, 8, 12, 7),
+        (12, 65, 12, 7),
         "Newly in risk, last 7 days",
         metric(
             HISTORY,
@@ -89,22 +55,22 @@ PANELS = (
     ),
     Panel(
         "students",
-        (24, 8, 12, 7),
+        (24, 65, 12, 7),
         "Students seen so far",
         metric(TOTALS, {"students": count("Students")}, "with at least one session"),
         "All students with activity in the log. A student who has never logged in is in no index and not counted.",
     ),
     Panel(
         "median-session",
-        (36, 8, 12, 7),
+        (36, 65, 12, 7),
         "Median session length",
         metric(SESSIONS, {"length": number("median", "DURATION", "Seconds")}, "seconds, from first to last activity"),
         "Half of the sessions are longer. A session ends after 15 minutes without activity, which do not count.",
     ),
     Panel(
-        "contact-first",
-        (0, 15, 24, 16),
-        "Who to contact first",
+        "above-the-limit",
+        (0, 72, 24, 16),
+        "In risk now, by the latest prediction",
         table(
             LATEST,
             {
@@ -115,12 +81,12 @@ PANELS = (
             by="risk",
             query=IN_RISK,
         ),
-        "Students in risk now, highest risk first, at most 100. Each activity updates the prediction.",
+        "Students in risk now, highest risk first, at most 100: the highest risk of a student over all courses.",
         all_time=True,
     ),
     Panel(
         "first-warnings",
-        (24, 15, 24, 16),
+        (24, 72, 24, 16),
         "Newly in risk: the latest first warnings",
         table(
             HISTORY,
@@ -138,7 +104,7 @@ PANELS = (
     ),
     Panel(
         "risk-over-time",
-        (0, 31, 48, 13),
+        (0, 88, 48, 13),
         "Risk over time, per week",
         xy(
             {
@@ -165,7 +131,7 @@ PANELS = (
     ),
     Panel(
         "per-day",
-        (0, 44, 48, 13),
+        (0, 101, 48, 13),
         "Sessions and activities per day",
         xy(
             {
@@ -187,7 +153,7 @@ PANELS = (
     ),
     Panel(
         "session-length",
-        (0, 57, 24, 13),
+        (0, 114, 24, 13),
         "Session length",
         xy(
             {
@@ -215,7 +181,7 @@ PANELS = (
     ),
     Panel(
         "students-by-sessions",
-        (24, 57, 24, 13),
+        (24, 114, 24, 13),
         "Students by number of sessions",
         xy(
             {
@@ -245,7 +211,7 @@ PANELS = (
     ),
     Panel(
         "when",
-        (0, 70, 24, 16),
+        (0, 127, 24, 16),
         f"When students work: sessions by hour and weekday ({TIME_ZONE})",
         heatmap(
             SESSIONS,
@@ -257,7 +223,7 @@ PANELS = (
     ),
     Panel(
         "fewest-sessions",
-        (24, 70, 24, 16),
+        (24, 127, 24, 16),
         "Students by sessions, fewest first",
         table(
             TOTALS,

@@ -22,7 +22,23 @@ LABELS = {
     "END_DATE": "End",
     "CREATED_DATE": "Predicted at",
     "PREDICTION": "Risk of withdrawing",
+    "COURSEID": "Course",
+    "RISK": "Risk of withdrawing",
+    "BAND": "Band",
+    "ALERT": "Alert",
+    "SINCE": "Alert since",
+    "REASONS.CODE": "Kind of reason",
+    "REASONS.TEXT": "Reasons",
+    "COHORT_N": "Students compared with",
+    "AS_OF": "As of",
+    "TRIGGER": "Scored by",
+    "MODEL": "Model",
+    "DAY": "Day",
+    "OPENED": "Opened on",
+    "WHY": "Why",
 }
+#: fields that are shares of one
+SHARES = ("PREDICTION", "RISK")
 
 
 def runtime_field(expression: str) -> dict[str, Any]:
@@ -37,6 +53,19 @@ def runtime_field(expression: str) -> dict[str, Any]:
 HOUR = "at.format(DateTimeFormatter.ofPattern('HH'))"
 #: 1 Monday … 7 Sunday
 WEEKDAY = "at.getDayOfWeek().getValue() + ' ' + at.getDayOfWeek().getDisplayName(TextStyle.FULL, Locale.ENGLISH)"
+
+
+def last_visit() -> dict[str, Any]:
+    """Return a keyword field: the day of a student's last visit to a course, where silence is a reason.
+
+    A row is written at every new day with a visit, so this stays right as the row grows old. The days of silence are
+    read from the document, because the numbers of an array are not stored beside their names.
+    """
+    silent = "reason.FIGURE == 'days_silent' && reason.OWN != null"
+    day = "doc['AS_OF'].value.toLocalDate().minusDays(((Number) reason.OWN).longValue()).toString()"
+    each = f"for (def reason : params._source.REASONS) {{ if ({silent}) {{ emit({day}); }} }}"
+    source = f"if (doc['AS_OF'].size() > 0 && params._source.REASONS != null) {{ {each} }}"
+    return {"type": "keyword", "script": {"source": source}}
 
 
 @dataclass(frozen=True)
@@ -55,7 +84,7 @@ class View:
     def saved_object(self) -> dict[str, Any]:
         """Return the data view in Kibana's format."""
         labels = {name: {"customLabel": LABELS[name]} for name in self.fields}
-        percent = {"PREDICTION": {"id": "percent", "params": {"pattern": "0.0%"}}}
+        percent = {"id": "percent", "params": {"pattern": "0.0%"}}
         attributes = {
             "title": self.index,
             "name": self.name,
@@ -64,7 +93,7 @@ class View:
             "allowNoIndex": True,
             "fields": "[]",
             "fieldAttrs": json.dumps(labels),
-            "fieldFormatMap": json.dumps(percent if "PREDICTION" in self.fields else {}),
+            "fieldFormatMap": json.dumps({name: percent for name in SHARES if name in self.fields}),
             "runtimeFieldMap": json.dumps(self.runtime),
             "sourceFilters": "[]",
             "typeMeta": "{}",
@@ -108,4 +137,22 @@ IN_RISK = View(
     _PREDICTION,
     time="CREATED_DATE",
 )
-VIEWS = (SESSIONS, TOTALS, LATEST, HISTORY, IN_RISK)
+RISK = View(
+    "moodle-risk-current",
+    "Risk: the latest of each student and course",
+    "moodle_risk",
+    (
+        *("USERID", "COURSEID", "RISK", "BAND", "ALERT", "SINCE", "REASONS.CODE", "REASONS.TEXT"),
+        *("COHORT_N", "AS_OF", "TRIGGER", "MODEL"),
+    ),
+    time="AS_OF",
+    runtime={"LAST_VISIT": last_visit()},
+)
+ALERTS = View(
+    "moodle-risk-alerts",
+    "Alerts: every opening and closing",
+    "moodle_risk_alerts",
+    ("USERID", "COURSEID", "ALERT", "RISK", "BAND", "REASONS.CODE", "REASONS.TEXT", "DAY", "OPENED", "WHY", "MODEL"),
+    time="DAY",
+)
+VIEWS = (SESSIONS, TOTALS, LATEST, HISTORY, IN_RISK, RISK, ALERTS)

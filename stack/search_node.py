@@ -17,7 +17,7 @@ SETTINGS: Mapping[str, str | int] = {
     # otherwise vm.max_map_count would have to be set on the host
     "node.store.allow_mmap": "false",
     # only indices of the pipeline are created automatically, so that a misspelt name is an error
-    "action.auto_create_index": "moodle_logs_*",
+    "action.auto_create_index": "moodle_logs_*,moodle_risk*",
 }
 
 #: start of a log4j2.properties, without what log4j says about itself

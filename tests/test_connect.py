@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.settings import Settings
-from tests.support import golden_cases
+from tests.support import golden_cases, risk_course
 from tests.support.sink_documents import REPLACE_FIELD, Document, Record, documents, index_of
 from tools.parity import cases
 from tools.parity import recorded as parity
@@ -23,15 +24,43 @@ CONFIGS: dict[str, dict[str, Any]] = {
 SINKS = {name: config for name, config in CONFIGS.items() if name.startswith("sink-")}
 SOURCES = {name: config for name, config in CONFIGS.items() if name.startswith("source-")}
 #: sinks of events, not of tables: one document per record, with its topic, partition and offset as id
-EVENTS = {"sink-predictions-history"}
+EVENTS = {"sink-predictions-history", "sink-risk-alerts"}
 #: sinks that use the record's key as the document's id
 KEYED = {name: config for name, config in SINKS.items() if name not in EVENTS}
 TEMPLATE = json.loads((CONNECT / "index-template.json").read_text())
 NAMES = Settings().topic_names
 
 
-def fields_of(case: str, topic: str) -> set[str]:
-    return {name for row in golden_cases.load(case)["expected"][topic] for name in json.loads(row["value"] or "{}")}
+def fields_of(topic: str) -> set[str]:
+    """Return the fields of a topic's rows, those inside an array by their path."""
+    case = {NAMES.sessions: "p07_bridge_two", NAMES.agg: "p07_bridge_two"}.get(topic, "p38_prediction_threshold")
+    recorded = NAMES.in_risk if topic == NAMES.prediction else topic
+    if topic == NAMES.risk:
+        rows = [value for _, value in risk_course.written().risk]
+    elif topic == NAMES.risk_alerts:
+        rows = [value for _, value in risk_course.written().alerts]
+    else:
+        rows = [row["value"] for row in golden_cases.load(case)["expected"][recorded]]
+    return {path for row in rows for path in _paths(json.loads(row or "{}"))}
+
+
+def _paths(document: Document, prefix: str = "") -> Iterator[str]:
+    for name, value in document.items():
+        if isinstance(value, list):
+            for inner in value:
+                yield from _paths(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def typed(properties: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return path -> type of the template's fields, those of objects and further forms of a field included."""
+    types: dict[str, str] = {}
+    for name, kind in properties.items():
+        path = prefix + name
+        types |= {path: kind["type"]} if "type" in kind else typed(kind["properties"], f"{path}.")
+        types |= typed(kind.get("fields", {}), f"{path}.")
+    return types
 
 
 # --- the files ---
@@ -43,6 +72,8 @@ def test_sinks_read_the_apps_topics_and_sources_write_the_one_it_reads() -> None
         NAMES.agg,
         NAMES.prediction,
         NAMES.in_risk,
+        NAMES.risk,
+        NAMES.risk_alerts,
     }
     for config in SOURCES.values():
         assert f"{config['topic.prefix']}.{config['table.include.list']}" == NAMES.source
@@ -52,23 +83,26 @@ def test_every_sink_has_its_own_index_which_matches_the_template() -> None:
     indices = {name: index_of(config) for name, config in SINKS.items()}
     assert len(set(indices.values())) == len(SINKS)
     assert indices["sink-predictions-latest"] == "moodle_logs_prediction_latest"
-    (pattern,) = TEMPLATE["index_patterns"]
-    assert all(index.startswith(pattern.removesuffix("*")) for index in indices.values())
+    assert indices["sink-risk-alerts"] == "moodle_risk_alerts"
+    patterns = TEMPLATE["index_patterns"]
+    assert all(any(fnmatch(index, pattern) for pattern in patterns) for index in indices.values())
 
 
 def test_the_template_types_every_field_the_app_writes() -> None:
-    """Times are dates and a student's id is a keyword: dynamic mapping would make all of them long."""
+    """Times and days are dates, ids are keywords: dynamic mapping would make all numbers long, and texts full texts."""
     properties = TEMPLATE["template"]["mappings"]["properties"]
-    written = (
-        fields_of("p07_bridge_two", NAMES.sessions)
-        | fields_of("p07_bridge_two", NAMES.agg)
-        | fields_of("p38_prediction_threshold", NAMES.in_risk)
-    )
-    assert written == set(properties)
-    assert {name for name, kind in properties.items() if kind["type"] == "date"} == {
+    written = set().union(*(fields_of(config["topics"]) for config in SINKS.values()))
+    types = typed(properties)
+    days = {"SINCE", "AS_OF", "DAY", "OPENED"}
+    assert written == types.keys() - {f"{day}.day" for day in days}
+    assert {name for name, kind in types.items() if kind == "date"} == days | {
         name for name in written if name.endswith("_DATE")
     }
+    # a day as it was written: Kibana shows a date in the reader's zone, where it may be the day before
+    assert all(properties[day]["fields"] == {"day": {"type": "keyword"}} for day in days)
     assert properties["USERID"] == {"type": "keyword"}
+    # without courses COURSEID is null, and a table with a column for it would be empty
+    assert properties["COURSEID"] == {"type": "keyword", "null_value": "all"}
 
 
 @pytest.mark.parametrize("name", SINKS)
@@ -240,3 +274,16 @@ def test_predictions_are_kept_as_the_latest_per_student_and_as_a_history() -> No
     latest = documents(SINKS["sink-predictions-latest"], [*records, *records])
     assert {name: document["PREDICTION"] for name, document in latest.items()} == {"2": 0.1, "3": 0.4}
     assert len(documents(SINKS["sink-predictions-history"], [*records, *records])) == 3
+
+
+@pytest.mark.parametrize("site", [False, True], ids=["per course", "site"])
+def test_the_risk_of_each_student_and_course_is_one_document_and_each_alert_another(site: bool) -> None:
+    """Who is forgotten has no document; the alerts stay."""
+    rows = risk_course.written(site=site)
+    risk = documents(SINKS["sink-risk"], [*enumerate(rows.risk), *enumerate(rows.risk)])
+    assert counted(list(risk.values())) == counted(final(rows.risk))
+    assert risk.keys() == {
+        f"{document['USERID']}" + (f"|{document['COURSEID']}" if not site else "") for document in risk.values()
+    }
+    assert len(risk) < len({key for key, _ in rows.risk})
+    assert len(documents(SINKS["sink-risk-alerts"], [*enumerate(rows.alerts)] * 2)) == len(rows.alerts)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codec.avro import HEADER
-from tools.replay import debezium
-from tools.replay.log_rows import COLUMNS, LogRows
+from tools.replay import debezium, oulad
+from tools.replay.log_rows import ALL_COLUMNS, COLUMNS, LogRows, Texts
 
 HERE = Path(__file__).with_name("debezium")
 TOPIC = "demo.demo.mdl_logstore_standard_log"
@@ -115,3 +116,31 @@ def test_id_is_read_from_a_key(number: int, schema_id: int) -> None:
 @pytest.mark.parametrize("key", [None, b"", b"17", b"\0\0\0\0\1", b"\0\0\0\0\1\x80", b"\0\0\0\0\1\x82\x00"])
 def test_other_keys_have_no_id(key: bytes | None) -> None:
     assert debezium.id_of(key, 1) is None
+
+
+def test_moodles_columns_are_in_the_tables_order_and_nullable_as_in_the_table() -> None:
+    """What the connectors of connect/ capture; tests/test_cdc.py compares it with a real Debezium."""
+    zero, null = np.zeros(2, np.int64), np.array([True, False])
+    rows = replace(
+        table([(1, "\\core\\event\\course_viewed", 12, 1_561_975_200_000), (2, "e", 13, 1)]),
+        more={"courseid": zero + 5, "relateduserid": zero + 7, "anonymous": zero, "realuserid": zero},
+        origin=Texts(np.array([0, 1]), ("web", "ws")),
+        nulls={"relateduserid": null, "realuserid": ~null},
+    )
+    schema = debezium.schemas_of(TOPIC, rows).value
+    records = [read(value, schema) for value in debezium.values(rows, 7)]
+    assert list(records[0]) == list(ALL_COLUMNS)
+    assert [tuple(record.values()) for record in records] == [
+        (1, "\\core\\event\\course_viewed", 12, 5, None, 0, 1_561_975_200_000, "web", 0),
+        (2, "e", 13, 5, 7, 0, 1, "ws", None),
+    ]
+    fields = json.loads(schema)["fields"]
+    nullable = {field["name"] for field in fields if isinstance(field["type"], list)}
+    assert nullable == {"courseid", "relateduserid", "origin", "realuserid"}
+
+
+def test_taken_rows_keep_their_columns() -> None:
+    rows = oulad.generate(["AAA-2013J"], last_day=-10)
+    part = rows.take(slice(5, 8))
+    assert part.columns == rows.columns == ALL_COLUMNS
+    assert debezium.values(part, 7) == debezium.values(rows, 7)[5:8]

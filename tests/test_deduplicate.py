@@ -183,9 +183,9 @@ async def test_only_touched_records_are_written() -> None:
         written_again: list[bytes] = []
         flush = again.students(0).flush
 
-        async def spy(*arguments: Any) -> bool:
+        async def spy(*arguments: Any, **risk: Any) -> bool:
             written_again.extend(arguments[-1])
-            return await flush(*arguments)
+            return await flush(*arguments, **risk)
 
         again.students(0).flush = spy  # type: ignore[method-assign]
         await again.feed(again.names.source, [None] * 3, values([(1, 5, NOW), (10 * SPAN, 5, NOW), (9 * SPAN, 5, NOW)]))

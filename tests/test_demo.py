@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +15,10 @@ import pytest
 from rich.console import Console
 
 import stack
+from tests.support import risk_course
 from tools.demo.run import run
+from tools.demo.stats import Stats
+from tools.demo.view import panel
 from tools.replay import oulad
 
 ROOT = Path(__file__).parents[1]
@@ -43,9 +47,52 @@ def demo(directory: Path, *options: str) -> None:
     assert match, done.stdout
     events, sessions, at_risk, students = (int(number.replace(",", "")) for number in match.groups())
     assert events == ROWS
-    assert 0 < at_risk <= students < sessions < events
+    # on the first day nobody's risk can be high
+    assert 0 == at_risk < students < sessions < events
+    assert last.endswith("0 alerts open, -")
     assert (directory / "stack" / "logs" / "kafka.log").exists()
     assert stack.status(directory / "stack") == []
+
+
+@pytest.fixture
+def stats() -> Stats:
+    """What the rows of two courses leave; every second student has withdrawn or failed."""
+    stats, rows = Stats({student: student % 2 == 0 for student in range(101, 137)}), risk_course.written()
+    for key, value in rows.risk:
+        stats.add_risk(key, value, 0)
+    for key, value in rows.alerts:
+        stats.add_alert(key, value, 0)
+    return stats
+
+
+def test_open_alerts_come_first_the_highest_risk_at_the_top(stats: Stats) -> None:
+    """Who is forgotten is gone; the rest of the risks that are raised follow."""
+    rows, written = stats.contact_first(100), risk_course.written()
+    alerted = [row for row in rows if row.since is not None]
+    assert rows[: len(alerted)] == alerted
+    assert {row.student for row in alerted} == set(stats.alerted)
+    risks = [row.risk or 0.0 for row in alerted]
+    assert risks == sorted(risks, reverse=True)
+    assert {row.band for row in rows[len(alerted) :]} == {"RAISED"}
+    assert stats.risk.keys() == {key for key, value in dict(written.risk).items() if value is not None}
+    assert stats.opened + stats.closed == len(written.alerts)
+    assert stats.opened - stats.closed == len(alerted)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_view_gives_the_reasons_in_words(stats: Stats, width: int) -> None:
+    console = Console(record=True, width=width, file=StringIO())
+    console.print(panel("title", stats, {"counts": {}, "lag": {}}, 0.0, None, "note"))
+    text = console.export_text()
+    first = stats.contact_first(1)[0]
+    assert f"{first.risk:.2f} {first.band}" in text
+    assert str(first.since) in text
+    if width == 120:
+        for reason in first.reasons:
+            assert reason.replace("the median of the course is", "median") in text
+        assert "withdrew or failed" in text
+        assert re.search(r"\d+ HIGH  \d+ RAISED  \d+ LOW  \d+ GONE", text)
+    assert max(map(len, text.splitlines())) <= width
 
 
 @pytest.mark.broker
@@ -55,7 +102,7 @@ def test_the_demo_shows_students_at_risk_and_draws_a_picture(tmp_path: Path) -> 
     demo(tmp_path / "demo", f"--picture={picture}")
     root = ElementTree.parse(picture).getroot()
     texts = [text.replace("\xa0", " ") for text in root.itertext()]
-    for label in ("students at risk now", "lag", "Who to contact first", "moodle-risk · BBB-2013J"):
+    for label in ("open alerts", "lag", "Who to contact first", "moodle-risk · BBB-2013J"):
         assert any(label in text for text in texts), texts
     svg = picture.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
     assert not re.search(r"url\((?!#)|href|@font-face", svg)

@@ -51,7 +51,7 @@ def installed(wheel: ZipFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_image_has_the_worker_and_its_data_and_nothing_else(wheel: ZipFile) -> None:
     names = wheel.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"models", "codec", "agents", "app"}
-    assert {"app/data/model.json", "models/py.typed"} <= set(names)
+    assert {"app/data/model-v1.json", "models/py.typed"} <= set(names)
     assert any(name.endswith("/entry_points.txt") for name in names)
     assert any(name.endswith("/LICENSE") for name in names)
 

@@ -16,22 +16,20 @@ import pytest
 from models.predictions import THRESHOLD
 from tests.support.kibana_rules import Json, problems
 from tests.support.lens import FILE, Dashboard
-from tests.test_connect import NAMES, SINKS, TEMPLATE, fields_of, index_of
+from tests.test_connect import SINKS, TEMPLATE, fields_of, index_of, typed
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "kibana" / "build.py"
 OBJECTS = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
-#: topic -> recorded case and its topic with rows of that kind
-RECORDED = {
-    NAMES.sessions: ("p07_bridge_two", NAMES.sessions),
-    NAMES.agg: ("p07_bridge_two", NAMES.agg),
-    NAMES.prediction: ("p38_prediction_threshold", NAMES.in_risk),
-    NAMES.in_risk: ("p38_prediction_threshold", NAMES.in_risk),
-}
-_TYPES = TEMPLATE["template"]["mappings"]["properties"]
-#: index -> field -> type in the template, for the fields that are written to the index
+_TYPES = typed(TEMPLATE["template"]["mappings"]["properties"])
+#: index -> field -> type in the template, for the fields that are written to the index, in all their forms
 FIELDS = {
-    index_of(config): {name: _TYPES[name]["type"] for name in fields_of(*RECORDED[config["topics"]])}
+    index_of(config): {
+        path: kind
+        for name in fields_of(config["topics"])
+        for path, kind in _TYPES.items()
+        if path in (name, f"{name}.day")
+    }
     for config in SINKS.values()
 }
 
@@ -49,6 +47,8 @@ def test_there_is_a_data_view_for_every_index() -> None:
         "moodle-risk-predictions-latest": "CREATED_DATE",
         "moodle-risk-predictions-history": "CREATED_DATE",
         "moodle-risk-in-risk": "CREATED_DATE",
+        "moodle-risk-current": "AS_OF",
+        "moodle-risk-alerts": "DAY",
     }
 
 
@@ -102,10 +102,14 @@ def test_panels_about_the_current_state_ignore_the_time_picker() -> None:
     """They have their own time range or no time field, so inactive students are not hidden."""
     dashboard = Dashboard.read()
     always = {id for id, panel in dashboard.panels.items() if "timeRange" in panel["embeddableConfig"]}
-    assert always == {"in-risk-now", "newly-in-risk", "contact-first", "first-warnings"}
+    assert always == {
+        *("alerts-open", "alerts-opened", "silent-now", "gone", "contact-first", "risk-per-course", "silent-students"),
+        *("in-risk-now", "newly-in-risk", "above-the-limit", "first-warnings"),
+    }
     timeless = {layer.panel for layer in dashboard.layers() if not layer.view.time}
     assert timeless == {"students", "students-by-sessions", "fewest-sessions"}
-    about_now = {layer.panel for layer in dashboard.layers() if layer.view.id == "moodle-risk-predictions-latest"}
+    latest = {"moodle-risk-predictions-latest", "moodle-risk-current"}
+    about_now = {layer.panel for layer in dashboard.layers() if layer.view.id in latest}
     assert about_now <= always
     for id in always:
         assert dashboard.panels[id]["embeddableConfig"]["timeRange"]["from"].startswith("1970")
@@ -198,7 +202,7 @@ SPOILT: dict[str, tuple[Callable[[Copy], object], str]] = {
     "panel's name in the grid": (lambda c: put(c.panels["when"]["gridData"], i="x"), "is x in the grid"),
     "panel twice": (lambda c: put(c.panels["when"], panelIndex="note"), "panel note: twice"),
     "colon": (lambda c: put(c.panels["note"], panelIndex="a:b"), "a colon"),
-    "overlap": (lambda c: put(c.panels["when"]["gridData"], y=60), "panels session-length and when overlap"),
+    "overlap": (lambda c: put(c.panels["when"]["gridData"], y=117), "panels session-length and when overlap"),
     "too wide": (lambda c: put(c.panels["note"]["gridData"], w=49), "outside of the grid"),
     "no title": (lambda c: put(c.panels["when"], title=" "), "no title"),
     "no text": (lambda c: put(c.panels["note"]["embeddableConfig"]["savedVis"]["params"], markdown=""), "no text"),
@@ -211,12 +215,20 @@ SPOILT: dict[str, tuple[Callable[[Copy], object], str]] = {
     "range ignored": (lambda c: put(c.dashboard["attributes"], timeRestore=False), "timeRestore"),
     "forbidden": (lambda c: put(c.dashboard["attributes"], sections=[]), "Kibana forbids sections"),
     "field that is not there": (
-        lambda c: put(c.column("contact-first", "risk"), sourceField="RISK"),
-        "RISK is in neither",
+        lambda c: put(c.column("contact-first", "risk"), sourceField="RISKS"),
+        "RISKS is in neither",
     ),
     "field of another index": (
         lambda c: put(c.column("contact-first", "risk"), sourceField="SESSIONS"),
         "SESSIONS is in neither",
+    ),
+    "last by something that is no time": (
+        lambda c: put(c.column("contact-first", "reasons")["params"], sortField="SINCE.day"),
+        "the last by SINCE.day",
+    ),
+    "last of a number": (
+        lambda c: put(c.column("contact-first", "reasons"), sourceField="REASONS.OWN"),
+        "last_value of REASONS.OWN, which is double",
     ),
     "mean of a keyword": (
         lambda c: put(c.column("fewest-sessions", "length"), sourceField="USERID"),
@@ -242,8 +254,12 @@ SPOILT: dict[str, tuple[Callable[[Copy], object], str]] = {
         "refers to x",
     ),
     "query for a missing field": (
-        lambda c: put(c.state("contact-first")["query"], query="RISK > 1"),
-        "query asks for RISK",
+        lambda c: put(c.state("contact-first")["query"], query="RISKS > 1"),
+        "query asks for RISKS",
+    ),
+    "query for any value of a missing field": (
+        lambda c: put(c.column("contact-first", "band")["filter"], query="BANDS: *"),
+        "query asks for BANDS",
     ),
     "column's query for a missing field": (
         lambda c: put(c.column("newly-in-risk", "studentsX1")["filter"], query="AT < now"),

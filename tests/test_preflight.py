@@ -153,7 +153,7 @@ def test_a_silent_name_service_does_not_delay_the_exit(tmp_path):
 
 def test_models_that_cannot_be_read_are_named(tmp_path):
     """For any content the error says what is wrong with the file; no broker is needed."""
-    shipped = json.loads(resources.files("app").joinpath("data/model.json").read_text("utf-8"))
+    shipped = json.loads(resources.files("app").joinpath("data/model-v1.json").read_text("utf-8"))
 
     def signed(**changed: object) -> bytes:
         fields = {**shipped, **changed}
@@ -169,7 +169,8 @@ def test_models_that_cannot_be_read_are_named(tmp_path):
         b"[" * 100_000: "nested too deep",
         b"\xff\xfe{}": "utf-8",
         json.dumps({**shipped, "intercept": 9.0}).encode(): "altered",
-        signed(version=2): "version 2 of the layout; this program reads 1: run the version",
+        signed(version=2): "not a standing model",
+        signed(version=3): "version 3 of the layout; this program reads 1 and 2: run the version",
         signed(version=0): "train it again",
         signed(version="x"): "train it again",
         signed(intercept=10**400): "too large",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tools.replay.csv_file import CsvError, check_unit, looks_like_seconds, read
+from tools.replay.log_rows import ALL_COLUMNS, COLUMNS
 
 HEAD = "id,eventname,userid,timecreated\n"
 
@@ -18,11 +19,11 @@ def file(tmp_path: Path, text: str | bytes, name: str = "log.csv") -> Path:
 
 
 def test_columns_may_have_any_order_and_case_and_others_are_ignored(tmp_path: Path) -> None:
-    text = "TimeCreated;Origin;UserId;ID;EventName\r\n1561975200000;web;2;7;\\core\\event\\course_viewed\r\n"
+    text = "TimeCreated;Ip;UserId;ID;EventName\r\n1561975200000;::1;2;7;\\core\\event\\course_viewed\r\n"
     rows, ignored = read(file(tmp_path, text))
     assert (rows.id.tolist(), rows.userid.tolist(), rows.at.tolist()) == ([7], [2], [1_561_975_200_000])
     assert rows.names == ("\\core\\event\\course_viewed",)
-    assert ignored == ["Origin"]
+    assert ignored == ["Ip"]
     assert rows.nulls == {}
 
 
@@ -116,6 +117,23 @@ def test_a_file_without_names_has_the_tables_columns(tmp_path: Path, text: str) 
     assert rows.names == ("\\core\\event\\course_viewed",)
     assert (rows.userid.tolist(), rows.at.tolist()) == ([12, 12], [1_561_975_200_000] * 2)
     assert "eventname" not in ignored
+    assert rows.columns == (ALL_COLUMNS if text == MOODLE else COLUMNS)
+
+
+def test_the_columns_that_the_risk_needs_are_read_where_they_are(tmp_path: Path) -> None:
+    """courseid to realuserid may be missing, one by one."""
+    head = "id,eventname,userid,origin,relateduserid,timecreated,courseid\n"
+    rows, ignored = read(file(tmp_path, head + "1,a,2,web,,3,5\n2,a,2,\\N,9,4,\n"))
+    assert ignored == []
+    assert rows.columns == ("id", "eventname", "userid", "courseid", "relateduserid", "timecreated", "origin")
+    assert rows.more["relateduserid"].tolist() == [0, 9]
+    assert rows.more["courseid"].tolist() == [5, 0]
+    assert rows.nulls["relateduserid"].tolist() == [True, False]
+    assert rows.origin is not None
+    assert [rows.origin.names[i] for i in rows.origin.index] == ["web", "\\N"]
+    assert rows.nulls["origin"].tolist() == rows.nulls["courseid"].tolist() == [False, True]
+    with pytest.raises(CsvError, match="line 1: several columns are named courseid"):
+        read(file(tmp_path, HEAD[:-1] + ",courseid,CourseID\n1,a,2,3,4,5\n"))
 
 
 def test_other_columns_may_hold_anything(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Every panel's numbers against a recount, on a real Elasticsearch node with the output of a real replay.
 
-The replay is a log in Kafka, processed by a real worker with the shipped model; its four topics are indexed as the
-sinks would. A panel whose data view computes a field with a script is searched on an OpenSearch node with the same
-documents.
+The replay is a log in Kafka, processed by a real worker with the totals model; its topics are indexed as the sinks
+would. The risk and the alerts are rows of the codec about two invented courses, where alerts open and close, and
+students fall silent (tests/support/risk_course.py). A panel whose data view computes a field with a script is searched
+on an OpenSearch node with the same documents.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -17,10 +19,20 @@ import numpy as np
 import pytest
 
 import stack
-from tests.support import lens
+from tests.support import lens, risk_course
 from tests.support.cluster import TIMEOUT_S, Deployment, replay_rows
 from tests.support.lens import instant, millis
-from tests.support.panel_oracle import RECOUNTS, Facts, Moment, contact, firsts, hours, newly
+from tests.support.panel_oracle import RECOUNTS, Facts, Moment, firsts, hours, newly
+from tests.support.risk_oracle import (
+    RISK_RECOUNTS,
+    Courses,
+    contact,
+    opened_lately,
+    per_course,
+    per_week,
+    silence,
+    silent,
+)
 from tests.support.search_node import Node
 from tests.support.sink_documents import Action, Document, actions, index_of
 from tests.test_connect import KEYED, NAMES, SINKS
@@ -32,6 +44,8 @@ pytestmark = pytest.mark.search
 
 DASHBOARD = lens.Dashboard.read()
 LAYERS = {(layer.panel, layer.name): layer for layer in DASHBOARD.layers() if layer.has_query}
+#: the sinks of the risk, whose rows are not the replay's
+RISK_SINKS = {"sink-risk", "sink-risk-alerts"}
 #: number of students replayed: enough for every panel, few enough to take seconds
 STUDENTS = 30
 
@@ -41,21 +55,24 @@ def least_active_students() -> LogRows:
     log = oulad.generate(["AAA-2013J"])
     students, events = np.unique(log.userid, return_counts=True)
     keep = np.isin(log.userid, students[np.argsort(events, kind="stable")[:STUDENTS]])
-    return LogRows(np.arange(1, keep.sum() + 1), log.event[keep], log.names, log.userid[keep], log.at[keep])
+    return replace(log.take(np.flatnonzero(keep)), id=np.arange(1, keep.sum() + 1))
 
 
 @pytest.fixture(scope="module")
 def facts(node: Node, cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facts]:
     """The documents of a replay through Kafka and a worker, indexed as the sinks would."""
     rows = least_active_students()
-    deployment = Deployment.new(cluster, tmp_path_factory.mktemp("dashboard"), RISK_EMIT="changes")
+    # the totals model, whose predictions the oracle knows
+    variables = {"RISK_EMIT": "changes", "RISK_MODEL": "v1"}
+    deployment = Deployment.new(cluster, tmp_path_factory.mktemp("dashboard"), **variables)
     workload = replay_rows(deployment, rows, partitions=1)
     with deployment.worker() as worker:
         worker.wait_idle(timeout=TIMEOUT_S, events=len(rows))
     outputs = deployment.outputs()
     assert differences(workload.expected, outputs) == []
     node.drop("moodle_logs_*")
-    for config in SINKS.values():
+    for name in sorted(SINKS.keys() - RISK_SINKS):
+        config = SINKS[name]
         records = [(i, (record.key, record.value)) for i, record in enumerate(outputs[config["topics"]])]
         node.send(actions(config, records))
     yield Facts(
@@ -67,7 +84,21 @@ def facts(node: Node, cluster: stack.Environment, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="module")
-def scripting(node: Node, facts: Facts, scripting_node: Node) -> Node:
+def courses(node: Node) -> Iterator[Courses]:
+    """The documents of the risk and the alerts, indexed as the sinks would."""
+    rows = risk_course.written()
+    node.drop("moodle_risk*")
+    for name, records in (("sink-risk", rows.risk), ("sink-risk-alerts", rows.alerts)):
+        node.send(actions(SINKS[name], enumerate(records)))
+    latest = dict(rows.risk).values()
+    yield Courses(
+        [json.loads(value) for value in latest if value is not None], [json.loads(v or b"") for _, v in rows.alerts]
+    )
+    node.drop("moodle_risk*")
+
+
+@pytest.fixture(scope="module")
+def scripting(node: Node, facts: Facts, courses: Courses, scripting_node: Node) -> Node:
     """A node that runs scripts, with the same documents in the indices of data views that have scripts."""
     for index in {layer.view.index for layer in LAYERS.values() if layer.scripts}:
         copied = node.documents(index).items()
@@ -88,7 +119,7 @@ def test_a_replays_documents_are_its_tables(node: Node, facts: Facts) -> None:
         "sink-predictions-latest": facts.latest,
         "sink-in-risk": list({document["USERID"]: document for document in facts.warnings}.values()),
     }
-    assert expected.keys() == KEYED.keys()
+    assert expected.keys() == KEYED.keys() - RISK_SINKS
     for name, documents in expected.items():
         assert sorted_rows(list(node.documents(index_of(SINKS[name])).values())) == sorted_rows(documents), name
     every = index_of(SINKS["sink-predictions-history"])
@@ -96,7 +127,7 @@ def test_a_replays_documents_are_its_tables(node: Node, facts: Facts) -> None:
 
 
 def test_no_panel_is_left_out() -> None:
-    assert LAYERS.keys() == RECOUNTS.keys()
+    assert LAYERS.keys() == {*RECOUNTS, *RISK_RECOUNTS}
 
 
 #: times of viewing: number of days after the first event, or after the last
@@ -124,11 +155,64 @@ def test_a_panels_numbers_are_those_of_a_recount(
     # the student with the most warnings is in every panel
     student = Counter(document["USERID"] for document in facts.warnings).most_common(1)[0][0] if filtered else None
     m = moment(facts, when, student)
-    panel_layer = LAYERS[panel, layer]
-    search = lens.body(panel_layer, m.now, None if student is None else str(student))
-    node: Node = request.getfixturevalue("scripting" if panel_layer.scripts else "node")
-    answer = node.ask("POST", f"/{panel_layer.view.index}/_search", search)
-    assert lens.rows(panel_layer, answer) == RECOUNTS[panel, layer](m)
+    assert searched(request, LAYERS[panel, layer], m, student) == RECOUNTS[panel, layer](m)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("filtered", [False, True], ids=["all students", "one student"])
+@pytest.mark.parametrize("when", MOMENTS)
+@pytest.mark.parametrize(("panel", "layer"), RISK_RECOUNTS)
+def test_the_numbers_about_risk_and_alerts_are_those_of_a_recount(
+    request: pytest.FixtureRequest, facts: Facts, courses: Courses, panel: str, layer: str, when: str, filtered: bool
+) -> None:
+    """The filtered student is the one with the most alerts."""
+    student = Counter(d["USERID"] for d in courses.alerts).most_common(1)[0][0] if filtered else None
+    m, some = moment(facts, when), courses if student is None else courses.of(student)
+    assert searched(request, LAYERS[panel, layer], m, student) == RISK_RECOUNTS[panel, layer](m, some)
+
+
+def searched(
+    request: pytest.FixtureRequest, layer: lens.Layer, m: Moment, student: int | None = None
+) -> list[lens.Row]:
+    """Return the rows that a layer shows at a moment, on the node that can compute its fields."""
+    node: Node = request.getfixturevalue("scripting" if layer.scripts else "node")
+    search = lens.body(layer, m.now, None if student is None else str(student))
+    return lens.rows(layer, node.ask("POST", f"/{layer.view.index}/_search", search))
+
+
+@pytest.mark.broker
+def test_the_courses_cover_what_the_panels_show(facts: Facts, courses: Courses) -> None:
+    """Alerts open and close, students are silent or gone, and some have two reasons."""
+    early, m, _ = (moment(facts, when) for when in MOMENTS)
+    assert 0 < opened_lately(early, courses) < len(courses.alerts)
+    rows = contact(m, courses)
+    assert len(rows) > len({row["student"] for row in rows}) > 3
+    assert any(isinstance(row["reasons"], list) for row in rows)
+    for change in ("opened", "closed"):
+        assert sum(row[f"{change}-y"] > 0 for row in per_week(m, courses, change)) >= 3
+    for row in per_course(m, courses):
+        assert min(row[name] for name in ("raised", "high", "alerts", "gone")) > 0
+    assert {row["band"] for row in silent(m, courses)} >= {"GONE", "HIGH"}
+    assert any(len(d["REASONS"]) == 2 and silence(d) is not None for d in courses.risk)
+
+
+@pytest.mark.broker
+def test_without_courses_the_tables_have_rows(
+    request: pytest.FixtureRequest, node: Node, facts: Facts, courses: Courses
+) -> None:
+    """With RISK_COURSES=site COURSEID is null, which the index shows as "all": a missing value has no row."""
+    rows = risk_course.written(site=True).risk
+    m, sink = moment(facts, "the day after"), SINKS["sink-risk"]
+    node.drop("moodle_risk")
+    node.send(actions(sink, enumerate(rows)))
+    site = Courses([json.loads(value) for value in dict(rows).values() if value is not None], [])
+    try:
+        assert searched(request, LAYERS["contact-first", "data"], m) == contact(m, site) != []
+        (row,) = searched(request, LAYERS["risk-per-course", "data"], m)
+        assert row["course"] == "all"
+    finally:
+        node.drop("moodle_risk")
+        node.send(actions(sink, enumerate(risk_course.written().risk)))
 
 
 @pytest.mark.broker
@@ -149,7 +233,7 @@ def test_the_replay_covers_what_the_panels_show(facts: Facts) -> None:
     now = RECOUNTS["in-risk-now", "data"]
     assert 0 < now(m)[0]["students"] < len(facts.totals)
     assert now(later) == now(m)
-    assert any(row["seen"] < later.low for row in contact(later))
+    assert any(row["seen"] < later.low for row in RECOUNTS["above-the-limit", "data"](later))
     assert 0 < len(later.facts.sessions) < len(facts.sessions)
     assert len(hours(m)) > 50
     assert sum(row["sessions-y"] > 0 for row in RECOUNTS["session-length", "sessions"](m)) >= 4

@@ -17,6 +17,7 @@ from stack.cluster import stages
 from stack.lifecycle import instance_of
 from stack.process_spec import ServerFiles
 from stack.server import Instance
+from tests.support import moodle_tables
 
 TABLE = f"{mariadb.DATABASE}.{mariadb.TABLE}"
 
@@ -118,6 +119,15 @@ def test_a_committed_row_survives_kill_9(chain: stack.Environment) -> None:
     assert not mariadb.ready(instance_of(ServerFiles(chain.directory, "mariadb")))
     stack.restart("mariadb", chain.directory)
     assert mariadb.execute(chain.directory, "SELECT id FROM survivors; DROP TABLE survivors") == "17\n"
+
+
+@pytest.mark.cdc
+def test_mariadb_selects_the_outcomes_of_students(chain: stack.Environment) -> None:
+    """docs/outcomes.sql on MariaDB; tests/test_outcomes.py runs it in SQLite."""
+    database = "SET sql_log_bin = 0; SET time_zone = '+00:00'; CREATE DATABASE moodle; USE moodle;"
+    script = ";\n".join([database, *moodle_tables.statements(), moodle_tables.QUERY.strip().rstrip(";")])
+    selected = mariadb.execute(chain.directory, f"{script};\nDROP DATABASE moodle;")
+    assert [tuple(line.split("\t")) for line in selected.splitlines()] == moodle_tables.LINES
 
 
 @pytest.mark.cdc

@@ -24,7 +24,7 @@ from models.visit_batch import (
     decode,
     encode,
 )
-from models.visits import NO_LOG_ID, Visits
+from models.visits import NO_LOG_ID, Visits, concatenate
 from models.watermarks import Watermarks
 
 int64 = st.integers(-(2**63), 2**63 - 1)
@@ -122,7 +122,7 @@ def test_a_change_of_any_single_bit_is_detected():
 @st.composite
 def visit_batches(draw: st.DrawFn) -> VisitBatch:
     sources = draw(st.integers(1, 5))
-    with_headers, with_ids = draw(st.booleans()), draw(st.booleans())
+    with_headers, with_ids, with_kinds = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
     ranges = []
     for source in draw(st.lists(st.integers(0, sources - 1), max_size=4)):
         n = draw(st.integers(0, 5))
@@ -130,20 +130,27 @@ def visit_batches(draw: st.DrawFn) -> VisitBatch:
         null = np.array(draw(st.lists(st.booleans(), min_size=n, max_size=n)), np.bool_)
         record_headers = [tuple(draw(headers)) for _ in range(n)] if with_headers else None
         log_id = np.array(draw(st.lists(int64, min_size=n, max_size=n)), np.int64) if with_ids else None
-        visits = Visits(columns[0], null, columns[1], columns[2], record_headers, log_id)
+        course = np.array(draw(st.lists(int64, min_size=n, max_size=n)), np.int64) if with_kinds else None
+        kind = np.array(draw(st.lists(st.integers(0, 7), min_size=n, max_size=n)), np.uint8) if with_kinds else None
+        visits = Visits(columns[0], null, columns[1], columns[2], record_headers, log_id, course, kind)
         begin, end = draw(st.sampled_from([UNKNOWN_BEGIN, 0, 7])), draw(st.integers(0, 99))
         ranges.append(SourceRange(source, begin, end, draw(int64), draw(st.booleans()), visits, draw(int64)))
-    return VisitBatch(sources, ranges)
+    forget = np.array(draw(st.lists(int64, max_size=3)), np.int64)
+    return VisitBatch(sources, ranges, partitions=draw(st.integers(0, 9)), forget=forget)
 
 
 def contents(visit_batch: VisitBatch) -> list[object]:
     """A visit batch as comparable values."""
-    out: list[object] = [visit_batch.sources]
+    out: list[object] = [visit_batch.sources, visit_batch.partitions, visit_batch.forget.tolist()]
+    with_kinds = any(s.visits.kind is not None for s in visit_batch.ranges)
     for s in visit_batch.ranges:
         v = s.visits
         out.append((s.source, s.begin, s.end, s.watermark, s.lagging, s.as_of))
         out.append([c.tolist() for c in (v.student, v.null, v.at, v.offset)])
         out.append([NO_LOG_ID] * len(v) if v.log_id is None else v.log_id.tolist())
+        out.append(None if v.kind is None else v.kind.tolist())
+        out.append(None if v.course is None else v.course.tolist())
+        assert with_kinds == (v.kind is not None)
         # None and empty headers of every visit are equivalent
         out.append([list(h) for h in v.headers] if v.headers is not None else [[] for _ in range(len(v))])
     return out
@@ -177,6 +184,31 @@ def test_a_visit_batch_of_layout_2_is_read():
     assert (second.source, second.end, second.watermark, second.lagging, second.as_of) == (2, 9, 90, True, -1)
     assert [v.visits.student.tolist() for v in (first, second)] == [[4], [5]]
     assert [v.visits.offset.tolist() for v in (first, second)] == [[6], [8]]
+
+
+def test_a_visit_batch_of_layout_3_is_read():
+    """It says nothing of courses and kinds; its flags end with log ids."""
+    header = struct.pack("<3sBIII", b"MRV", 3, 1, 3, 2 << 8 | 4)
+    ranges = np.array([(1, 5, 7, 100, 0, 1, 90)], "<i8").tobytes()
+    raw = header + ranges + np.array([4, 100, 6, 77], "<i8").tobytes()
+    visit_batch = decode(raw + zlib.crc32(raw).to_bytes(4, "little"))
+    (piece,) = visit_batch.ranges
+    assert (visit_batch.sources, visit_batch.partitions, piece.as_of) == (3, 2, 90)
+    assert (piece.visits.student.tolist(), piece.visits.log_id.tolist()) == ([4], [77])
+    assert (piece.visits.course, piece.visits.kind, len(visit_batch.forget)) == (None, None, 0)
+    flagged = raw.replace(header, struct.pack("<3sBIII", b"MRV", 3, 1, 3, 2 << 8 | 8 | 4)) + bytes(9)
+    with pytest.raises(CorruptVisitBatch):
+        decode(flagged + zlib.crc32(flagged).to_bytes(4, "little"))
+
+
+def test_visits_whose_kind_is_not_known_do_not_count():
+    """After an upgrade, visit batches of layout 3 and 4 are applied together."""
+    column, null = np.arange(2), np.zeros(2, np.bool_)
+    old, new = Visits(column, null, column, column), Visits(column, null, column, column, None, None, column, null + 1)
+    both = concatenate([old, new])
+    assert both.kind.tolist() == [0, 0, 1, 1]
+    assert both.course.tolist() == [0, 0, 0, 1]
+    assert both.extra is None
 
 
 def test_a_newer_visit_batch_is_refused_with_a_remedy():

@@ -97,6 +97,8 @@ class Deployment:
             "RISK_TOPIC_PREFIX": f"{tag}-",
             "RISK_SESSION_TIMEOUT": "2",
             "RISK_REGISTRY_PATIENCE": "1",
+            # most tests are about the topics that KSQL has too: without ticks, which take time for each day of a log
+            "RISK_MODEL": "v1",
         }
         return cls(servers, directory, {**own, **variables})
 

@@ -54,5 +54,5 @@ class IndexStub(StubServer):
     def answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, Any]:
         self.seen.append(f"{method} {path}")
         if method == "PUT":
-            assert json.loads(body)["index_patterns"] == ["moodle_logs_*"]
+            assert json.loads(body)["index_patterns"] == ["moodle_logs_*", "moodle_risk*"]
         return self.status, {"error": {"reason": "no"}} if self.status != 200 else {"acknowledged": True}

@@ -38,6 +38,7 @@ TYPES = {
     "date_histogram": {"date"},
     "min": {"date", *NUMBERS},
     "max": {"date", *NUMBERS},
+    "last_value": {"keyword"},
     **dict.fromkeys(("sum", "average", "median", "range"), NUMBERS),
 }
 #: operations that take no field
@@ -204,6 +205,8 @@ def _column(column: Json, types: Mapping[str, str], columns: Mapping[str, Json])
             yield f"{operation} of {field}, which is {kind}"
         elif operation != "unique_count":
             yield from _kind(column, KINDS[kind])
+    if operation == "last_value" and types.get(column["params"]["sortField"]) != "date":
+        yield f"the last by {column['params']['sortField']}, which is no time"
     by = column.get("params", {}).get("orderBy", {})
     if by.get("type") == "column" and by["columnId"] not in columns:
         yield f"ordered by {by['columnId']}"
@@ -219,12 +222,13 @@ def _kind(column: Json, kind: str) -> Iterator[str]:
 
 
 def _query(query: Json, fields: Iterable[str]) -> Iterator[str]:
-    """Check KQL of the supported form: comparisons joined by `and`."""
+    """Check KQL of the supported form: comparisons, equalities and `FIELD: *`, joined by `and`."""
     if query["language"] != "kuery":
         yield f"query in {query['language']}"
     for part in filter(None, query["query"].split(" and ")):
-        if part.split(" ")[0] not in fields:
-            yield f"query asks for {part.split(' ')[0]}"
+        field = part.split(" ")[0].removesuffix(":")
+        if field not in fields:
+            yield f"query asks for {field}"
 
 
 def _drawn(kind: str, visualization: Json, layers: Mapping[str, Json]) -> Iterator[str]:

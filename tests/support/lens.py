@@ -167,15 +167,20 @@ def body(layer: Layer, now: datetime, student: str | None = None) -> Json:
 
 
 def matching(query: str, now: datetime) -> Json:
-    """Translate KQL: comparisons of a field with a number or a time, joined by `and`."""
+    """Translate KQL joined by `and`: a field compared with a number or a time, equal to a word, or with any value."""
     operators = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
-    filters = []
+    filters: list[Json] = []
     for part in query.split(" and "):
-        match = re.fullmatch(r"(\w+) ([<>]=?) (\S+)", part)
+        match = re.fullmatch(r"([\w.]+) ?(:|[<>]=?) (\S+)", part)
         assert match, f"unsupported: {part}"
         field, operator, value = match.groups()
-        bound = millis(instant(value, now)) if value.startswith("now") else float(value)
-        filters.append({"range": {field: {operators[operator]: bound}}})
+        if value == "*":
+            filters.append({"exists": {"field": field}})
+        elif operator == ":":
+            filters.append({"match": {field: value}})
+        else:
+            bound = millis(instant(value, now)) if value.startswith("now") else float(value)
+            filters.append({"range": {field: {operators[operator]: bound}}})
     return {"bool": {"filter": filters}}
 
 
@@ -185,18 +190,11 @@ def _nested(layer: Layer, buckets: Sequence[str], now: datetime) -> Json:
         aggregations = {id: _metric(layer.columns[id], now) for id in layer.metrics}
         return {id: aggregation for id, aggregation in aggregations.items() if aggregation is not None}
     id, *rest = buckets
-    return {id: {**_bucket(layer, layer.columns[id], now), "aggs": _below(layer, rest, now)}}
-
-
-def _below(layer: Layer, rest: Sequence[str], now: datetime) -> Json:
-    """Sub-aggregations of a bucket. Ordering by a metric needs it on the bucket's own level."""
-    by = [
-        column["params"]["orderBy"].get("columnId")
-        for column in layer.columns.values()
-        if column["operationType"] == "terms"
-    ]
-    assert not rest or not any(by), "ordered by a metric, with buckets below: unsupported"
-    return _nested(layer, rest, now)
+    # a metric by which buckets are ordered is repeated on their own level
+    by = layer.columns[id].get("params", {}).get("orderBy", {}).get("columnId") if rest else None
+    order = None if by is None else _metric(layer.columns[by], now)
+    below = _nested(layer, rest, now)
+    return {id: {**_bucket(layer, layer.columns[id], now), "aggs": below if order is None else {by: order, **below}}}
 
 
 def _bucket(layer: Layer, column: Json, now: datetime) -> Json:
@@ -209,6 +207,7 @@ def _bucket(layer: Layer, column: Json, now: datetime) -> Json:
             key = by["columnId"] if by["type"] == "column" else "_key"
             assert by["type"] in ("column", "alphabetical")
             if by["type"] == "column" and layer.columns[key]["operationType"] == "count":
+                assert "filter" not in layer.columns[key]
                 key = "_count"
             return {"terms": {"field": field, "size": params["size"], "order": {key: params["orderDirection"]}}}
         case "date_histogram":
@@ -235,13 +234,18 @@ def _metric(column: Json, now: datetime) -> Json | None:
     if operation == "count":
         assert column["sourceField"] == "___records___"
         aggregation: Json | None = None
+    elif operation == "last_value":
+        # as Kibana asks for all values of an array; the keyword's stored values are in alphabetical order
+        assert column["params"]["showArrayValues"]
+        field = column["sourceField"]
+        sort = [{column["params"]["sortField"]: {"order": "desc"}}]
+        aggregation = {"top_hits": {"size": 1, "sort": sort, "docvalue_fields": [{"field": field}], "_source": field}}
     elif operation == "median":
         aggregation = {"percentiles": {"field": column["sourceField"], "percents": [50]}}
     else:
         aggregation = {METRICS[operation]: {"field": column["sourceField"]}}
     if where := column.get("filter", {}).get("query"):
-        assert aggregation is not None
-        return {"filter": matching(where, now), "aggs": {"of": aggregation}}
+        return {"filter": matching(where, now), **({"aggs": {"of": aggregation}} if aggregation else {})}
     return aggregation
 
 
@@ -273,7 +277,10 @@ def _value(layer: Layer, id: str, aggregations: Json) -> Any:
     column = layer.columns[id]
     match column["operationType"]:
         case "count":
-            return aggregations["doc_count"]
+            return aggregations[id]["doc_count"] if "filter" in column else aggregations["doc_count"]
+        case "last_value":
+            values = [v for hit in aggregations[id]["of"]["hits"]["hits"] for v in hit["fields"][column["sourceField"]]]
+            return values[0] if len(values) == 1 else values or None
         case "formula":
             (only,) = column["references"]
             return _value(layer, only, aggregations)

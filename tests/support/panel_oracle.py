@@ -237,7 +237,7 @@ RECOUNTS: dict[tuple[str, str], Callable[[Moment], list[Row]]] = {
     ("newly-in-risk", "data"): newly,
     ("students", "data"): lambda m: [{"students": len(m.always.totals)}],
     ("median-session", "data"): median,
-    ("contact-first", "data"): contact,
+    ("above-the-limit", "data"): contact,
     ("first-warnings", "data"): first_warnings,
     ("risk-over-time", "mean"): lambda m: each(m, m.facts.predictions, "CREATED_DATE", week, "mean", mean_risk),
     ("risk-over-time", "warned"): lambda m: each(m, m.facts.warnings, "CREATED_DATE", week, "warned", students_in),

@@ -93,7 +93,7 @@ def as_worker(deployment: Deployment, login: Mapping[str, str]) -> Deployment:
 def grants(settings: Settings, partitions: int) -> list[Grant]:
     """List the rights that docs/operations.md grants a worker which creates its topics itself."""
     names = settings.topic_names
-    on_topics = acls.needed(names, scoring=True)
+    on_topics = acls.needed(names, scoring=True, risk=True)
     return [
         *((TOPIC, topic, int(right), f"{right} on topic {topic}") for topic in on_topics for right in on_topics[topic]),
         *((TOPIC, topic.name, CREATE, f"Create topic {topic.name}") for topic in topics.wanted(names, partitions)),

@@ -88,7 +88,7 @@ async def _running(source: Source) -> AsyncIterator[asyncio.Task[None]]:
 
 @asynccontextmanager
 async def _consumer(settings: Settings, sending: asyncio.Task[None]) -> AsyncIterator[AIOKafkaConsumer]:
-    """Yield a consumer of the totals and the predictions, once the source topic exists."""
+    """Yield a consumer of the outputs that the view shows, once the source topic exists."""
     names = settings.topic_names
     consumer = new_consumer(settings, auto_offset_reset="earliest", metadata_max_age_ms=1000)
     await consumer.start()
@@ -100,7 +100,7 @@ async def _consumer(settings: Settings, sending: asyncio.Task[None]) -> AsyncIte
             if time.monotonic() > deadline:
                 raise E2EError(f"topic {settings.source_topic} has no row after {_TOPIC_S:g} s")
             await asyncio.sleep(0.1)
-        consumer.subscribe([names.agg, names.prediction])
+        consumer.subscribe([names.agg, names.prediction, names.risk, names.risk_alerts])
         yield consumer
     finally:
         await consumer.stop()
@@ -150,13 +150,19 @@ async def _show(
 
 async def _read(consumer: AIOKafkaConsumer, stats: Stats, seconds: float) -> None:
     """Add the records that arrive within `seconds`."""
+    names = Settings().topic_names
+    adders = {
+        names.agg: stats.add_totals,
+        names.prediction: stats.add_prediction,
+        names.risk: stats.add_risk,
+        names.risk_alerts: stats.add_alert,
+    }
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         for tp, records in (await consumer.getmany(timeout_ms=int(left * 1000) + 1)).items():
-            add = stats.add_prediction if tp.topic.endswith("PREDICTION") else stats.add_totals
+            add = adders[tp.topic]
             for record in records:
-                if record.value is not None:
-                    add(record.value, record.timestamp)
+                add(record.key, record.value, record.timestamp)
 
 
 async def _read_to_end(consumer: AIOKafkaConsumer, stats: Stats) -> None:

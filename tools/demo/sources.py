@@ -17,7 +17,7 @@ from stack import mariadb
 from stack.supervisor import die_with_parent
 from tools.e2e.connector import CONNECT, hosts, register
 from tools.e2e.workers import ROOT, E2EError
-from tools.replay.log_rows import LogRows
+from tools.replay.log_rows import LogRows, Texts
 from tools.replay.sender import due_slices
 
 #: rows of one INSERT: Debezium reads a transaction as a whole, and MariaDB accepts statements of up to 16 MB
@@ -77,6 +77,7 @@ class Database:
 
     async def run(self) -> None:
         """Register the connector, then insert the rows; see Source."""
+        await asyncio.to_thread(mariadb.execute, self.servers.directory, CREATE)
         connector = CONNECT / "source-mariadb.json"
         await asyncio.to_thread(register, self.servers.connect, connector, hosts(self.servers))
         self.committed = 0
@@ -87,9 +88,34 @@ class Database:
                 self.committed += len(part)
 
 
+#: Moodle's log table with the columns that the connector captures, as Moodle declares them
+CREATE = f"""\
+DROP TABLE IF EXISTS {mariadb.TABLE};
+CREATE TABLE {mariadb.TABLE} (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, eventname VARCHAR(255) NOT NULL, \
+userid BIGINT NOT NULL, courseid BIGINT, relateduserid BIGINT, anonymous TINYINT NOT NULL DEFAULT 0, \
+timecreated BIGINT NOT NULL, origin VARCHAR(10), realuserid BIGINT);
+"""
+
+
 def insert(rows: LogRows) -> str:
     """Return the statement that inserts rows into the log table, with timecreated in milliseconds."""
-    names = np.array([f"'{name}'" for name in (n.replace("\\", "\\\\").replace("'", "''") for n in rows.names)])
-    cells = zip(rows.id.tolist(), names[rows.event].tolist(), rows.userid.tolist(), rows.at.tolist(), strict=True)
-    values = ",".join(f"({i},{name},{student},{at})" for i, name, student, at in cells)
-    return f"INSERT INTO {mariadb.TABLE} (id, eventname, userid, timecreated) VALUES {values};"
+    columns = {
+        "id": rows.id.tolist(),
+        "eventname": _quoted(Texts(rows.event, rows.names)),
+        "userid": rows.userid.tolist(),
+        "timecreated": rows.at.tolist(),
+        **{name: column.tolist() for name, column in rows.more.items()},
+    }
+    if rows.origin is not None:
+        columns["origin"] = _quoted(rows.origin)
+    for name, mask in rows.nulls.items():
+        columns[name] = ["NULL" if null else cell for cell, null in zip(columns[name], mask.tolist(), strict=True)]
+    values = ",".join(f"({','.join(map(str, cells))})" for cells in zip(*columns.values(), strict=True))
+    return f"INSERT INTO {mariadb.TABLE} ({', '.join(columns)}) VALUES {values};"
+
+
+def _quoted(texts: Texts) -> list[str]:
+    """Return the texts [n] as SQL."""
+    names = np.array([f"'{name}'" for name in (n.replace("\\", "\\\\").replace("'", "''") for n in texts.names)])
+    quoted: list[str] = names[texts.index].tolist()
+    return quoted

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -16,9 +18,13 @@ from rich.text import Text
 from tools.demo.stats import Stats
 
 #: number of students listed
-LISTED = 10
+LISTED = 8
 #: width of a picture [characters]
-PICTURE_WIDTH = 110
+PICTURE_WIDTH = 120
+#: width of the reasons on a narrow terminal [characters]
+REASONS_WIDTH = 14
+#: bands in the order in which they are counted
+BANDS = ("HIGH", "RAISED", "LOW", "GONE", "UNKNOWN")
 _NOTE = "These are predictions, not facts. Students and days are real (OULAD, CC-BY 4.0); times of day are random."
 _STARTING = "the worker is starting …"
 _FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
@@ -42,12 +48,13 @@ def line(stats: Stats, worker: Mapping[str, Any] | None, rate: float, committed:
     """Return the same in one line."""
     if worker is None:
         return _STARTING
-    at_risk = stats.in_risk
+    at_risk, alerted = stats.in_risk, stats.alerted
     return (
         f"{_time(stats.now)}  {worker['counts'].get('events', 0):>9,} events  {rate:>7,.0f}/s  "
         f"lag {lag(worker, committed):>6,}  {sum(stats.sessions.values()):>7,} sessions  "
-        f"{len(at_risk):>4} of {len(stats.risk)} students at risk, "
-        f"{_percent(stats.share_lost(at_risk))} of them withdrew or failed"
+        f"{len(at_risk):>4} of {len(stats.students)} students at risk, "
+        f"{_percent(stats.share_lost(at_risk))} of them withdrew or failed; {len(alerted)} alerts open, "
+        f"{_percent(stats.share_lost(alerted))}"
     )
 
 
@@ -70,30 +77,52 @@ def lag(worker: Mapping[str, Any], committed: int | None) -> int:
 
 
 def _figures(stats: Stats, worker: Mapping[str, Any], rate: float, committed: int | None) -> Table:
-    at_risk, events = stats.in_risk, worker["counts"].get("events", 0)
+    at_risk, alerted, events = stats.in_risk, stats.alerted, worker["counts"].get("events", 0)
     grid = Table.grid(padding=(0, 3))
+    students, lost = stats.students, "[dim]of them withdrew or failed[/]"
+    bands = Counter(row.band for row in stats.risk.values())
     rows = [
-        ("course time", _time(stats.now), "students at risk now", f"[bold red]{len(at_risk)}[/] of {len(stats.risk)}"),
-        ("events", f"{events:,}", "of them withdrew or failed", _percent(stats.share_lost(at_risk))),
-        ("events a second", f"{rate:,.0f}", "of all students", _percent(stats.share_lost(list(stats.risk)))),
-        ("lag", f"{lag(worker, committed):,}", "sessions", f"{sum(stats.sessions.values()):,}"),
+        ("course time", _time(stats.now), "open alerts", f"[bold red]{len(alerted)}[/] of {len(students)} students"),
+        ("events", f"{events:,}", lost, _percent(stats.share_lost(alerted))),
+        ("events a second", f"{rate:,.0f}", "alerts opened, closed", f"{stats.opened}, {stats.closed}"),
+        ("lag", f"{lag(worker, committed):,}", "prediction above 0.7", f"{len(at_risk)} students"),
+        ("sessions", f"{sum(stats.sessions.values()):,}", lost, _percent(stats.share_lost(at_risk))),
+        ("bands", _bands(bands), "of all students", _percent(stats.share_lost(students))),
     ]
     for left_label, left, right_label, right in rows:
         grid.add_row(f"[dim]{left_label}[/]", left, f"[dim]{right_label}[/]", right)
     return grid
 
 
+def _bands(bands: Mapping[str, int]) -> str:
+    return "  ".join(f"{bands[name]} {name}" for name in BANDS if bands[name]) or "-"
+
+
 def _students(stats: Stats) -> Table:
-    table = Table(title="Who to contact first", title_justify="left", expand=True)
-    for name in ("student", "risk", "at risk since", "sessions", "events", "outcome (known today)"):
-        table.add_column(name, justify="left" if name.startswith(("at", "outcome")) else "right")
-    for student in stats.in_risk[:LISTED]:
-        risk = stats.risk[student]
-        bar = "█" * round(risk * 10)
-        outcome = {True: "[red]withdrew or failed[/]", False: "[green]passed[/]", None: "?"}[stats.lost.get(student)]
-        sessions, events = stats.sessions.get(student, 0), stats.activities.get(student, 0)
-        since = _time(stats.since[student])
-        table.add_row(str(student), f"{bar} {risk:.2f}", since, str(sessions), str(events), outcome)
+    rows = stats.contact_first(LISTED)
+    with_course = len({row.course for row in rows}) > 1
+    table = Table(
+        title="Who to contact first, and why (with the outcome, as known today)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("student", justify="right", no_wrap=True)
+    if with_course:
+        table.add_column("course", justify="right", no_wrap=True)
+    for name, width in (("risk", 12), ("alert since", 11)):
+        table.add_column(name, min_width=width, no_wrap=True)
+    table.add_column("reasons", min_width=REASONS_WIDTH)
+    table.add_column("sessions", justify="right")
+    table.add_column("outcome", min_width=8)
+    for row in rows:
+        course = [str(row.course)] if with_course else []
+        risk = row.band if row.risk is None else f"{row.risk:.2f} {row.band}"
+        known = stats.lost.get(row.student)
+        outcome = {True: "[red]withdrew or failed[/]", False: "[green]passed[/]", None: "?"}[known]
+        sessions = str(stats.sessions.get(row.student, 0))
+        reasons = "\n".join(reason.replace("the median of the course is", "median") for reason in row.reasons)
+        table.add_row(str(row.student), *course, risk, row.since or "-", reasons or "-", sessions, outcome)
     return table
 
 
