@@ -86,11 +86,20 @@ class InRisk:
 
     #: index of the prediction that each comes from [k]
     index: Sequence[int]
-    #: key, value and time of each [k], epoch ms
+    #: key, value (None: a tombstone) and time of each [k], epoch ms
     keys: Sequence[bytes | None]
-    values: Sequence[bytes]
+    values: Sequence[bytes | None]
     at: Sequence[int]
     skips: Sequence[Skip]
+
+
+def with_tombstones(result: InRisk, tombstones: Sequence[tuple[int, bytes | None, int]]) -> InRisk:
+    """The records with those of `tombstones` in their places: index of the prediction, its key, time [epoch ms]."""
+    rows: list[tuple[int, bytes | None, bytes | None, int]]
+    rows = [(i, text, None, at) for i, key, at in tombstones if is_id(text := text_key(key))]
+    rows += zip(result.index, result.keys, result.values, result.at, strict=True)
+    index, keys, values, ats = zip(*sorted(rows, key=lambda row: row[0]), strict=True) if rows else ((), (), (), ())
+    return InRisk(index, keys, values, ats, result.skips)
 
 
 def in_risk(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InRisk:
