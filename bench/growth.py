@@ -14,6 +14,7 @@ from rich.table import Table
 import stack
 from app.settings import Settings
 from bench import recovery
+from bench.environment import SAME_WORK
 from bench.job import whole_job
 from bench.synthetic_log import backlog
 from tools.e2e.oracle import expected_tables
@@ -66,6 +67,7 @@ def _variables(servers: stack.Environment, directory: Path, name: str) -> dict[s
     """Return a worker's settings with topics, group and data directory called `name`."""
     return {
         **servers.settings,
+        **SAME_WORK,
         "RISK_SOURCE_TOPIC": f"{name}.log",
         "RISK_APP_ID": name,
         "RISK_TOPIC_PREFIX": f"{name}.",

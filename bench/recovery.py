@@ -21,7 +21,7 @@ from rich.console import Console
 from app.kafka.clients import new_producer
 from app.kafka.producer import last_offset, send_rows
 from app.settings import Settings
-from bench.environment import create_topics, stderr_console, temporary_servers
+from bench.environment import SAME_WORK, create_topics, stderr_console, temporary_servers
 from bench.procfs import peak_mb, resident_mb
 from bench.synthetic_log import backlog
 from codec.record import NO_HEADERS
@@ -110,7 +110,7 @@ async def measure(
 def main(students: int, events: int) -> int:
     """Measure and print one line of JSON."""
     with temporary_servers("recovery") as (servers, directory):
-        variables = {**servers.settings, "RISK_DATADIR": str(directory / "data")}
+        variables = {**servers.settings, **SAME_WORK, "RISK_DATADIR": str(directory / "data")}
         figures = asyncio.run(measure(variables, directory, stderr_console(), students, events))
     print(json.dumps(figures))
     return 0

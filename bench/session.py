@@ -12,6 +12,7 @@ from rich.console import Console
 import stack
 from app.settings import Settings
 from bench import reading
+from bench.environment import SAME_WORK
 from bench.figures import Latency, Ratio, Run, Series
 from bench.job import whole_job
 from bench.latency import Load, measure_app, measure_bare_loop
@@ -82,7 +83,7 @@ class Session:
     def __init__(self, servers: stack.Environment, directory: Path, console: Console, tag: str = "bench") -> None:
         """directory: for state and logs; tag: prefix of topics and groups, unique on these servers."""
         self._directory, self._console, self._tag = directory, console, tag
-        self._common = servers.settings
+        self._common = {**servers.settings, **SAME_WORK}
         self.report = Report()
 
     def run(self, plan: Plan) -> Report:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from app.settings import Settings
-from bench.environment import stderr_console, temporary_servers
+from bench.environment import SAME_WORK, stderr_console, temporary_servers
 from bench.procfs import peak_mb, resident_mb
 from tools.e2e.chaos.feeder import Feeder
 from tools.e2e.chaos.verdict import output_differences
@@ -36,7 +36,7 @@ def main(minutes: float, rate: float, seed: int) -> int:
     """Run the benchmark and return the exit code."""
     console = stderr_console()
     with temporary_servers("soak") as (servers, directory):
-        variables = {**servers.settings, "RISK_APP_ID": "soak", "RISK_DATADIR": str(directory / "data")}
+        variables = {**servers.settings, **SAME_WORK, "RISK_APP_ID": "soak", "RISK_DATADIR": str(directory / "data")}
         settings = Settings.from_env(variables)
         rows = generate_workload(seed, round(rate * minutes * 60), minutes * 60)
         feeder = Feeder(settings, rows, minutes * 60, PARTITIONS)
