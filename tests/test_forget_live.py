@@ -34,7 +34,7 @@ from tools.e2e.read_topic import read_topic
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.long]
 
 SCENARIOS = Scenarios()
 #: registers a scenario for the test at the end of this file

@@ -66,6 +66,7 @@ def kill_at(deployment, point, counts):
     run_to_end(deployment, timeout=LONG_S)
 
 
+@pytest.mark.long
 def test_a_worker_killed_between_the_sums_of_a_tick_and_its_scores(reading, course_log):
     """The next one finds the sums written, and scores the days once."""
     kill_at(reading, "summed", (9, 30))

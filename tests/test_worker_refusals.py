@@ -12,7 +12,7 @@ import rocksdict
 
 from models import position as positions
 from models import state
-from models.visit_batch import VisitBatch, encode
+from models.visit_batch import VERSION, VisitBatch, encode
 from tests.support.cluster import START, TIMEOUT_S, Deployment, row, until, visit
 from tools.e2e.workers import Worker
 
@@ -71,7 +71,12 @@ def test_a_visit_batch_of_a_newer_version_ends_the_worker(deployment):
     raw = raw[:3] + bytes([raw[3] + 1]) + raw[4:]
     deployment.send(visits, [row(raw + zlib.crc32(raw).to_bytes(4, "little"), None)])
     for _ in range(2):
-        texts = ("NewerVisitBatch", f"topic {visits} partition 0 offset", "version 4", "upgrade every worker")
+        texts = (
+            "NewerVisitBatch",
+            f"topic {visits} partition 0 offset",
+            f"version {VERSION + 1}",
+            "upgrade every worker",
+        )
         assert_gives_up(deployment.worker(), *texts)
     assert deployment.read(deployment.names.dead_letters) == []
 
