@@ -55,18 +55,19 @@ class Ticker:
             elif ticks.reached >= last:
                 return True
             elif not await self._add_early(number, partition) or not await self._sum(
-                number, partition, ticks, self._end(partition, ticks, last)
+                number, partition, ticks, await self._end(partition, ticks, last)
             ):
                 return False
         return True
 
-    def _end(self, partition: StatePartition, ticks: Ticks, last: int) -> int:
+    async def _end(self, partition: StatePartition, ticks: Ticks, last: int) -> int:
         """The last of the ticks up to `last` that run together."""
-        if self._options.budget:
+        for _, records in partition.scan_early(SLICE):
+            # the ticks of these days and of later ones need the events, which are not added yet
+            last = min(last, int(early_events.unpack(records).day.min()) - 1)
+            await asyncio.sleep(0)
+        if self._options.budget and await self._days_with_entries(partition, ticks.reached + 1, last):
             return ticks.reached + 1  # the line for each depends on the one before
-        if next(partition.scan_early(1), None) is not None:
-            # the ticks behind need days of which events are early now
-            return min(last, ticks.reached + 1 + early_events.HORIZON)
         return last
 
     async def _add_early(self, number: int, partition: StatePartition) -> bool:

@@ -17,7 +17,7 @@ from models import state
 from models.days import LocalDays
 from models.position import Position, drop_applied
 from models.routing import cut
-from models.rules import NEVER
+from models.rules import MAX_LEAD_MS, NEVER
 from models.state import StateError
 from models.visit_batch import VisitBatch
 
@@ -101,7 +101,7 @@ def first(days: LocalDays, position: Position, visit_batches: Sequence[VisitBatc
     None: neither has stream time begun, nor is there a visit.
     """
     since = position.watermarks.stream_time
-    if since == NEVER:
+    if since <= NEVER + MAX_LEAD_MS:  # no event: source partitions that were empty let it come so far
         times = [piece.visits.at.min() for batch in visit_batches for piece in batch.ranges if len(piece.visits)]
         since = int(min(times, default=NEVER))
     if since == NEVER:

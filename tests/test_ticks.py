@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -23,6 +24,7 @@ from models.state import NewerState, StateError, pack_words
 from models.ticks import Ticks
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
 from models.visits import Visits
+from models.watermarks import Watermarks, announce
 from tests.support.effort import examples
 
 DAYS = LocalDays(ZoneInfo("UTC"))
@@ -97,6 +99,19 @@ def test_the_first_tick_comes_before_the_first_visit() -> None:
     assert ticks.first(DAYS, Position.start(2), []) is None
     after = drop_applied(Position.start(1), [VisitBatch(1, [visit_range([at])])]).position
     assert ticks.first(DAYS, after, []) == Ticks(100, 100)
+
+
+def test_empty_source_partitions_do_not_begin_the_ticks() -> None:
+    """They let stream time come to the noon of 1970-01-01: thousands of ticks would run before the first event."""
+    empty = announce(
+        Watermarks.unknown(2), np.array([0, 1]), np.array([10**12, NEVER]), np.array([False, False]),
+        np.array([10**12, NEVER]),
+    )  # fmt: skip
+    assert NEVER < empty.stream_time < 86_400_000
+    position = replace(Position.start(2), watermarks=empty)
+    assert ticks.first(DAYS, position, []) is None
+    at = DAYS.tick_at(100)
+    assert ticks.first(DAYS, position, [VisitBatch(2, [visit_range([at])])]) == Ticks(100, 100)
 
 
 def test_ticks_are_stored() -> None:

@@ -35,6 +35,11 @@ class CohortSums:
         self._tables: dict[int, Cohorts] = {}
         self._changed = asyncio.Event()
 
+    @property
+    def position(self) -> int:
+        """The offset of the next record."""
+        return self._next
+
     async def run(self) -> None:
         """Read the topic until cancelled."""
         while self._partitions:

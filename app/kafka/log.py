@@ -53,6 +53,11 @@ class KafkaLog:
         """Let flushes finish, and own no state partition from now on."""
         await asyncio.gather(self.owned_students.release(), self.owned_alerts.release())
 
+    @property
+    def sums_read(self) -> int:
+        """Offset up to which the topic of cohort sums is read: it grows with each tick of any partition."""
+        return self._sums.position
+
     def fenced(self) -> list[str]:
         """Return the state partitions that this worker can no longer write although they are assigned to it."""
         return [*self.owned_students.fenced(), *self.owned_alerts.fenced()]

@@ -96,7 +96,9 @@ def status_of(app: Any) -> Status:
         if work:
             # a registry that answers without the schema that is waited for: the wait is bounded
             answers = 0 if app.runtime is None else app.runtime.registry.answers
-            return Status(work, (progress, answers), stopping)
+            # a partition may go through many ticks, or wait for one that does, before its next visits are applied
+            sums = 0 if app.runtime is None else app.runtime.kafka.sums_read
+            return Status(work, (progress, answers, sums), stopping)
     return Status(None, None, stopping)
 
 

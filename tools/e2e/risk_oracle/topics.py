@@ -42,7 +42,8 @@ def judge_risk(
     if models is None or model is None:
         raise ValueError(f"RISK_MODEL={settings.model}: there is no MOODLE_RISK")
     calendar = Calendar(settings.timezone)
-    counting = Counting(settings.submission_names, settings.ignored_users, settings.courses == "per-course")
+    per_course = settings.courses == "per-course" and "courseid" in rows.more
+    counting = Counting(settings.submission_names, settings.ignored_users, per_course)
     rules = Rules(Standing.of(model.id, model.to_json()), counting, calendar, settings.alert_budget)
     log, risk, alerts = log_rows(rows), topics["MOODLE_RISK"], topics["MOODLE_RISK_ALERTS"]
     history = read(log, counting, calendar, model.cohort.forget_days)
