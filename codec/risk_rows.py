@@ -13,7 +13,7 @@ from models.alerts import Why
 from models.assessment import RISK_SCALE, Assessment, Band, Code, Figure, Reasons, explain, sentence
 from models.days import LocalDays
 from models.factorize import factorize
-from models.padded_bytes import PaddedBytes, decimals, literal, take
+from models.padded_bytes import PaddedBytes, decimals, hexadecimals, literal, take
 from models.rules import Bools, Float64s, Int64s
 from models.standing import StandingModel
 
@@ -61,7 +61,9 @@ def risk(
         literal(b',"SINCE":', n), _dates(np.where(alert, opened, NO_DAY)),
         *_reasons(explain(model, assessment)),
         literal(b',"COHORT_N":', n), decimals(assessment.peers.n),
-        literal(b',"AS_OF":', n), _dates(as_of),
+        literal(b',"VISIT_DAYS":"', n), hexadecimals(assessment.figures.visit_days),
+        literal(b'","SUBMISSION_DAYS":"', n), hexadecimals(assessment.figures.submission_days),
+        literal(b'","AS_OF":', n), _dates(as_of),
         literal(b',"TRIGGER":"%b","MODEL":"%b"}' % (trigger.encode(), model.id.encode()), n),
     ]  # fmt: skip
     return OutputColumns(at, _key(keys), value, headers=headers(model))

@@ -123,7 +123,8 @@ def is_settled(model: StandingModel, activity: Activity, day: int | Int64s) -> B
 def unassessed(m: int) -> Assessment:
     """An assessment without risk and reasons of each of m entries, such as those that are forgotten."""
     zero, nothing = np.zeros(m, np.int64), np.zeros(m, np.float64)
-    figures = Figures(nothing, zero, zero, zero, zero, np.zeros(m, np.bool_))
+    never = np.zeros(m, np.uint64)
+    figures = Figures(nothing, zero, zero, zero, zero, np.zeros(m, np.bool_), never, never)
     unknown = np.full(m, Band.UNKNOWN, np.int64)
     return Assessment(np.full(m, np.nan), unknown, nothing, nothing, figures, Peers.of_nobody(m))
 

@@ -8,8 +8,10 @@ from functools import lru_cache
 import numpy as np
 
 from models.activity import Activity
-from models.day_bits import COUNTED_DAYS, ONE, popcount, shift_left, shift_right
+from models.day_bits import COUNTED_DAYS, ONE, Words, popcount, shift_left, shift_right
 from models.rules import Bools, Float64s, Int64s
+
+_COUNTED = np.uint64((1 << COUNTED_DAYS) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class Figures:
     active_28: Int64s
     #: whether the entry exists as of the day: it has begun, and is not forgotten [m]
     seen: Bools
+    #: days with a visit, and with a submission [m]: bit i is the i-th day before, COUNTED_DAYS of them
+    visit_days: Words
+    submission_days: Words
 
     def __len__(self) -> int:
         return len(self.act)
@@ -43,7 +48,9 @@ def figures(activity: Activity, day: int | Int64s, *, half_life_days: float, for
     no longer exists.
     """
     behind = activity.newest - day
-    visits = shift_left(activity.visits, -behind) | shift_right(activity.visits, behind)
+    visits, submitted = (
+        shift_left(words, -behind) | shift_right(words, behind) for words in (activity.visits, activity.submissions)
+    )
     decayed = np.zeros(len(activity), np.int64)
     for quarter, weights in enumerate(_weights(half_life_days)):
         decayed += weights.take(((visits >> np.uint64(16 * quarter)) & np.uint64(0xFFFF)).view(np.int64))
@@ -57,6 +64,8 @@ def figures(activity: Activity, day: int | Int64s, *, half_life_days: float, for
         active_14=popcount(visits & np.uint64(2**14 - 1)),
         active_28=popcount(visits & np.uint64(2**28 - 1)),
         seen=(activity.first <= day) & ~is_forgotten(activity, day, forget_days),
+        visit_days=visits & _COUNTED,
+        submission_days=submitted & _COUNTED,
     )
 
 

@@ -18,6 +18,8 @@ from models.rules import Bools, Int64s
 _BLOCK = 1_024
 #: the text of every number of four digits
 _FOUR_DIGITS = np.frombuffer(b"".join(b"%04d" % i for i in range(10_000)), "<u4")
+#: the text of every octet in base 16
+_HEX = np.frombuffer(b"".join(b"%02x" % i for i in range(256)), "<u2")
 _TENS = 10 ** np.arange(1, 20, dtype=np.uint64)
 _LOW7, _MORE = np.uint64(0x7F), np.uint64(0x80)
 
@@ -101,6 +103,12 @@ def decimals(numbers: Int64s) -> PaddedBytes:
     if (first == low).all():
         return PaddedBytes(octets[:, low:], width - low)
     return PaddedBytes(octets[:, low:], length + negative, np.arange(low, width) >= first[:, None])
+
+
+def hexadecimals(words: npt.NDArray[np.uint64]) -> PaddedBytes:
+    """The 16 hexadecimal digits of `words` [n]."""
+    octets = np.ascontiguousarray(words.astype(">u8")).view(np.uint8).reshape(len(words), 8)
+    return PaddedBytes(_HEX[octets].reshape(len(words), 8, 1).view(np.uint8).reshape(len(words), 16), 16)
 
 
 def varints(numbers: Int64s) -> PaddedBytes:

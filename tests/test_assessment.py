@@ -55,7 +55,12 @@ entries = st.tuples(st.fixed_dictionaries(figure_of), st.fixed_dictionaries(peer
 
 
 def columns(kind: type, rows: list[dict[str, Any]]) -> Any:
-    return kind(*(np.array([row[f.name] for row in rows]) for f in fields(kind)))
+    return kind(*(np.array([row.get(f.name, 0) for row in rows], row_type(f.name)) for f in fields(kind)))
+
+
+def row_type(name: str) -> Any:
+    """The type of days, which no assessment depends on; any that fits of the other figures."""
+    return np.uint64 if name.endswith("_days") else None
 
 
 def activity_of(days: int) -> Activity:

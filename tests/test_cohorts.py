@@ -51,6 +51,8 @@ class Sample:
             active_14=column([0, 1, 13, 14]),
             active_28=column([0, 1, 27, 28]),
             seen=np.array([rng.random() < 0.8 for _ in range(size)], np.bool_),
+            visit_days=np.zeros(size, np.uint64),
+            submission_days=np.zeros(size, np.uint64),
         )
 
     def __len__(self) -> int:
@@ -141,7 +143,9 @@ def test_few_peers_are_the_whole_course() -> None:
     sample = Sample(random.Random(1), 0)
     sample.course, sample.first = np.array([3, 3, 3, 3, 7, 7]), np.array([0, 6, 14, 21, 0, 0])
     zero = np.zeros(6, np.int64)
-    sample.figures = Figures(np.zeros(6), np.arange(6), zero, zero, zero, np.ones(6, np.bool_))
+    sample.figures = Figures(
+        np.zeros(6), np.arange(6), zero, zero, zero, np.ones(6, np.bool_), zero.view(np.uint64), zero.view(np.uint64)
+    )
     found = peers(tabulate(sample.cohorts(), RULE), np.array([3, 3, 3, 3, 7, 9]), np.array([0, 14, 21, 400, 0, 0]))
     assert found.n.tolist() == [3, 4, 4, 4, 2, 0]
     assert found.median_silent.tolist() == [1, 1, 1, 1, 4, 0]
@@ -204,7 +208,7 @@ def test_records_round_trip(sample: Sample, line: list[tuple[int, int]], opened:
 def big_cohorts() -> Cohorts:
     rng = np.random.default_rng(5)
     n, zero = 20_000, np.zeros(20_000, np.int64)
-    figures = Figures(rng.random(n), zero, zero + 1, zero, zero, np.ones(n, np.bool_))
+    figures = Figures(rng.random(n), zero, zero + 1, zero, zero, np.ones(n, np.bool_), *(zero.view(np.uint64),) * 2)
     return of(np.arange(n), rng.integers(0, 9_999, n), figures)
 
 

@@ -37,7 +37,8 @@ def sample(rng: random.Random, n: int) -> Assessment:
 
     band = column(0, 4)
     risk = np.where(band < Band.GONE, column(0, 10_000) / 10_000, np.nan)
-    figures = Figures(column(0, 3) / 1, column(0, 60), column(0, 40), column(0, 14), column(0, 28), band >= 0)
+    days = [column(0, 2**60 - 1).view(np.uint64) for _ in range(2)]
+    figures = Figures(column(0, 3) / 1, column(0, 60), column(0, 40), column(0, 14), column(0, 28), band >= 0, *days)
     peers = Peers(
         column(0, 500), *(column(0, 3) / 1 for _ in range(3)),
         *(column(0, high) for high in (60, 14, 28, 32)),
@@ -113,6 +114,8 @@ def test_rows_of_risk(args: Rows, trigger: str) -> None:
             "SINCE": date(args.opened[i]) if args.flag[i] else None,
             "REASONS": args.reasons(i),
             "COHORT_N": int(args.assessment.peers.n[i]),
+            "VISIT_DAYS": f"{args.assessment.figures.visit_days[i]:016x}",
+            "SUBMISSION_DAYS": f"{args.assessment.figures.submission_days[i]:016x}",
             "AS_OF": date(args.day[i]),
             "TRIGGER": trigger,
             "MODEL": MODEL.id,
@@ -145,7 +148,8 @@ def test_rows_of_alerts(args: Rows) -> None:
 def test_both_reasons_are_written() -> None:
     """As they are documented."""
     assessment = unassessed(1)
-    own = Figures(*(np.array([x]) for x in (0.1, 12, 0, 1, 3, True)))
+    days = np.array([0x3001000, 0], np.uint64)
+    own = Figures(*(np.array([x]) for x in (0.1, 12, 0, 1, 3, True)), days[:1], days[1:])
     peers = Peers(*(np.array([x]) for x in (412, 1.0, 1.0, 2.0, 2, 6, 11, 2)))
     weights = (np.array([0.83]), np.array([1.2]))
     assessment = Assessment(np.array([0.8123]), np.array([Band.HIGH]), *weights, own, peers)
@@ -159,7 +163,8 @@ def test_both_reasons_are_written() -> None:
         b'"TEXT":"no submission so far; the median of the course is 2"},'
         b'{"CODE":"VISITS","FIGURE":"days_silent","OWN":12,"MEDIAN":2,"WEIGHT":0.83,'
         b'"TEXT":"no visit for 12 days; the median of the course is 2"}],'
-        b'"COHORT_N":412,"AS_OF":"2013-11-25","TRIGGER":"tick","MODEL":"%b"}' % MODEL.id.encode()
+        b'"COHORT_N":412,"VISIT_DAYS":"0000000003001000","SUBMISSION_DAYS":"0000000000000000",'
+        b'"AS_OF":"2013-11-25","TRIGGER":"tick","MODEL":"%b"}' % MODEL.id.encode()
     )
 
 

@@ -87,7 +87,7 @@ class RiskLoop:
         for i in np.flatnonzero(added.changed).tolist():
             entry = activity.take(_one(i))
             table = self._tables.get(self.days.table_day(int(entry.newest[0])))
-            assessment = unassessed(1) if table is None else self._assess(entry, int(entry.newest[0]), table)
+            assessment = self._assess(entry, int(entry.newest[0]), table)
             self._write(students, entry, assessment, at[added.cause[_one(i)]], entry.newest, "event")
         packed = activity_records.pack(activity, predicted)
         records.update(zip(students.tolist(), packed, strict=True))
@@ -149,7 +149,9 @@ class RiskLoop:
             activity, day, half_life_days=self.model.half_life_days, forget_days=self.model.cohort.forget_days
         )
 
-    def _assess(self, activity: Activity, day: int, table: CohortTable) -> Assessment:
+    def _assess(self, activity: Activity, day: int, table: CohortTable | None) -> Assessment:
+        if table is None:
+            return replace(unassessed(len(activity)), figures=self._figures(activity, day))
         peers = cohorts.peers(table, activity.course, activity.first)
         return assess(self.model, activity, self._figures(activity, day), peers, day)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ class Rules:
             SINCE=None if since is None else text(since),
             REASONS=assessment.reasons,
             COHORT_N=assessment.cohort_n,
+            VISIT_DAYS=_digits(assessment.figures.visit_ages),
+            SUBMISSION_DAYS=_digits(assessment.figures.submission_ages),
             AS_OF=text(as_of),
             TRIGGER=trigger,
             MODEL=self.standing.id,
@@ -56,6 +59,10 @@ class Rules:
 
     def _names(self, key: Key) -> dict[str, int | None]:
         return {"USERID": key[0], "COURSEID": key[1] if self.counting.per_course else None}
+
+
+def _digits(ages: Sequence[int]) -> str:
+    return f"{sum(1 << age for age in ages):016x}"
 
 
 def _json(**columns: Any) -> bytes:

@@ -25,6 +25,9 @@ class Figures(NamedTuple):
     submissions: int
     active_14: int
     active_28: int
+    #: days before, with a visit, and with a submission, in ascending order
+    visit_ages: Sequence[int] = ()
+    submission_ages: Sequence[int] = ()
 
 
 class Peers(NamedTuple):
@@ -48,6 +51,7 @@ class Assessment(NamedTuple):
     band: str
     reasons: Sequence[Mapping[str, Any]]
     cohort_n: int
+    figures: Figures
 
     def columns(self) -> dict[str, Any]:
         """Return RISK and BAND as in a row."""
@@ -55,7 +59,7 @@ class Assessment(NamedTuple):
 
 
 #: of an entry that no longer exists
-NO_ASSESSMENT = Assessment(None, "UNKNOWN", (), 0)
+NO_ASSESSMENT = Assessment(None, "UNKNOWN", (), 0, Figures(0.0, 0, 0, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +91,17 @@ class Standing:
             sum(d <= day for d in submissions),
             sum(age < 14 for age in ages),
             sum(age < 28 for age in ages),
+            _counted(ages),
+            _counted(day - d for d in submissions if d <= day),
         )
 
     def assess(self, figures: Figures, peers: Peers, first: int, day: int) -> Assessment:
         """Assess a student as of `day`, whose first day is `first`."""
         model, bands, gone = self.model, self.model["bands"], self.model["gone"]
         if peers.n < model["cohort"]["minimum"]:
-            return Assessment(None, "UNKNOWN", (), peers.n)
+            return Assessment(None, "UNKNOWN", (), peers.n, figures)
         if figures.silent >= gone["silent_days"] and peers.median_silent <= gone["median_days"]:
-            return Assessment(None, "GONE", (self._gone(figures, peers),), peers.n)
+            return Assessment(None, "GONE", (self._gone(figures, peers),), peers.n, figures)
         by_feature = dict(zip(model["features"], model["coefficients"], strict=True))
         visits = by_feature.get("act", 0.0) * (figures.act - peers.act)
         visits += by_feature.get("log1p_silent", 0.0) * (math.log1p(figures.silent) - peers.log1p_silent)
@@ -106,7 +112,7 @@ class Standing:
         if risk / 10_000 >= bands["raised"]:
             settled = day - first >= bands["high_after_days"]
             band = "HIGH" if risk / 10_000 >= bands["high"] and settled else "RAISED"
-        return Assessment(risk, band, self._reasons(figures, peers, visits, submissions), peers.n)
+        return Assessment(risk, band, self._reasons(figures, peers, visits, submissions), peers.n, figures)
 
     def _gone(self, figures: Figures, peers: Peers) -> Mapping[str, Any]:
         text = f"{_silence(figures.silent)}: check whether still enrolled"
@@ -125,6 +131,10 @@ class Standing:
             weighty.append((submissions, reason))
         weighty.sort(key=lambda pair: -pair[0])
         return [reason for _, reason in weighty]
+
+
+def _counted(ages: Iterable[int]) -> Sequence[int]:
+    return sorted({age for age in ages if age < _DAYS})
 
 
 def _worse_visits(own: Figures, peers: Peers, long_silence: int) -> tuple[str, int, int, str] | None:
