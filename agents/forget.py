@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agents.ports import Metrics, StatePartition, Target
-from agents.risk import RiskOptions
+from agents.risk_output import RiskOptions
 from codec import risk_rows, tombstones
 from codec.record_batch import Rows
 from codec.risk_rows import Keys

@@ -13,7 +13,7 @@ from agents.alert import Alert
 from agents.ports import Log, Metrics
 from agents.process import Process
 from agents.repartition import Repartition
-from agents.risk import RiskOptions
+from agents.risk_output import RiskOptions
 from codec.moodle_log import LogDecoder
 from models.risk import RiskModel
 from models.topic_names import TopicNames

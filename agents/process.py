@@ -13,7 +13,8 @@ from agents.gather import Arrival, gather
 from agents.notices import Notices
 from agents.ports import Delivery, Log, Metrics, StatePartition, Target
 from agents.rejects import report
-from agents.risk import Effect, Risk, RiskOptions, Tables
+from agents.risk import Risk, Tables
+from agents.risk_output import Effect, RiskOptions
 from agents.score import score
 from agents.sessionize import LateVisits, Sessionized, sessionize
 from agents.ticker import Ticker, count_rows

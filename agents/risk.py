@@ -15,59 +15,30 @@ partitions have reached (models/ticks.py), whatever the order in which the parti
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
-from agents.ports import Log, StatePartition, Target
+from agents.ports import Log, StatePartition
+from agents.risk_output import Effect, RiskOptions, RiskOutput
 from agents.sessionize import CountedVisits
-from codec import output_rows, risk_rows
-from codec.record_batch import Rows
-from codec.risk_rows import Keys
 from models import activity_records, alerts, cohorts, early_events
-from models.activity import NO_DAY, NONE, Activity, Events, add, distinct, highest_risk
-from models.alerts import Why
-from models.assessment import RISK_SCALE, Assessment, assess, is_news, unassessed
+from models.activity import NO_DAY, NONE, Activity, Events, add, distinct
+from models.assessment import Assessment, assess, is_news, unassessed
 from models.cohorts import CohortTable
-from models.days import LocalDays
 from models.factorize import factorize
 from models.figures import figures as figures_of
 from models.figures import is_forgotten
-from models.murmur2 import keys_of
 from models.rules import Bools, Int64s
 from models.standing import StandingModel
 from models.ticks import Ticks
 from models.topic_names import TopicNames
-from models.visits import StudentDictionary
 
 #: for how many days before a tick there may be entries that are scored against the table of such a day: a day's table
 #: is that of two days before, or of three where the clock is changed
 TABLES_BEFORE = 3
 #: number of tables of cohorts that are kept
 _TABLES = 40
-
-
-@dataclass(frozen=True, slots=True)
-class RiskOptions:
-    """How the risk is scored and written."""
-
-    model: StandingModel
-    days: LocalDays
-    #: most alerts opened per course and week, 0 for any number
-    budget: int = 0
-    #: whether a student has a risk in each course
-    per_course: bool = True
-
-
-@dataclass(slots=True)
-class Effect:
-    """Rows to write, and records of activity to keep. Mutable while it is made."""
-
-    rows: list[tuple[Target, Rows]] = field(default_factory=list)
-    #: student → record, None: the student has no entry any more
-    activity: dict[int, bytes | None] = field(default_factory=dict)
-    #: student → record of early events, None: there are none any more
-    early: dict[int, bytes | None] = field(default_factory=dict)
 
 
 class Tables:
@@ -98,7 +69,8 @@ class Risk:
     """Scores entries of activity."""
 
     def __init__(self, names: TopicNames, options: RiskOptions, tables: Tables) -> None:
-        self._names, self._options, self._tables = names, options, tables
+        self._options, self._tables = options, tables
+        self._output = RiskOutput(names, options)
 
     async def of_events(self, number: int, partition: StatePartition, counted: CountedVisits | None) -> Effect | None:
         """Add what counts to the activity of partition `number`, and score the entries of which a day bit was set.
@@ -157,11 +129,11 @@ class Risk:
         activity = self._view_newest(effect, students, added.activity, changed, days, tables, at)
         if (anew := added.forgotten[changed]).any():
             former = _former(before, entries.take(anew))
-            self._close(effect, students, former, at[anew], entries.newest[anew])
+            self._output.close(effect, students, former, at[anew], entries.newest[anew])
         last = np.full(len(students), NONE, np.int64)
         np.maximum.at(last, entries.owner, at)
         owners = np.unique(entries.owner)
-        predicted = self._predict(effect, students, activity, predicted, owners, last)
+        predicted = self._output.predict(effect, students, activity, predicted, owners, last)
         self._keep(effect, students, activity, predicted, owners)
         return effect
 
@@ -185,7 +157,7 @@ class Risk:
             some = activity.take(rows[group])
             assessment = self._assess(some, some.newest, tables.get(day))
             risk[rows[group]], band[rows[group]] = assessment.units, assessment.band
-            self._publish(effect, students, some, assessment, at[group], some.newest, "event")
+            self._output.publish(effect, students, some, assessment, at[group], some.newest, "event")
         return replace(activity, risk=risk, band=band)
 
     def of_tick(
@@ -224,9 +196,7 @@ class Risk:
         if forgotten.any():
             changed[left] = True
             gone = activity.take(forgotten)
-            when = np.full(len(gone), at)
-            effect.rows.append(((self._names.risk, 0), risk_rows.tombstones(when, self._keys(students, gone))))
-            self._close(effect, students, gone.take(gone.alert), when[gone.alert], np.full(len(gone), day)[gone.alert])
+            self._output.forget(effect, students, gone, at, day)
             activity = activity.take(~forgotten)
         assessment = self._assess(activity, day, table)
         advanced = alerts.advance(
@@ -251,16 +221,16 @@ class Risk:
         )
         rows = np.flatnonzero(final)
         when, as_of = np.full(len(rows), at), np.full(len(rows), day)
-        self._publish(effect, students, after.take(rows), assessment.take(rows), when, as_of, "tick")
+        self._output.publish(effect, students, after.take(rows), assessment.take(rows), when, as_of, "tick")
         after, again = self._view_later(effect, students, after, turned, day, tables)
-        self._write_alerts(
+        self._output.write_alerts(
             effect, students, after, assessment, np.flatnonzero(turned), advanced.opened, advanced.why, day
         )
         differs = final | news | turned | (after.above != activity.above) | (after.below != activity.below)
         changed[activity.owner[differs]] = True
         changed[activity.owner[again]] = True
         touched = np.unique(np.concatenate((left, activity.owner[rows], activity.owner[again])))
-        predicted = self._predict(effect, students, after, predicted, touched, np.full(len(students), at))
+        predicted = self._output.predict(effect, students, after, predicted, touched, np.full(len(students), at))
         return after, predicted
 
     def _view_later(
@@ -289,9 +259,9 @@ class Risk:
 
     def _assess(self, entries: Activity, day: int | Int64s, table: CohortTable | None) -> Assessment:
         model = self._options.model
-        if table is None:
-            return unassessed(len(entries))
         figures = figures_of(entries, day, half_life_days=model.half_life_days, forget_days=model.cohort.forget_days)
+        if table is None:
+            return replace(unassessed(len(entries)), figures=figures)
         return assess(model, entries, figures, cohorts.peers(table, entries.course, entries.first), day)
 
     def _table_days(self, ticks: Ticks | None, newest: Int64s) -> Int64s:
@@ -301,94 +271,6 @@ class Risk:
         newest_days, index = np.unique(newest, return_inverse=True)
         days = [min(self._options.days.table_day(day), ticks.scored) for day in newest_days.tolist()]
         return np.array(days, np.int64)[index]
-
-    def _keys(self, students: Int64s, entries: Activity) -> Keys:
-        return Keys(students[entries.owner], entries.course, not self._options.per_course)
-
-    def _publish(
-        self,
-        effect: Effect,
-        students: Int64s,
-        entries: Activity,
-        assessment: Assessment,
-        at: Int64s,
-        as_of: Int64s,
-        trigger: str,
-    ) -> None:
-        if len(entries):
-            rows = risk_rows.risk(
-                at,
-                self._keys(students, entries),
-                assessment,
-                self._options.model,
-                alert=entries.alert,
-                opened=entries.opened,
-                as_of=as_of,
-                trigger=trigger,
-            )
-            effect.rows.append(((self._names.risk, 0), rows))
-
-    def _write_alerts(
-        self,
-        effect: Effect,
-        students: Int64s,
-        entries: Activity,
-        assessment: Assessment,
-        rows: Int64s,
-        opened: Bools,
-        why: Int64s,
-        day: int,
-    ) -> None:
-        """Write the alerts that were opened or closed at the tick of `day`: those of the entries at `rows`."""
-        if len(rows):
-            some = entries.take(rows)
-            alert_rows = risk_rows.alerts(
-                np.full(len(rows), self._options.days.tick_at(day)),
-                self._keys(students, some),
-                assessment.take(rows),
-                self._options.model,
-                is_opening=opened[rows],
-                day=np.full(len(rows), day),
-                opened=some.opened,
-                why=why[rows],
-            )
-            effect.rows.append(((self._names.risk_alerts, 0), alert_rows))
-
-    def _close(self, effect: Effect, students: Int64s, entries: Activity, at: Int64s, day: Int64s) -> None:
-        """Close the alerts of entries [k] that are forgotten, or begin anew."""
-        if len(entries):
-            rows = risk_rows.alerts(
-                at,
-                self._keys(students, entries),
-                unassessed(len(entries)),
-                self._options.model,
-                is_opening=np.zeros(len(entries), np.bool_),
-                day=day,
-                opened=entries.opened,
-                why=np.full(len(entries), Why.FORGOTTEN),
-            )
-            effect.rows.append(((self._names.risk_alerts, 0), rows))
-
-    def _predict(
-        self, effect: Effect, students: Int64s, activity: Activity, predicted: Int64s, owners: Int64s, at: Int64s
-    ) -> Int64s:
-        """Write the highest risk of those students (indices `owners` [k]) of whom it has changed.
-
-        predicted [u]: the risks written before; at [u] ms: the time of the change. Returns the risks written now.
-        """
-        highest = highest_risk(activity, len(students))
-        rows = owners[(highest[owners] != predicted[owners]) & (highest[owners] != NONE)]
-        if not len(rows):
-            return predicted
-        named = StudentDictionary(students[rows], np.zeros(len(rows), np.bool_), np.empty(0, np.int64))
-        keys = keys_of(named.student, named.null)
-        headers = risk_rows.headers(self._options.model)
-        row_risk = highest[rows] / RISK_SCALE
-        written = output_rows.predictions(np.arange(len(rows)), at[rows], row_risk, named, keys, headers)
-        effect.rows.append(((self._names.prediction, 0), written))
-        predicted = predicted.copy()
-        predicted[rows] = highest[rows]
-        return predicted
 
     def _keep(self, effect: Effect, students: Int64s, activity: Activity, predicted: Int64s, owners: Int64s) -> None:
         """Keep the records of the students with indices `owners`, ascending."""

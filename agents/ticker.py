@@ -7,7 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 
 from agents.ports import Log, Metrics, StatePartition, Target
-from agents.risk import TABLES_BEFORE, Effect, Risk, RiskOptions, Tables
+from agents.risk import TABLES_BEFORE, Risk, Tables
+from agents.risk_output import Effect, RiskOptions
 from codec.record import NO_HEADERS, Row
 from codec.record_batch import Rows
 from models import activity_records, alerts, cohort_records, early_events

@@ -24,14 +24,14 @@ from __future__ import annotations
 
 from agents.pipeline import Options, Pipeline
 from agents.ports import Agent
-from agents.risk import RiskOptions
+from agents.risk_output import RiskOptions
 from app.faust_app import RiskApp, Runtime
 from app.kafka.log import KafkaLog
 from app.ops.drain import Drain
 from app.ops.preflight import Checked
 from app.ops.web import add_pages
 from app.settings import Settings
-from app.state.partition import OwnedPartitions
+from app.state.owned import OwnedPartitions
 from app.state.table import StateTable
 from models.counting import CountingRules
 from models.days import LocalDays

@@ -20,7 +20,8 @@ from aiokafka.errors import (
 
 from app.ops.metrics import Metrics
 from app.settings import Settings
-from app.state.partition import OwnedPartitions, Partition
+from app.state.owned import OwnedPartitions
+from app.state.partition import Partition
 from codec.record import NO_HEADERS
 from models import log_ids, state
 from models import position as positions
@@ -257,7 +258,7 @@ async def test_a_released_partition_is_not_owned(monkeypatch):
     """After a revocation `get` returns None, so that no batch starts; renewing fences first."""
     steps: list[Any] = []
     table: Any = FakeTable(steps)
-    monkeypatch.setattr("app.state.partition.new_producer", lambda *_, **__: FakeProducer(steps))
+    monkeypatch.setattr("app.state.owned.new_producer", lambda *_, **__: FakeProducer(steps))
     owned = OwnedPartitions(table, Settings(), "t", never_asked)
     await owned.renew({3}, 1)
     first = owned.get(3)
@@ -279,7 +280,7 @@ async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypa
         ids.append(transactional_id)
         return FakeProducer([])
 
-    monkeypatch.setattr("app.state.partition.new_producer", producer)
+    monkeypatch.setattr("app.state.owned.new_producer", producer)
     for _ in range(2):
         table: Any = FakeTable([])
         await OwnedPartitions(table, Settings(), "app", never_asked).renew({3}, 1)

@@ -16,7 +16,8 @@ from app.kafka.event_clock import EventClock
 from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
 from app.settings import Settings
-from app.state.partition import OwnedPartitions, Partition
+from app.state.owned import OwnedPartitions
+from app.state.partition import Partition
 from codec.dead_letters import DeadLetter
 from codec.record import NO_HEADERS
 from models.chunk import Chunk

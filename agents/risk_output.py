@@ -1,0 +1,148 @@
+"""Rows of the risk's topics, collected with the records that are written in the same transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from agents.ports import Target
+from codec import output_rows, risk_rows
+from codec.record_batch import Rows
+from codec.risk_rows import Keys
+from models.activity import NONE, Activity, highest_risk
+from models.alerts import Why
+from models.assessment import RISK_SCALE, Assessment, unassessed
+from models.days import LocalDays
+from models.murmur2 import keys_of
+from models.rules import Bools, Int64s
+from models.standing import StandingModel
+from models.topic_names import TopicNames
+from models.visits import StudentDictionary
+
+
+@dataclass(frozen=True, slots=True)
+class RiskOptions:
+    """How the risk is scored and written."""
+
+    model: StandingModel
+    days: LocalDays
+    #: most alerts opened per course and week, 0 for any number
+    budget: int = 0
+    #: whether a student has a risk in each course
+    per_course: bool = True
+
+
+@dataclass(slots=True)
+class Effect:
+    """Rows to write, and records of activity to keep. Mutable while it is made."""
+
+    rows: list[tuple[Target, Rows]] = field(default_factory=list)
+    #: student → record, None: the student has no entry any more
+    activity: dict[int, bytes | None] = field(default_factory=dict)
+    #: student → record of early events, None: there are none any more
+    early: dict[int, bytes | None] = field(default_factory=dict)
+
+
+class RiskOutput:
+    """Adds rows to an effect."""
+
+    def __init__(self, names: TopicNames, options: RiskOptions) -> None:
+        self._names, self._options = names, options
+
+    def keys(self, students: Int64s, entries: Activity) -> Keys:
+        """The keys of entries, whose owners are indices of `students` [u]."""
+        return Keys(students[entries.owner], entries.course, not self._options.per_course)
+
+    def publish(
+        self,
+        effect: Effect,
+        students: Int64s,
+        entries: Activity,
+        assessment: Assessment,
+        at: Int64s,
+        as_of: Int64s,
+        trigger: str,
+    ) -> None:
+        """Write entries [k] as they were assessed as of the days as_of [k]; at [k] ms: timestamps."""
+        if len(entries):
+            rows = risk_rows.risk(
+                at,
+                self.keys(students, entries),
+                assessment,
+                self._options.model,
+                alert=entries.alert,
+                opened=entries.opened,
+                as_of=as_of,
+                trigger=trigger,
+            )
+            effect.rows.append(((self._names.risk, 0), rows))
+
+    def write_alerts(
+        self,
+        effect: Effect,
+        students: Int64s,
+        entries: Activity,
+        assessment: Assessment,
+        rows: Int64s,
+        opened: Bools,
+        why: Int64s,
+        day: int,
+    ) -> None:
+        """Write the alerts that were opened or closed at the tick of `day`: those of the entries at `rows`."""
+        if len(rows):
+            some = entries.take(rows)
+            alert_rows = risk_rows.alerts(
+                np.full(len(rows), self._options.days.tick_at(day)),
+                self.keys(students, some),
+                assessment.take(rows),
+                self._options.model,
+                is_opening=opened[rows],
+                day=np.full(len(rows), day),
+                opened=some.opened,
+                why=why[rows],
+            )
+            effect.rows.append(((self._names.risk_alerts, 0), alert_rows))
+
+    def forget(self, effect: Effect, students: Int64s, entries: Activity, at: int, day: int) -> None:
+        """Delete entries that are forgotten at the tick of `day`, at `at` ms, and close their alerts."""
+        times = np.full(len(entries), at)
+        effect.rows.append(((self._names.risk, 0), risk_rows.tombstones(times, self.keys(students, entries))))
+        open_ = entries.take(entries.alert)
+        self.close(effect, students, open_, times[: len(open_)], np.full(len(open_), day))
+
+    def close(self, effect: Effect, students: Int64s, entries: Activity, at: Int64s, day: Int64s) -> None:
+        """Close the alerts of entries [k] that are forgotten, or begin anew."""
+        if len(entries):
+            rows = risk_rows.alerts(
+                at,
+                self.keys(students, entries),
+                unassessed(len(entries)),
+                self._options.model,
+                is_opening=np.zeros(len(entries), np.bool_),
+                day=day,
+                opened=entries.opened,
+                why=np.full(len(entries), Why.FORGOTTEN),
+            )
+            effect.rows.append(((self._names.risk_alerts, 0), rows))
+
+    def predict(
+        self, effect: Effect, students: Int64s, activity: Activity, predicted: Int64s, owners: Int64s, at: Int64s
+    ) -> Int64s:
+        """Write the highest risk of those students (indices `owners` [k]) of whom it has changed.
+
+        predicted [u]: the risks written before; at [u] ms: the time of the change. Returns the risks written now.
+        """
+        highest = highest_risk(activity, len(students))
+        rows = owners[(highest[owners] != predicted[owners]) & (highest[owners] != NONE)]
+        if not len(rows):
+            return predicted
+        named = StudentDictionary(students[rows], np.zeros(len(rows), np.bool_), np.empty(0, np.int64))
+        keys = keys_of(named.student, named.null)
+        headers = risk_rows.headers(self._options.model)
+        row_risk = highest[rows] / RISK_SCALE
+        written = output_rows.predictions(np.arange(len(rows)), at[rows], row_risk, named, keys, headers)
+        effect.rows.append(((self._names.prediction, 0), written))
+        predicted = predicted.copy()
+        predicted[rows] = highest[rows]
+        return predicted
