@@ -1,0 +1,34 @@
+"""Numbers about the database as a whole."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """As of when the database is."""
+
+    #: time of the newest event [ms], and its day; None as long as there is none
+    newest_event: int | None
+    today: int | None
+    #: of the newest change
+    revision: int
+
+
+def read_meta(connection: sqlite3.Connection) -> Meta:
+    """Read it."""
+    values = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+    return Meta(values.get("newest_event"), values.get("today"), values.get("revision", 0))
+
+
+def value_of(connection: sqlite3.Connection, name: str) -> int | None:
+    """Read one number, None if it is not there."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def set_value(connection: sqlite3.Connection, name: str, value: int) -> None:
+    """Write one number."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
