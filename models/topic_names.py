@@ -1,4 +1,4 @@
-"""The names of all topics the pipeline reads or writes; app/topology.py says what each is for."""
+"""The names of all topics that the pipeline and the page read or write; app/topology.py says what each is for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TopicNames:
-    """Every topic the pipeline reads or writes."""
+    """Every topic that the pipeline or the page reads or writes."""
 
     source: str
     visits: str
@@ -23,6 +23,9 @@ class TopicNames:
     risk_alerts: str
     #: sums of the cohorts, from which each visits partition learns what is usual among all students
     cohorts: str
+    #: the page's: what advisers did about a student's risk; who has looked at whom
+    cases: str
+    page_audit: str
 
     @classmethod
     def of(cls, *, source: str, prefix: str, app_id: str) -> TopicNames:
@@ -40,6 +43,8 @@ class TopicNames:
             risk=f"{prefix}MOODLE_RISK",
             risk_alerts=f"{prefix}MOODLE_RISK_ALERTS",
             cohorts=f"{app_id}-risk-cohorts",
+            cases=f"{app_id}-cases",
+            page_audit=f"{app_id}-page-audit",
         )
 
     @property

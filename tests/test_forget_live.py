@@ -12,15 +12,19 @@ import numpy as np
 import pytest
 
 import stack
+from app.kafka.topics import of_page
 from app.ops.failpoints import VARIABLE
 from models import forgotten
 from models import position as positions
 from models.state_keys import OF_PARTITION, is_student, student_key
+from page.cases.actions import Kind
+from page.cases.records import Proposal, encode
 from tests.support.cluster import (
     HOUR,
     TIMEOUT_S,
     Deployment,
     months_of_rows,
+    row,
     run_async,
     run_to_end,
     until,
@@ -134,6 +138,15 @@ def forget(deployment: Deployment, students: Sequence[int], *options: str) -> tu
     return code, (deployment.directory / "forget.log").read_text()
 
 
+def act_on(deployment: Deployment, students: Sequence[int]) -> None:
+    """Let advisers act twice on the case of each student, the second time in vain."""
+    deployment.declare(*of_page(deployment.names, 365))
+    for student in students:
+        asked = Proposal("action-1", student, 10, 0, Kind.NOTE, "ann", 5, f"a note on {student}")
+        records = [encode(asked, "1"), encode(replace(asked, id="action-2"), "1")]
+        deployment.send(deployment.names.cases, [row(value, key) for key, value in records])
+
+
 @scenario
 def students_are_forgotten_amid_a_backlog_while_a_worker_is_killed(deployment: Deployment) -> None:
     """Sessions that have expired are gone too, dead letters as well, and visits until then."""
@@ -144,6 +157,7 @@ def students_are_forgotten_amid_a_backlog_while_a_worker_is_killed(deployment: D
         log.write(LogRows(np.array([1]), np.array([0]), ("e",), np.array([student]), np.array([-5])))
     deployment.send(names.source, [(None, b"k", b"\0", [])])
     run_to_end(deployment)
+    act_on(deployment, dead)
     with deployment.worker(1, **SMALL) as first, deployment.worker(2, **SMALL) as second:
         for worker in (first, second):
             worker.wait(lambda stats: len(stats["state_partitions"]) == 1, timeout=TIMEOUT_S)
@@ -165,6 +179,9 @@ def students_are_forgotten_amid_a_backlog_while_a_worker_is_killed(deployment: D
             left = run_async(read_topic(deployment.settings, names.visits, partition))
             assert not any(student in (record.value or b"") for student in ids for record in left)
         assert "is not compacted" in text
+        assert f"topic {names.page_audit} keeps for 365 days which adviser looked at which student" in text
+        cases = compacted(deployment.read(names.cases))
+        assert sorted(cases) == [b"1000000|10|0|action-1|1", b"1000000|10|0|action-2|1"]
         log.write(log.parts[2])
         second.wait_idle(timeout=TIMEOUT_S)
         assert second.stop() == 0

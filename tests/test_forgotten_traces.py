@@ -11,6 +11,7 @@ import fastavro
 import pytest
 from aiokafka.structs import ConsumerRecord
 
+from app.ops.forget import CASES_BEFORE
 from app.ops.forgotten_letters import Verdict, judge
 from app.ops.traces import Traces, owners
 from app.settings import Settings
@@ -138,3 +139,15 @@ def test_a_prediction_of_another_scorer_is_the_students_whatever_its_key() -> No
         (3, b"x", None),
         (3, b"7", None),
     ]
+
+
+def test_all_that_advisers_did_is_the_students() -> None:
+    """Also what they did since the request, and what was refused."""
+    rows = [
+        (b"7|1|0|action-1|a", b"a"),
+        (b"7||1|action-2|b", b"b"),
+        (b"77|1|0|action-1|a", b"c"),
+        (b"78|1|0|x|y", b"d"),
+    ]
+    traces = read(NAMES.cases, rows, CASES_BEFORE)
+    assert traces.old(lambda student: 0) == [b"7|1|0|action-1|a", b"7||1|action-2|b", b"77|1|0|action-1|a"]

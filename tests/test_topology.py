@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.kafka.topics import wanted
+from app.kafka.topics import of_page, wanted
 from app.settings import Settings
 from app.topology import declare
 
@@ -36,6 +36,13 @@ def test_declared_topics():
         "new.MOODLE_RISK_ALERTS": (1, "delete", "-1"),
         "site-risk-cohorts": (1, "compact", None),
     }
+
+
+def test_topics_of_the_page():
+    """Partitions, cleanup policy and retention of the topics that the page declares."""
+    declared = {t.name: (t.partitions, t.configs.get("cleanup.policy"), t.configs.get("retention.ms")) for t in
+                of_page(SETTINGS.topic_names, 30)}  # fmt: skip
+    assert declared == {"site-cases": (1, "compact", None), "site-page-audit": (1, "delete", "2592000000")}
 
 
 def test_web_server_binds_to_localhost_and_disables_fausts_pages():

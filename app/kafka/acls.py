@@ -48,6 +48,15 @@ def needed(names: TopicNames, *, scoring: bool, risk: bool) -> dict[str, tuple[R
     }
 
 
+def of_page(names: TopicNames) -> dict[str, tuple[Right, ...]]:
+    """Return the rights on each topic that the page needs."""
+    return {
+        **dict.fromkeys((names.risk, names.risk_alerts, names.sessions, names.dead_letters), (Right.READ,)),
+        names.cases: (Right.READ, Right.WRITE),
+        names.page_audit: (Right.WRITE,),
+    }
+
+
 def transactional_ids(app_id: str, partitions: int) -> list[str]:
     """Return the transactional ids on which a worker needs Write, for a source topic of `partitions`."""
     return [*(f"{app_id}-{n}" for n in range(partitions)), f"{app_id}-alerts-0"]

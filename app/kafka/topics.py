@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -69,12 +70,28 @@ def wanted(names: TopicNames, partitions: int, changelog: int | None = None, *, 
     ]
 
 
+def of_page(names: TopicNames, audit_days: int) -> list[Topic]:
+    """List the topics that the page writes; audit_days: how long the audit is kept [days]."""
+    kept = {"cleanup.policy": "delete", "retention.ms": str(audit_days * 86_400_000)} | _ROOM
+    # `forget` writes its tombstones with event time
+    return [Topic(names.cases, 1, _COMPACTED, event_time=True), Topic(names.page_audit, 1, kept)]
+
+
 async def partitions_of(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> dict[str, int]:
     """Return the number of partitions of each of `topics` that exists. Raises ConfigError for a missing right."""
     described = await describe_topics(admin, topics)
-    if refused := sorted(t["topic"] for t in described if t["error_code"] == TOPIC_AUTHORIZATION_FAILED):
-        raise ConfigError(f"no right to Describe topic {', '.join(refused)}: grant it to the user this worker runs as")
+    if refused := _refused(described):
+        raise ConfigError(f"no right to Describe topic {', '.join(refused)}: grant it to the user this program runs as")
     return {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0 and t["partitions"]}
+
+
+async def hidden(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> list[str]:
+    """Return those of `topics` that this client may not describe, whether they exist or not."""
+    return _refused(await describe_topics(admin, topics))
+
+
+def _refused(described: Sequence[Mapping[str, Any]]) -> list[str]:
+    return sorted(t["topic"] for t in described if t["error_code"] == TOPIC_AUTHORIZATION_FAILED)
 
 
 def internal_partitions(names: TopicNames, existing: Mapping[str, int]) -> dict[str, int]:
@@ -156,6 +173,8 @@ def _check_configs(topic: Topic, configs: dict[str, str]) -> list[str]:
     retention = int(configs.get("retention.ms", "-1"))
     required = int(topic.configs.get("retention.ms", "-1"))
     if "delete" in policy.split(",") and retention >= 0 and (required < 0 or retention < required):
+        if not topic.event_time:
+            return [f"topic {topic.name} has retention.ms={retention}: records are lost early; set {required}"]
         return [
             f"topic {topic.name} has retention.ms={retention}: rows carry event time, those of older events are "
             f"deleted at once; set retention.ms={required}"
@@ -173,7 +192,7 @@ async def _create(admin: AIOKafkaAdminClient, topic: Topic, replication: int) ->
         return  # another worker has created it
     if code in (TOPIC_AUTHORIZATION_FAILED, _CLUSTER_AUTHORIZATION_FAILED):
         raise ConfigError(
-            f"no right to Create topic {topic.name}: grant it to the user this worker runs as, or create it with "
+            f"no right to Create topic {topic.name}: grant it to the user this program runs as, or create it with "
             f"{topic.partitions} partitions and {_format_configs(topic.configs)}"
         )
     raise ConfigError(f"topic {topic.name} cannot be created: {message or error.__name__}")

@@ -9,6 +9,9 @@
               get tombstones too, then nothing from before the request has a value
     erase     dead letters, and the visit batches that have been applied
 
+What advisers did about them (the topic of the cases) gets tombstones as well, also what they do meanwhile. The page's
+audit of who has looked at whom is kept: it is there for the students' sake, and its retention ends it.
+
 Whenever it is killed, it can be run again. What a student does later counts as that of one who was never seen.
 """
 
@@ -44,6 +47,10 @@ from models.visit_batch import VisitBatch, encode
 
 #: most students of one request
 _IDS = 1_000
+#: how often keys that appear while the command deletes are deleted too
+_ROUNDS = 3
+#: behind all offsets: nothing that advisers do about a student is newer than the request
+CASES_BEFORE = 1 << 62
 #: interval at which the workers' progress is looked at [s]
 _POLL_S = 0.2
 
@@ -84,12 +91,13 @@ class Forgetting:
                 "start one, then run this again"
             )
         names = self._names
-        existing = await topics.partitions_of(
-            self._admin, [names.visits, names.students_changelog, names.dead_letters, *owners(names)]
-        )
+        hidden = await topics.hidden(self._admin, [names.cases, names.page_audit])
+        wanted = [names.visits, names.students_changelog, names.dead_letters, names.page_audit, *owners(names)]
+        existing = await topics.partitions_of(self._admin, [topic for topic in wanted if topic not in hidden])
         await self._check(existing)
         outputs = [topic for topic in owners(names) if topic in existing]
         before = await self._ends(outputs)
+        before |= {topic: CASES_BEFORE for topic in outputs if topic == names.cases}
         requests = await self._ask(existing[names.visits])
         done = await self._wait(requests)
         if not self._scoring:
@@ -100,7 +108,12 @@ class Forgetting:
             return done[partitions[student]].stream_time
 
         traces = [await self._clean(topic, before[topic], stream_time) for topic in outputs]
-        lines = await self._kept(traces)
+        lines = await self._kept(traces, has_audit=names.page_audit in existing)
+        lines += [
+            f"topic {topic}: no right to Describe it; if advisers use the page, grant Read and Write and run this again"
+            for topic in hidden
+            if topic == names.cases
+        ]
         lines += await self._erase_letters() if names.dead_letters in existing else []
         lines += await self._erase_visits(existing[names.visits], requests)
         return lines
@@ -184,29 +197,35 @@ class Forgetting:
                 self._require_time(f"topic {topic} has not got all tombstones")
                 await asyncio.sleep(_POLL_S)
                 await traces.read(self._consumer)
-        if old := traces.old(stream_time):
+        for _ in range(_ROUNDS):
+            if not (old := traces.old(stream_time)):
+                break
             await self._send(topic, traces.tombstones(old, stream_time))
             await traces.read(self._consumer)
-            if left := traces.old(stream_time):
-                raise ConfigError(f"topic {topic} still has {len(left)} keys of these students: run this again")
+        if left := traces.old(stream_time):
+            raise ConfigError(f"topic {topic} still has {len(left)} keys of these students: run this again")
         self._say(f"topic {topic}: no key of these students has a value from before")
         return traces
 
-    async def _kept(self, traces: Sequence[Traces]) -> list[str]:
+    async def _kept(self, traces: Sequence[Traces], *, has_audit: bool) -> list[str]:
         """What remains in the topics that are not compacted, and how often there are rows since the request."""
-        configs = await topics.configs_of(self._admin, [t.topic for t in traces])
-        wanted = {t.name: t.configs for t in topics.wanted(self._names, 1)}
+        audit = self._names.page_audit
+        configs = await topics.configs_of(self._admin, [*(t.topic for t in traces), audit])
+        of_page = topics.of_page(self._names, self._settings.page_audit_days)
+        wanted = {t.name: t.configs for t in (*topics.wanted(self._names, 1), *of_page)}
         lines = []
         for trace in traces:
             config = configs.get(trace.topic) or wanted[trace.topic]
             if "compact" in config["cleanup.policy"].split(",") or not trace.records:
                 continue
-            days = int(config.get("retention.ms", "-1")) / 86_400_000
-            until = "for ever" if days < 0 else f"for {days:g} days"
+            until = _retention(config)
             lines.append(
                 f"topic {trace.topic} is not compacted and keeps {trace.records} superseded rows of these students "
                 f"{until}, the last at offset {trace.last}: see docs/operations.md"
             )
+        if has_audit:
+            until = _retention(configs.get(audit) or wanted[audit])
+            lines.append(f"topic {audit} keeps {until} which adviser looked at which student, these among them")
         begun = {trace.students[key] for trace in traces for key in trace.alive}
         if begun:
             lines.append(
@@ -271,6 +290,11 @@ async def forget(settings: Settings, ids: Sequence[int], timeout_s: float, say: 
         await producer.stop()
         await consumer.stop()
         await admin.close()
+
+
+def _retention(config: Mapping[str, str]) -> str:
+    days = int(config.get("retention.ms", "-1")) / 86_400_000
+    return "for ever" if days < 0 else f"for {days:g} days"
 
 
 def _reason(error: KafkaError) -> str:

@@ -33,6 +33,7 @@ def owners(names: TopicNames) -> dict[str, Owner]:
         names.in_risk: _of_prediction,
         names.risk: _of_entry,
         names.risk_alerts: _of_entry,
+        names.cases: _of_entry,
     }
 
 

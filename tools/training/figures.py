@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.standing import StandingModel
-from tools.training import evaluation, metrics
+from tools.training import cases, evaluation, metrics
 from tools.training.evaluation import DAILY, V1, Compared, Sample
 from tools.training.inputs import Input
 from tools.training.leads import leads
@@ -50,6 +50,7 @@ def figures(
         "by_day": evaluation.by_day(evaluation.sample(compared, _all_weeks(days)), model.bands.high),
         "leads": leads(compared, days),
         "alerts": evaluation.alerts(compared, days),
+        "cases": None if data.cases is None else cases.figures(compared, data.cases),
         "reasons": evaluation.reasons(looks, model),
         "withdrawal": evaluation.withdrawal(looks),
         "calibration": {name: evaluation.calibration(looks, name) for name in (DAILY, V1)},

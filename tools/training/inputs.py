@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -13,10 +13,11 @@ from app.settings import Settings
 from models.counting import CountingRules
 from models.days import LocalDays
 from tools.replay import csv_file, oulad
+from tools.training.cases import Cases, read_topic
 from tools.training.counted_log import CountedLog, count_rows
 from tools.training.course_runs import CourseRun, cut
 from tools.training.outcomes import Outcomes, of_oulad
-from tools.training.outcomes_file import Groups, Refused, read_groups, read_outcomes
+from tools.training.outcomes_file import Groups, Refused, read_cases, read_groups, read_outcomes
 from tools.training.topic_log import read_log
 
 
@@ -33,6 +34,9 @@ class Source:
     unit: str
     #: IANA name
     timezone: str
+    #: what advisers did: an export of the page, or the page's topic itself
+    cases: Path | None = None
+    cases_from_kafka: bool = False
 
     @property
     def is_own(self) -> bool:
@@ -47,6 +51,10 @@ class Source:
             raise ConfigError("--outcomes is missing: what became of the students of the log")
         if self.outcomes is not None and not self.is_own:
             raise ConfigError("--log or --from-kafka is missing: the log of the students of --outcomes")
+        if self.cases is not None and self.cases_from_kafka:
+            raise ConfigError("--cases and --cases-from-kafka name the cases twice: leave one of them out")
+        if (self.cases is not None or self.cases_from_kafka) and not self.is_own:
+            raise ConfigError("--log or --from-kafka is missing: the log of the students of the cases")
         if self.unit not in csv_file.UNITS:
             raise ConfigError(f"--unit must be one of {', '.join(csv_file.UNITS)}, not {self.unit!r}")
         try:
@@ -69,6 +77,9 @@ class Input:
     #: what the artefact says of the data
     description: str
     refused: Sequence[Refused] = field(default_factory=tuple)
+    #: what advisers did, if that was asked for
+    cases: Cases | None = None
+    refused_cases: Sequence[Refused] = field(default_factory=tuple)
 
     @property
     def has_submissions(self) -> bool:
@@ -97,7 +108,13 @@ def load(source: Source, settings: Settings) -> Input:
     assert source.outcomes is not None, "checked"
     outcomes, refused = read_outcomes(source.outcomes, courses=log.has_courses)
     groups = read_groups(source.groups) if source.groups else Groups({}, ())
-    return assemble(log, outcomes, days, rules, refused, groups, source.timezone, "own students")
+    data = assemble(log, outcomes, days, rules, refused, groups, source.timezone, "own students")
+    if source.cases is not None:
+        cases, refused = read_cases(source.cases, courses=log.has_courses)
+        return replace(data, cases=cases, refused_cases=refused)
+    if source.cases_from_kafka:
+        return replace(data, cases=asyncio.run(read_topic(settings, courses=log.has_courses)))
+    return data
 
 
 def load_oulad(names: Sequence[str] | None, groups: Path | None = None, seed: int = 1) -> Input:

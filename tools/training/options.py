@@ -18,6 +18,8 @@ OPTIONS = (
     ),
     option("--from-kafka", is_flag=True, help="Take the log from the topic RISK_SOURCE_TOPIC, up to its end."),
     option("--outcomes", type=Path, help="What became of them: userid[,courseid],outcome,date[,registered][,start]."),
+    option("--cases", type=Path, help="What advisers did, for the report only: the page's cases.csv."),
+    option("--cases-from-kafka", is_flag=True, help="Take it from the topic of the cases, up to its end."),
     option("--groups", type=Path, help="Groups for the audit of fairness only: userid,group…"),
     option("--unit", help="Unit of the file's timecreated, ms or s; default: RISK_TIME_UNIT."),
     option("--timezone", help="Time zone of the students' days; default: RISK_TIMEZONE."),
@@ -33,6 +35,8 @@ def source_of(settings: Settings, given: Mapping[str, Any]) -> Source:
         outcomes=given["outcomes"],
         groups=given["groups"],
         from_kafka=given["from_kafka"],
+        cases=given["cases"],
+        cases_from_kafka=given["cases_from_kafka"],
         unit=given["unit"] or settings.time_unit,
         timezone=given["timezone"] or settings.timezone,
     )

@@ -1,4 +1,4 @@
-"""Outcomes and groups of students from CSV files. A bad row is refused, and named by its line."""
+"""Outcomes, groups and cases of students from CSV files. A bad row is refused, and named by its line."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import numpy as np
 
 from app.errors import ConfigError
 from models.rules import Int64s
+from page.cases.actions import Kind
+from page.store.layout import SITE
+from tools.training.cases import Cases, cases_of, of_course
 from tools.training.outcomes import FAR, OUTCOMES, Outcomes
 
 EPOCH = date(1970, 1, 1).toordinal()
@@ -110,6 +113,27 @@ def read_groups(path: Path) -> Groups:
     return Groups(attributes, refused)
 
 
+def read_cases(path: Path, *, courses: bool) -> tuple[Cases, list[Refused]]:
+    """Read the page's export of the cases, `userid,courseid,version,action…`, and the rows that were refused.
+
+    courses: whether the log has courses. Raises ConfigError if a column is missing.
+    """
+    names, rows = _table(path, required=("userid", "version", "action"))
+    used: list[tuple[int, int, int, Kind]] = []
+    refused: list[Refused] = []
+    for line, cells in rows:
+        try:
+            row = dict(zip(names, cells, strict=True))
+            course = _cell(row, "courseid", _integer, empty=SITE)
+            student, version = _cell(row, "userid", _student), _cell(row, "version", _integer)
+            used.append((student, of_course(course, courses=courses), version, _cell(row, "action", _kind)))
+        except _BadCell as error:
+            refused.append(Refused(line, str(error)))
+        except ValueError:
+            refused.append(Refused(line, f"{len(cells)} cells, not {len(names)}"))
+    return cases_of((student, course, kind) for student, course, _, kind in sorted(used)), refused
+
+
 def _table(path: Path, required: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the names of the columns in lower case, and the cells of each line. Raises ConfigError."""
     try:
@@ -158,6 +182,13 @@ def _student(text: str) -> int:
     if number <= 0:
         raise ValueError("not above 0")
     return number
+
+
+def _kind(text: str) -> Kind:
+    try:
+        return Kind(text)
+    except ValueError:
+        raise ValueError("no action of the page") from None
 
 
 def _outcome(text: str) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tools.training import cases
 from tools.training.evaluation import DAILY, EVENTS, SILENCE, V1
 from tools.training.html_page import to_html
 from tools.training.markdown import bracket, number, percent, plain, table
@@ -41,6 +42,7 @@ def markdown(figures: Mapping[str, Any], plots: Sequence[str]) -> str:
         _timer(figures),
         _plots(plots, ("lead-time",)),
         _alerts(figures),
+        cases.section(figures.get("cases")),
         _reasons(figures),
         _calibration(figures),
         _plots(plots, ("reliability",)),

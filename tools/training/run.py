@@ -13,7 +13,7 @@ from app.errors import ConfigError
 from app.model_file import TOTALS, WITHOUT_SUBMISSIONS, load
 from app.settings import Settings
 from models.standing import StandingModel
-from tools.training import inputs, report, totals, train
+from tools.training import cases, inputs, report, totals, train
 from tools.training.evaluation import Compared
 from tools.training.figures import elsewhere, figures, summary
 from tools.training.inputs import Input, Source
@@ -116,7 +116,7 @@ def _table(result: Mapping[str, Any]) -> list[str]:
     alerts = result["alerts"]
     precision = "" if alerts["precision"] is None else f", precision {alerts['precision']:.2f}"
     lines.append(f"  alerts: {alerts['per_100_students_and_week']:.1f} per 100 students and week{precision}")
-    return lines
+    return lines + ([] if result["cases"] is None else cases.lines(result["cases"]))
 
 
 def _standing(name: str) -> StandingModel:
@@ -129,7 +129,7 @@ def _standing(name: str) -> StandingModel:
 def _load(source: Source, settings: Settings) -> Input:
     """Load the input, and name refused rows on stderr."""
     data = inputs.load(source, settings)
-    for file, refused in (("outcomes", data.refused), ("groups", data.groups.refused)):
+    for file, refused in (("outcomes", data.refused), ("groups", data.groups.refused), ("cases", data.refused_cases)):
         for row in refused[:NAMED]:
             print(f"moodle-risk: {file}, {row}: refused", file=sys.stderr)
         if len(refused) > NAMED:
