@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 
 from app.errors import ConfigError
 from app.kafka import security
+from app.page_settings import GROUP as _PAGE
+from app.page_settings import PageSettings
 from app.risk_settings import GROUP as _RISK
-from app.risk_settings import RiskSettings
 from app.setting import setting as _setting
 from models.topic_names import TopicNames
 
@@ -26,11 +27,11 @@ _INDENT = 25
 
 #: headings of `Settings.describe`
 _SERVERS, _INPUT, _OUTPUT, _WORKER = "Servers", "Input", "Output and scoring", "Worker"
-_GROUPS = (_SERVERS, security.GROUP, _INPUT, _OUTPUT, _RISK, _WORKER)
+_GROUPS = (_SERVERS, security.GROUP, _INPUT, _OUTPUT, _RISK, _WORKER, _PAGE)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings(RiskSettings):
+class Settings(PageSettings):
     """The settings. `Settings.from_env` reads and checks them; `Settings.describe` lists them."""
 
     broker: str = _setting(
@@ -224,6 +225,7 @@ class Settings(RiskSettings):
                 raise ConfigError(f"RISK_BROKER: {server!r} is not host:port, e.g. 127.0.0.1:9092")
         self.check_security()
         self.check_risk()
+        self.check_page()
         url, shown = urlsplit(self.schema_registry), without_credentials(self.schema_registry)
         if url.scheme not in ("http", "https") or not url.netloc:
             raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} is not an http:// or https:// URL")

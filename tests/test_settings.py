@@ -60,6 +60,26 @@ def test_variables_are_converted_to_their_types():
         ("RISK_TIMEZONE", "a" * 5000),
         ("RISK_ALERT_BUDGET", "-1"),
         ("RISK_ALERT_BUDGET", "few"),
+        ("RISK_PAGE_BIND", ""),
+        ("RISK_PAGE_BIND", "[]"),
+        ("RISK_PAGE_PORT", "0"),
+        ("RISK_PAGE_PORT", "65536"),
+        ("RISK_PAGE_HISTORY_DAYS", "6"),
+        ("RISK_PAGE_AUDIT_DAYS", "0"),
+        ("RISK_PAGE_LOGIN_HOURS", "0"),
+        ("RISK_PAGE_LOGIN_HOURS", "nan"),
+        ("RISK_PAGE_STALE_HOURS", "-1"),
+        ("RISK_PAGE_IDS_IN_URL", "maybe"),
+        ("RISK_PAGE_PROXIES", "proxy.example.org"),
+        ("RISK_PAGE_PROXIES", "10.0.0.7/24"),
+        ("RISK_PAGE_PROXIES", "10.0.0.7,0.0.0.0/0"),
+        ("RISK_PAGE_PROXIES", "::/0"),
+        ("RISK_MOODLE_URL", "moodle.example.org"),
+        ("RISK_MOODLE_URL", "javascript:alert(1)"),
+        ("RISK_MOODLE_URL", "https://ada:secret@moodle.example.org"),
+        ("RISK_MOODLE_URL", "https://moodle.example.org/?x=1"),
+        ("RISK_MOODLE_URL", "https://moodle.example.org:port"),
+        ("RISK_MOODLE_URL", "https://[moodle"),
     ],
 )
 def test_an_invalid_value_is_refused_in_one_line_that_names_the_variable(variable, value):
@@ -97,3 +117,28 @@ def test_what_counts_for_the_risk_is_set():
     assert Settings.from_env(none).counting == CountingRules(frozenset(), (), False)
     assert Settings().counting == CountingRules()
     assert Settings.from_env({"RISK_TIMEZONE": "Europe/London"}).zone == ZoneInfo("Europe/London")
+
+
+def test_what_the_page_is_told_of_proxies():
+    """Addresses and networks; a header needs them, and the file with the courses of its users."""
+    proxies = {"RISK_PAGE_PROXIES": "10.0.0.7, 2001:db8::/32,"}
+    assert [str(network) for network in Settings.from_env(proxies).page_networks] == ["10.0.0.7/32", "2001:db8::/32"]
+    header = {"RISK_PAGE_USER_HEADER": "X-Remote-User"}
+    users = {"RISK_PAGE_USERS": "users"}
+    assert not Settings.from_env({**header, **proxies, **users}).page_is_open
+    assert Settings.from_env(proxies).page_is_open
+    for variables, missing in (
+        (header, "RISK_PAGE_PROXIES"),
+        ({**header, **users}, "RISK_PAGE_PROXIES"),
+        ({**header, **proxies}, "RISK_PAGE_USERS"),
+        ({**proxies, **users, "RISK_PAGE_USER_HEADER": "X Remote"}, "RISK_PAGE_USER_HEADER"),
+        ({**proxies, **users, "RISK_PAGE_USER_HEADER": "X_Remote_User"}, "RISK_PAGE_USER_HEADER"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^{missing}\b"):
+            Settings.from_env(variables)
+
+
+def test_the_page_has_names():
+    settings = Settings.from_env({"RISK_PAGE_BIND": "[::1]", "RISK_PAGE_HOSTS": "risk.example.org, .example.com,"})
+    assert settings.page_address == "::1"
+    assert settings.page_names == ["::1", "risk.example.org", ".example.com"]

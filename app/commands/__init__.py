@@ -18,6 +18,8 @@ COMMANDS = {
     "settings": ("app.commands.settings", "List the environment variables that configure the app."),
     "grow": ("app.commands.grow", "Divide the students among more partitions, while no worker runs."),
     "forget": ("app.commands.forget", "Forget students: delete all that is known of them, while workers run."),
+    "page": ("page.commands.page", "Serve the advisers' page."),
+    "page-user": ("page.commands.page_user", "Add, remove and list the users of the advisers' page."),
     "parity": ("tools.commands.parity", "Compare KSQL's output with the app's: recorded cases or a live cluster."),
     "replay": ("tools.commands.replay", "Write a log into the source topic as Debezium would."),
     "train": ("tools.commands.train", "Train a risk model, on the shipped students or on your own."),
@@ -30,6 +32,8 @@ COMMANDS = {
         "Run workers in random situations of real sites, none ends in silence.",
     ),
 }
+#: folder of a command → the extras that it needs
+EXTRAS = {"page": "page", "tools": "tools,stack"}
 
 
 class LazyCommand(click.Command):
@@ -51,9 +55,10 @@ class LazyCommand(click.Command):
         try:
             importlib.import_module(self._module)  # defining the class registers it with Faust's `cli`
         except ModuleNotFoundError as error:
+            extras = EXTRAS.get(self._module.partition(".")[0], "tools,stack")
             print(
-                f"moodle-risk: `{self.name}` needs the extras tools and stack, which a worker does not: "
-                f"pip install 'moodle-risk[tools,stack]' (there is no module {error.name})",
+                f"moodle-risk: `{self.name}` needs what a worker does not: "
+                f"pip install 'moodle-risk[{extras}]' (there is no module {error.name})",
                 file=sys.stderr,
             )
             raise SystemExit(1) from None

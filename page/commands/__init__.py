@@ -1,0 +1,1 @@
+"""The commands of the page: `faust -A app page`, `faust -A app page-user`."""
