@@ -1,0 +1,1 @@
+"""What a browser gets: views, forms, exports, the stream of changes."""
