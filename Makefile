@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a virtual environment in .venv, servers in a per-user cache.
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke check test parity chaos matrix situations evaluate remedies bench lint up down clean
+.PHONY: help demo smoke check test parity chaos matrix situations evaluate remedies bench pictures lint up down clean
 
 # another interpreter beside the first: make check PYTHON=python3.12 VENV=.venv-3.12
 PYTHON ?= python3
@@ -11,7 +11,7 @@ READY  := $(VENV)/.ready
 OPTS   ?=
 # effort of property tests and fuzzing (tests/support/effort.py) in `make check`, and in `make test`; 1: as written
 EFFORT ?= 0.1
-TEST_EFFORT ?= 0.1
+TEST_EFFORT ?= 0.04
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ smoke: $(READY) ## the whole job on a real Kafka, every row recomputed; JSON las
 
 check: lint ## lint, types, import contracts, and all tests that need no server: the inner loop, about a minute
 	TEST_EFFORT=$(EFFORT) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder \
-	  -m "not broker and not cdc and not search and not alone" $(OPTS)
+	  -m "not broker and not cdc and not search and not browser and not alone" $(OPTS)
 
 test: lint ## lint, types, import contracts, and all tests, with real servers
 	TEST_EFFORT=$(TEST_EFFORT) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12 \
@@ -62,6 +62,9 @@ remedies: $(READY) ## take each remedy against a fault out of a copy, and check 
 
 bench: $(READY) ## speed on this machine, side by side: reading, the whole job, plain Faust, latency; JSON last
 	@$(BIN)/python -m bench $(OPTS)
+
+pictures: $(READY) ## the pictures of docs/adviser.md, from the real page; needs Debian's chromium
+	@$(BIN)/python -m tests.pictures $(OPTS)
 
 lint: $(READY) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

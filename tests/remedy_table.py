@@ -40,6 +40,7 @@ FAULTS = {
     "disk": "a damaged or missing RocksDB directory",
     "compaction": "the changelog is compacted while it is written",
     "grows": "partitions are added to the source topic or to the app's own, by `grow` or by hand",
+    "pages": "two pages act at once on a case, one is killed or its answer is lost, the form is sent again",
     "misleading": "records of the log whose bytes mislead the fast parser",
 }
 
@@ -246,7 +247,7 @@ REMEDIES = (
     Remedy(
         "one-transactional-id-for-all-owners",
         ("suspended", "dies"),
-        "app.state.partition:OwnedPartitions._start_producer",
+        "app.state.owned:OwnedPartitions._start_producer",
         keyword("transactional_id", "OLD + str(__import__('uuid').uuid4())"),
         (
             "tests/test_partitions.py::test_every_owner_of_a_partition_has_the_same_transactional_id",
@@ -270,7 +271,7 @@ REMEDIES = (
     Remedy(
         "a-new-assignment-starts-with-empty-memory",
         ("suspended", "joins"),
-        "app.state.partition:OwnedPartitions.renew",
+        "app.state.owned:OwnedPartitions.renew",
         drop("self.release"),
         ("tests/test_partitions.py::test_a_released_partition_is_not_owned",),
     ),
@@ -508,5 +509,47 @@ REMEDIES = (
         "app.kafka.ends:ends_behind",
         insert_after("highwaters", "break"),
         ("tests/test_ends.py::test_an_old_answer_is_asked_again",),
+    ),
+    # -- the page
+    Remedy(
+        "an-action-counts-only-for-the-version-it-was-made-for",
+        ("pages",),
+        "page.cases.fold:_accept",
+        condition("asked.version", "connection.execute(known, (*key, asked.id)).fetchone()"),
+        (
+            "tests/test_cases.py::test_who_is_faster_in_the_log_has_acted",
+            "tests/test_cases_property.py::test_all_pages_come_to_the_same",
+        ),
+    ),
+    Remedy(
+        "an-id-counts-once",
+        ("pages",),
+        "page.cases.fold:_accept",
+        condition("asked.version", "asked.version != version"),
+        ("tests/test_cases.py::test_an_id_counts_once_whatever_version_it_is_sent_for",),
+    ),
+    Remedy(
+        "every-attempt-has-a-key-of-its-own",
+        ("pages", "compaction"),
+        "page.cases.desk:Desk.act",
+        call("secrets.token_hex", "'1'"),
+        (
+            "tests/test_cases.py::test_a_record_that_is_sent_again_later_takes_nothing_with_it",
+            "tests/test_cases_property.py::test_compaction_changes_nothing",
+        ),
+    ),
+    Remedy(
+        "a-form-that-is-sent-again-is-recognized",
+        ("pages",),
+        "page.cases.desk:Desk._answer",
+        condition("action.id", "False"),
+        ("tests/test_cases.py::test_an_action_that_is_sent_again_counts_once",),
+    ),
+    Remedy(
+        "an-action-is-done-when-it-was-read-back",
+        ("pages",),
+        "page.cases.desk:Desk.act",
+        condition("wait_for", "False"),
+        ("tests/test_cases.py::test_an_action_that_is_sent_again_counts_once",),
     ),
 )

@@ -37,6 +37,7 @@ LIMIT = 4.0
 
 
 @pytest.mark.broker
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_the_whole_job_costs_little_more_than_reading(cluster, tmp_path):
     no_load = Load(rate=1, seconds=0, warm_up_s=0, students=1, partitions=4)
@@ -55,6 +56,7 @@ def test_the_whole_job_costs_little_more_than_reading(cluster, tmp_path):
 
 
 @pytest.mark.broker
+@pytest.mark.long
 @pytest.mark.timeout(180)
 def test_latency_is_measured_for_every_event(cluster, tmp_path):
     """In a second of live load each event gets a prediction, from the app and from the bare loop."""

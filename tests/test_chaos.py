@@ -58,6 +58,7 @@ def chaos(*options: str) -> dict[str, Any]:
 
 
 @pytest.mark.broker
+@pytest.mark.long  # the next test kills too, and tests/test_worker_deaths.py at each failpoint
 def test_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
     """Killed, wiped, suspended and joining workers, killed servers, damaged disks: nothing is lost or duplicated."""
     options = ("--minutes", "1.7", "--seed", str(SEED), "--session-timeout", str(SESSION_S), "--keep", str(tmp_path))
@@ -73,7 +74,7 @@ def test_minutes_of_faults_leave_every_row_exact(tmp_path: Path) -> None:
 @pytest.mark.broker
 def test_days_of_event_time_that_pass_while_workers_fail_leave_every_row_exact(tmp_path: Path) -> None:
     """Three workers are killed, wiped, stopped and suspended; nothing is late because its owner was away."""
-    options = ("--accelerated", "--days-per-minute", "30", "--rate", "2500", "--minutes", "0.4")
+    options = ("--accelerated", "--days-per-minute", "30", "--rate", "1500", "--minutes", "0.3")
     result = chaos(*options, "--seed", "5", "--keep", str(tmp_path))
     assert (result["exact"], result["lost"], result["duplicated"]) == (True, 0, 0)
     assert result["kills"] >= 1

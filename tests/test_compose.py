@@ -19,6 +19,8 @@ import yaml
 
 from app.kafka.topics import wanted
 from app.settings import Settings
+from page.access.passwords import fits
+from page.access.users import read
 from stack import Environment, mariadb
 from stack.connect import SETTINGS as CONNECT_SETTINGS
 from stack.registry import BASE, COMPATIBILITY, VERSION
@@ -94,7 +96,8 @@ def test_images_are_pinned(name: str) -> None:
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_base_images_are_pinned_and_downloads_have_a_checksum(path: Path) -> None:
     text = path.read_text()
-    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    stages = set(re.findall(r"^FROM .* AS (\S+)", text, re.MULTILINE))
+    bases = set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) - stages
     assert bases
     assert all(PINNED.fullmatch(base) for base in bases)
     for line in re.findall(r"^ADD .*", text, re.MULTILINE):
@@ -129,7 +132,7 @@ def test_a_service_is_limited_and_private(name: str) -> None:
 def test_published_ports_are_unique() -> None:
     published = [interpolated(port) for service in SERVICES.values() for port in service.get("ports", [])]
     ports = [port.split(":")[1] for port in published]
-    assert len(ports) == len(set(ports)) == len([name for name in ENV_EXAMPLE if name.endswith("_PORT")]) == 8
+    assert len(ports) == len(set(ports)) == len([name for name in ENV_EXAMPLE if name.endswith("_PORT")]) == 9
 
 
 def test_a_port_that_was_changed_is_the_one_that_clients_are_told() -> None:
@@ -144,10 +147,10 @@ def test_a_port_that_was_changed_is_the_one_that_clients_are_told() -> None:
 
 def test_services_reach_one_another_without_a_proxy() -> None:
     """Docker passes the client's HTTP_PROXY to every container. Java ignores it; curl and Python do not."""
-    users = {
-        name for name, service in SERVICES.items() if "curl" in service["image"] or "moodle-risk:" in service["image"]
+    users = {name for name, service in SERVICES.items() if re.search("curl|moodle-risk(-page)?:", service["image"])} - {
+        "page-user"
     }
-    assert users == {"topics", "registry-init", "index-template", "connectors", "dashboard", "worker"}
+    assert users == {"topics", "registry-init", "index-template", "connectors", "dashboard", "worker", "page"}
     for name in users:
         environment = SERVICES[name]["environment"]
         assert environment["NO_PROXY"] == environment["no_proxy"]
@@ -178,6 +181,7 @@ def test_services_start_after_what_they_need() -> None:
 
     assert {"mariadb", "registry-init", "index-template", "topics", "connect"} <= before("connectors")
     assert {"topics", "registry", "connectors"} <= before("worker")
+    assert {"topics", "page-user"} <= before("page")
     assert "topics" in before("connect")
     assert "topics" in before("registry")
     assert "elasticsearch" in before("kibana")
@@ -233,8 +237,8 @@ def test_env_is_the_example_with_generated_secrets_and_is_never_overwritten(tmp_
         text = (tmp_path / ".env").read_text()
         made = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
         assert made.keys() == ENV_EXAMPLE.keys()
-        secret = {name for name, value in ENV_EXAMPLE.items() if value == "" and name != "RISK_TOPIC_PREFIX"}
-        assert len({made[name] for name in secret}) == len(secret) == 3
+        secret = {name for name, value in ENV_EXAMPLE.items() if value == "" and not name.startswith("RISK_")}
+        assert len({made[name] for name in secret}) == len(secret) == 4
         assert all(len(made[name]) >= 32 for name in secret)
         assert {name: made[name] for name in made.keys() - secret} == {
             name: ENV_EXAMPLE[name] for name in made.keys() - secret
@@ -259,7 +263,7 @@ def test_connect_may_read_only_the_variables_that_its_configurations_use() -> No
 
 def test_the_workers_variables_are_settings() -> None:
     known = {f.metadata["variable"] for f in fields(Settings)}
-    for name in ("worker", "topics"):
+    for name in ("worker", "topics", "page"):
         assert set(SERVICES[name]["environment"]) <= known | {"NO_PROXY", "no_proxy"}
     environment = {name: interpolated(value) for name, value in SERVICES["worker"]["environment"].items()}
     settings = Settings.from_env(environment)
@@ -267,6 +271,19 @@ def test_the_workers_variables_are_settings() -> None:
     assert settings.web_bind == "0.0.0.0"
     # .env.example has the app's defaults
     assert (settings.emit, settings.time_unit, settings.topic_prefix) == ("batch", "ms", "")
+
+
+def test_the_page_asks_for_a_login_and_knows_its_name() -> None:
+    """It listens on all interfaces of its container, where it refuses to start without users."""
+    environment = {name: interpolated(value) for name, value in SERVICES["page"]["environment"].items()}
+    settings = Settings.from_env(environment)
+    assert settings.page_bind == "0.0.0.0"
+    assert f"page:{settings.page_datadir}" in SERVICES["page"]["volumes"]
+    assert str(settings.page_users) == SERVICES["page-user"]["environment"]["RISK_PAGE_USERS"]
+    assert "localhost" in settings.page_hosts
+    # the worker's days are the page's
+    for name in ("RISK_TIMEZONE", "RISK_TOPIC_PREFIX", "RISK_BROKER"):
+        assert environment[name] == interpolated(SERVICES["worker"]["environment"][name])
 
 
 def test_services_ask_each_other_directly() -> None:
@@ -361,6 +378,30 @@ def test_the_cdc_user_has_no_right_to_write() -> None:
     # rows are readable in the log's database only
     assert [where for granted, where in grants if "SELECT" in granted.split(", ")] == ["demo.*"]
     assert os.access(script, os.X_OK)
+
+
+def test_the_first_user_of_the_page_is_made_once(tmp_path: Path) -> None:
+    """Run as the service runs it; a second start changes nothing, whatever .env says by then."""
+    users = tmp_path / "users"
+    for password in ("a long first password", "another password"):
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "RISK_PAGE_USERS": str(users),
+            "PAGE_USER": "adviser",
+            "PAGE_PASSWORD": password,
+        }
+        command = ["sh", str(ROOT / "docker/page-user.sh")]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    (user,) = read(users)
+    assert user.name == "adviser"
+    assert user.courses is None
+    assert fits("a long first password", user.hash)
+    assert not fits("another password", user.hash)
 
 
 @pytest.mark.cdc

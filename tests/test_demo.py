@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from io import StringIO
@@ -16,6 +18,7 @@ from rich.console import Console
 
 import stack
 from tests.support import risk_course
+from tools.demo import page as demo_page
 from tools.demo.run import run
 from tools.demo.stats import Stats
 from tools.demo.view import panel
@@ -50,6 +53,8 @@ def demo(directory: Path, *options: str) -> None:
     # on the first day nobody's risk can be high
     assert 0 == at_risk < students < sessions < events
     assert last.endswith("0 alerts open, -")
+    assert re.search(r"^advisers' page: http://127\.0\.0\.1:\d+/$", done.stdout, re.MULTILINE), done.stdout
+    assert "Traceback" not in (directory / "page.log").read_text()
     assert (directory / "stack" / "logs" / "kafka.log").exists()
     assert stack.status(directory / "stack") == []
 
@@ -109,6 +114,7 @@ def test_the_demo_shows_students_at_risk_and_draws_a_picture(tmp_path: Path) -> 
 
 
 @pytest.mark.cdc
+@pytest.mark.long  # tests/test_cdc.py sends the demo's rows through both
 def test_the_demo_runs_through_mariadb_and_debezium(tmp_path: Path) -> None:
     demo(tmp_path / "demo", "--cdc")
 
@@ -129,3 +135,19 @@ def test_smoke_ends_with_one_line_of_json() -> None:
     result = json.loads(line)
     assert result["exact"] is True
     assert result["events"] == ROWS
+
+
+def test_the_page_of_the_demo_knows_what_became_of_the_students(tmp_path: Path) -> None:
+    """One row for each enrolment, in the words of the page; a port that is taken is not asked for twice."""
+    demo_page.write_outcomes(tmp_path / "outcomes.csv")
+    with (tmp_path / "outcomes.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    enrolments = oulad.load_enrolments()
+    assert len(rows) == len(enrolments.student)
+    lost = [row["outcome"] in ("withdrew", "failed") for row in rows]
+    assert lost == enrolments.unsuccessful.tolist()
+    assert {int(row["course"]) for row in rows} == {p.course for p in oulad.PRESENTATIONS}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert demo_page.port_or_free(taken.getsockname()[1]) != taken.getsockname()[1]

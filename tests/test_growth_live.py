@@ -290,7 +290,13 @@ def daily_scores(deployment: Deployment) -> tuple[dict[bytes, Any], list[Any]]:
     return last, sorted((r.at, r.key, r.value) for r in alerts)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+#: another one has two workers
+LONG = ("a_source_topic_that_grows_under_one_worker",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in SCENARIOS]
+)
 def test_everything_counts_once(name: str, results: dict[str, Future[None]]) -> None:
     """Each scenario compares all that came out with an oracle."""
     results[name].result()

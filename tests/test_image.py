@@ -1,4 +1,4 @@
-"""The worker's container image, built without Docker: the Dockerfile's files, and what they need and can do."""
+"""The container images of worker and page, built without Docker: the Dockerfile's files, what they need and can do."""
 
 from __future__ import annotations
 
@@ -17,18 +17,27 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-COPIED = [
-    path
-    for sources in re.findall(r"^COPY ((?!--from).*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    for path in sources.split()
-]
+#: stage of the Dockerfile → the one it begins with, and its lines
+STAGES = {
+    name: (base, body)
+    for base, name, body in re.findall(
+        r"^FROM (\S+) AS (\S+)\n(.*?)(?=^FROM |\Z)", (ROOT / "Dockerfile").read_text(), re.MULTILINE | re.DOTALL
+    )
+}
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
-    """The wheel that `pip install .` builds from what the Dockerfile copies."""
-    source = tmp_path_factory.mktemp("source")
-    for name in COPIED:
+def copied(stage: str) -> list[str]:
+    """The files and folders of the repository that are copied in a stage, and in those it begins with."""
+    if stage not in STAGES:
+        return []
+    base, body = STAGES[stage]
+    sources = re.findall(r"^COPY ((?!--from).*) \S+$", body, re.MULTILINE)
+    return copied(base) + [path for group in sources for path in group.split()]
+
+
+def build(stage: str, source: Path) -> ZipFile:
+    """The wheel that `pip install .` builds from what a stage of the Dockerfile copies."""
+    for name in copied(stage):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
@@ -38,6 +47,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
     subprocess.run(command, cwd=source, check=True, timeout=120)
     (path,) = source.glob("*.whl")
     return ZipFile(path)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
+    """The worker's wheel."""
+    return build("build", tmp_path_factory.mktemp("source"))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The content of the page's wheel, unpacked."""
+    directory = tmp_path_factory.mktemp("page")
+    build("build-page", tmp_path_factory.mktemp("source")).extractall(directory)
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +95,14 @@ def dependencies(lines: Iterable[str], extras: Iterable[str] = ()) -> Iterator[s
 
 
 def faust(
-    installed: Path, *arguments: str, prefix: Iterable[str] = (), **environment: str
+    installed: Path, *arguments: str, extras: Iterable[str] = (), prefix: Iterable[str] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `faust -A app` on the unpacked wheel, with only the packages that pip installs for it.
+    """Run `faust -A app` on the unpacked wheel, with only the packages that pip installs for it and its `extras`.
 
     prefix: a command that runs another one.
     """
-    (worker,) = distributions(path=[str(installed)])
-    kept = set(dependencies(worker.requires or []))
+    (package,) = distributions(path=[str(installed)])
+    kept = set(dependencies(package.requires or [], extras))
     hidden = {
         module
         for module, owners in packages_distributions().items()
@@ -135,6 +158,31 @@ def test_any_user_id_will_do(installed: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     data.chmod(0o700)
     assert "RISK_DATADIR" in faust(installed, "worker", prefix=user, **environment).stderr
+
+
+def test_the_image_of_the_page_has_its_templates_and_what_browsers_get(page: Path) -> None:
+    """Every file of page/ that is in the repository, and the page with its extra starts up to the broker."""
+    files = subprocess.run(["git", "ls-files", "page"], cwd=ROOT, capture_output=True, text=True, check=True)
+    missing = [name for name in files.stdout.splitlines() if not (page / name).is_file()]
+    assert missing == []
+    assert {path.name for path in page.iterdir() if not path.name.endswith(".dist-info")} == {
+        *("models", "codec", "agents", "app", "page")
+    }
+
+
+def test_the_page_starts_up_to_the_broker(page: Path, tmp_path: Path) -> None:
+    broker = "127.0.0.1:1"
+    done = faust(page, "page", extras=["page"], RISK_BROKER=broker, RISK_PAGE_DATADIR=str(tmp_path))
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if broker in line], done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_its_extra_the_page_says_what_to_install(page: Path) -> None:
+    done = faust(page, "page")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'moodle-risk[page]'" in line
 
 
 def test_a_command_of_tools_names_the_extra_to_install(installed: Path) -> None:

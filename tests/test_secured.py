@@ -20,9 +20,14 @@ from app.errors import ConfigError
 from app.kafka import topics
 from app.ops.preflight import PATIENCE_S, connect, preflight
 from app.settings import Settings
+from page.access.visitor import Visitor
+from page.cases.audit import Look
+from page.cases.desk import Done
+from page.cases.topics import prepare
 from stack.security import USER
+from tests.support import case_pages, page_rows
 from tests.support.cluster import TIMEOUT_S, Deployment, months_of_rows, replay_rows, run_async, until
-from tests.support.secured import Secured, as_worker, grant, grants, started, unsecured_token
+from tests.support.secured import Secured, as_worker, grant, grants, page_grants, started, unsecured_token
 from tests.support.stub_server import StubServer, running
 from tests.test_preflight import refused
 from tools.e2e.workers import E2EError, Worker
@@ -142,6 +147,42 @@ def test_each_missing_right_is_named_in_one_line(secured, tmp_path):
         grant(administrator.settings, [given])
     until(lambda: starts(deployment))
     assert all("source" in name or name.startswith("Read") or name.startswith("Write") for name in unseen)
+
+
+def test_the_page_works_with_the_least_rights(secured, tmp_path):
+    """Until it has all of them, its start is refused with a line that names one; then it reads, acts and audits."""
+    administrator = secured.deployment(tmp_path)
+    administrator.declare(*topics.wanted(administrator.names, 1))
+    administrator.send(administrator.names.risk, [page_rows.risk_row(1, 10, 0.8, "HIGH")])
+    deployment = as_worker(administrator, secured.login("SCRAM-SHA-512"))
+    with pytest.raises(ConfigError, match="no right to Describe topic"):
+        run_async(prepare(deployment.settings))
+    given = page_grants(deployment.settings)
+    creates = [each for each in given if each[3].startswith("Create")]
+    administrator.declare(*topics.of_page(administrator.names, 365))
+    for missing in given:
+        if missing not in creates:
+            with pytest.raises(ConfigError) as caught:
+                run_async(prepare(deployment.settings))
+            assert "\n" not in str(caught.value)
+            grant(administrator.settings, [missing])
+    assert until(lambda: prepared(deployment), lambda lines: lines is not None) == []
+    with case_pages.running(deployment.settings, tmp_path / "page") as page:
+        page.audit.record("ann", Look.STUDENT, [(1, 10)])
+        assert isinstance(page.desk.act(Visitor("ann"), 1, 10, 0, "contact", "action-1"), Done)
+    assert len(administrator.read(administrator.names.page_audit)) == 1
+    fresh = as_worker(secured.deployment(tmp_path), secured.login("SCRAM-SHA-512"))
+    administrator.declare(*topics.wanted(fresh.names, 1))
+    grant(administrator.settings, page_grants(fresh.settings))
+    assert until(lambda: prepared(fresh), lambda lines: lines is not None) == []
+
+
+def prepared(deployment: Deployment) -> list[str] | None:
+    """The warnings of a page's start; None if it is refused. Brokers learn of rights with a delay."""
+    try:
+        return run_async(prepare(deployment.settings))
+    except ConfigError:
+        return None
 
 
 def starts(deployment: Deployment) -> bool:
@@ -283,6 +324,7 @@ def test_a_token_that_the_broker_refuses_is_one_line(secured, login, tokens):
     assert f"refuses the token of {CLIENT} from {tokens.url}" in refusal(login)
 
 
+@pytest.mark.long
 def test_a_login_that_ends_is_renewed_and_a_changed_password_ends_the_worker(secured, rows, tmp_path):
     """The broker ends each connection after REAUTH_MS: rows go on. With another password the worker says so."""
     administrator = secured.deployment(tmp_path)

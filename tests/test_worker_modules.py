@@ -22,8 +22,8 @@ cli()
 """
 
 
-@pytest.mark.parametrize("package", ["tools", "stack", "bench", "tests"])
-def test_a_worker_loads_no_module_of_the_tools(package: str, loaded_modules: set[str]) -> None:
+@pytest.mark.parametrize("package", ["page", "tools", "stack", "bench", "tests"])
+def test_a_worker_loads_no_module_of_page_or_tools(package: str, loaded_modules: set[str]) -> None:
     """Neither the commands beside `worker` nor the servers of demo and tests are imported."""
     assert sorted(name for name in loaded_modules if name.partition(".")[0] == package) == []
 

@@ -81,7 +81,7 @@ def test_a_visit_batch_of_a_newer_version_ends_the_worker(deployment):
     assert deployment.read(deployment.names.dead_letters) == []
 
 
-@pytest.mark.parametrize("damaged", [True, False])
+@pytest.mark.parametrize("damaged", [pytest.param(True, marks=pytest.mark.long), False])
 def test_an_unreadable_state_record_ends_the_worker_and_is_restored_from_the_changelog(deployment, damaged):
     """A damaged record, or one of a newer version, is never guessed at; deleting RISK_DATADIR repairs it."""
     schema = make_source(deployment)

@@ -90,6 +90,7 @@ def test_records_of_a_new_schema_wait_for_the_registry(own_cluster, tmp_path):
     assert "waiting, next attempt in" in worker.log.read_text()
 
 
+@pytest.mark.long  # the next but one test has the outage, tests/test_worker_deaths.py the ends
 def test_a_worker_that_ends_while_it_waits_loses_nothing(own_cluster, tmp_path):
     """A worker is stopped or killed during an outage: the next one reads the waiting record again."""
     deployments, workers, ids = {}, {}, {}

@@ -105,6 +105,16 @@ def grants(settings: Settings, partitions: int) -> list[Grant]:
     ]
 
 
+def page_grants(settings: Settings) -> list[Grant]:
+    """List the rights that docs/operations.md grants a page which creates its topics itself."""
+    names = settings.topic_names
+    on_topics = acls.of_page(names)
+    return [
+        *((TOPIC, topic, int(right), f"{right} on topic {topic}") for topic in on_topics for right in on_topics[topic]),
+        *((TOPIC, topic.name, CREATE, f"Create topic {topic.name}") for topic in topics.of_page(names, 30)),
+    ]
+
+
 def grant(administrator: Settings, given: Sequence[Grant], user: str = USER) -> None:
     """Give rights to a user."""
 

@@ -25,9 +25,9 @@ CDC_SPEED = 50_000.0
 
 
 class demo(Command):
-    """Replay real students through the whole pipeline and show live who is at risk.
+    """Replay real students through the whole pipeline and show live who is at risk, here and on the advisers' page.
 
-    Starts Kafka, a schema registry and a worker of its own; Ctrl-C stops them all. Needs no Kafka, Java or
+    Starts Kafka, a schema registry, a worker and the page of its own; Ctrl-C stops them all. Needs no Kafka, Java or
     Docker: servers are downloaded on first use. --cdc needs the packages of MariaDB's server and client,
     which it does not download.
     """

@@ -1,4 +1,4 @@
-"""Real students through the whole pipeline, live on a terminal: `make demo`."""
+"""Real students through the whole pipeline, live on a terminal and on the advisers' page: `make demo`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer
@@ -17,9 +17,11 @@ from rich.live import Live
 import stack
 from app.kafka.clients import new_consumer
 from app.settings import Settings
+from tools.demo import page as demo_page
 from tools.demo.sources import Database, Replay, Source
 from tools.demo.stats import Stats
 from tools.demo.view import lag, line, panel, picture
+from tools.e2e.page import Page
 from tools.e2e.workers import E2EError, Worker, is_idle
 from tools.replay import oulad
 
@@ -27,6 +29,8 @@ from tools.replay import oulad
 REFRESH_S, LINE_S = 0.25, 2.0
 #: time the source has to create its topic; Kafka Connect is the slowest [s]
 _TOPIC_S = 120.0
+#: time the page has to answer [s]
+_PAGE_S = 60.0
 
 
 async def run(
@@ -66,11 +70,19 @@ async def run(
             arguments = [f"--module={presentation.module}", f"--presentation={presentation.code}", f"--speed={speed}"]
             arguments += [] if limit is None else [f"--limit={limit}"]
             source = Replay(["oulad", *arguments], variables, directory / "replay.log")
-        async with _running(source) as sending, _consumer(Settings.from_env(variables), sending) as consumer:
-            with Worker(variables, directory / "worker.log") as worker:
-                console.print(f"worker and servers log to {directory}; /stats is on port {worker.port}")
-                title = f"moodle-risk · {presentation}{' · MariaDB → Debezium → Kafka' if cdc else ''}"
-                await _show(title, consumer, worker, source, sending, console, svg)
+        async with AsyncExitStack() as running:
+            sending = await running.enter_async_context(_running(source))
+            consumer = await running.enter_async_context(_consumer(Settings.from_env(variables), sending))
+            worker = running.enter_context(Worker(variables, directory / "worker.log"))
+            console.print(f"worker, page and servers log to {directory}; /stats is on port {worker.port}")
+            page = running.enter_context(demo_page.new_page(variables, directory)) if demo_page.is_installed() else None
+            if page is None:
+                console.print("no advisers' page: it needs pip install 'moodle-risk[page]'")
+            else:
+                await asyncio.to_thread(page.wait, timeout=_PAGE_S, state="loading")
+                console.print(f"[bold]advisers' page: {page.url}[/]", soft_wrap=True)
+            title = f"moodle-risk · {presentation}{' · MariaDB → Debezium → Kafka' if cdc else ''}"
+            await _show(title, consumer, worker, page, source, sending, console, svg)
     finally:
         stack.down(servers)
 
@@ -110,6 +122,7 @@ async def _show(
     title: str,
     consumer: AIOKafkaConsumer,
     worker: Worker,
+    page: Page | None,
     source: Source,
     sending: asyncio.Task[None],
     console: Console,
@@ -120,8 +133,9 @@ async def _show(
     with Live(console=console, auto_refresh=False, transient=False) as live:
         while True:
             await _read(consumer, stats, REFRESH_S if interactive else LINE_S)
-            if not worker.running:
-                raise E2EError(f"the worker exited with {worker.process.returncode}:\n{worker.tail()}")
+            worker.require_running()
+            if page is not None:
+                page.require_running()
             status = await asyncio.to_thread(worker.stats)
             now = time.monotonic()
             if status is not None:
@@ -134,6 +148,8 @@ async def _show(
             if done and not interactive:
                 await _read_to_end(consumer, stats)
             note = "All events are replayed. Ctrl-C stops everything." if done else "Ctrl-C stops everything."
+            if page is not None:
+                note = f"Advisers see {page.url} {note}"
             view = panel(title, stats, status, rate, source.committed, note)
             if interactive:
                 live.update(view, refresh=True)

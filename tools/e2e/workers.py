@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -15,67 +10,25 @@ from typing import Any
 
 import httpx
 
-from stack.supervisor import die_with_parent
+from tools.e2e.programs import ROOT, STOP_S, E2EError, Program, free_port
 
-#: repository root, where `-A app` is importable
-ROOT = Path(__file__).parents[2]
-#: time a worker has to exit after SIGTERM before it is killed [s]
-STOP_S = 15.0
+__all__ = ["ROOT", "STOP_S", "E2EError", "Worker", "free_port", "is_idle"]
+
 #: polling interval of /stats [s]; a request costs the worker a millisecond or two of CPU
 _POLL_S = 0.1
 #: timeout of a request to /stats [s]
 _REQUEST_S = 5.0
 
 
-class E2EError(Exception):
-    """An end-to-end run that did not complete; the message says what was observed."""
+class Worker(Program):
+    """`faust -A app worker` with its own settings, logging to a file. It is ready once `stats` has no problem."""
 
-
-class Worker:
-    """`faust -A app worker` with its own settings, logging to a file."""
-
-    #: argument of `faust -A`
-    module = "app"
+    name = "worker"
 
     def __init__(self, settings: Mapping[str, str], log: Path, *, level: str = "info") -> None:
         """settings: RISK_ variables, which override this process's environment."""
         self.port = int(settings.get("RISK_WEB_PORT", 0)) or free_port()
-        self.log = log
-        self._environment = {**os.environ, **settings, "RISK_WEB_PORT": str(self.port)}
-        self._level = level
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Worker:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self.running:
-            self.stop()
-
-    def start(self) -> Worker:
-        """Start the process; it is ready once `stats` returns an answer without a problem."""
-        with self.log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", self.module, "worker", "-l", self._level],
-                env=self._environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                preexec_fn=die_with_parent(os.getpid()),
-            )
-        return self
-
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        """The process. Raises E2EError if it was never started."""
-        if self._process is None:
-            raise E2EError("the worker was not started")
-        return self._process
-
-    @property
-    def running(self) -> bool:
-        """Whether the process was started and has not exited."""
-        return self._process is not None and self._process.poll() is None
+        super().__init__(["worker", "-l", level], {**settings, "RISK_WEB_PORT": str(self.port)}, log)
 
     def stats(self) -> dict[str, Any] | None:
         """Return the content of /stats, or None if there is no complete answer."""
@@ -94,8 +47,7 @@ class Worker:
         deadline = time.monotonic() + timeout
         stats = None
         while time.monotonic() < deadline:
-            if not self.running:
-                raise E2EError(f"the worker exited with {self.process.returncode}:\n{self.tail()}")
+            self.require_running()
             stats = self.stats()
             if stats is not None and done(stats):
                 return stats
@@ -119,24 +71,6 @@ class Worker:
 
         return self.wait(stable, timeout=timeout)
 
-    def stop(self) -> int:
-        """Send SIGTERM, then SIGKILL if the process has not exited after STOP_S. Return the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            return self.kill()
-
-    def kill(self) -> int:
-        """Send SIGKILL. Return the exit code."""
-        self.process.kill()
-        return self.process.wait()
-
-    def tail(self, lines: int = 15) -> str:
-        """Return the last lines of the log."""
-        text = self.log.read_text("utf-8", "replace") if self.log.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
-
 
 @cache
 def _http() -> httpx.Client:
@@ -147,10 +81,3 @@ def _http() -> httpx.Client:
 def is_idle(stats: Mapping[str, Any], *, but: str | None = None) -> bool:
     """Whether a worker reports no problem, except perhaps the problem `but`, and no lag."""
     return stats["problem"] in (None, but) and bool(stats["lag"]) and not any(stats["lag"].values())
-
-
-def free_port() -> int:
-    """Return a TCP port that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
