@@ -233,6 +233,7 @@ def test_updates_and_deletes_count_as_rows_or_have_no_effect(deleted: dict[str, 
     assert process(log.deployment(), visits, events) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("log", ["cdc_column"], indirect=True)
 def test_a_nullable_column_may_be_added_while_a_worker_runs(log: Log) -> None:
     """Rows of both versions of the schema count, without a restart of the worker."""
@@ -345,6 +346,7 @@ CREATE TABLE {TABLE} (
 ADDRESS, OTHER = "203.0.113.77", "a name that somebody searched for"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("log", ["cdc_moodle"], indirect=True)
 def test_only_the_columns_that_are_used_leave_the_database(log: Log) -> None:
     """Of Moodle's own table: no IP address and no free text, neither from the snapshot nor from the binlog."""

@@ -128,6 +128,7 @@ async def test_without_mariadb_the_demo_says_what_to_install(tmp_path: Path, mon
 
 
 @pytest.mark.broker
+@pytest.mark.long  # .ci/run runs smoke on another version of Kafka if there is time, `make matrix` on each
 def test_smoke_ends_with_one_line_of_json() -> None:
     done = command("smoke", f"--limit={ROWS}")
     assert done.returncode == 0, done.stderr

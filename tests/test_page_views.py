@@ -33,7 +33,7 @@ VIEWS = {
     "not found": "/student/nothing",
 }
 #: those that look like another one
-SIMILAR = ("filtered", "nobody", "courses")
+SIMILAR = ("filtered", "nobody", "courses", "not found")
 
 
 @pytest.fixture(scope="module")

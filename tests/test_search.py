@@ -208,6 +208,7 @@ def test_only_indices_of_the_pipeline_are_created_automatically(node: Node) -> N
     assert answer.status_code == 404
 
 
+@pytest.mark.long
 def test_an_acknowledged_document_survives_kill_9(search_node: stack.Environment, node: Node) -> None:
     """After `restart` the node has the same port and documents."""
     document = f"{node.url}/moodle_logs_survivors/_doc/1"

@@ -301,6 +301,7 @@ async def test_an_acknowledged_record_survives_kill_9(own: stack.Environment) ->
 
 
 @pytest.mark.broker
+@pytest.mark.long
 def test_a_registered_schema_survives_kill_9(own: stack.Environment) -> None:
     row = AvroSchema({"type": "record", "name": "Row", "fields": [{"name": "id", "type": "long"}]})
     number = SchemaRegistryClient(url=own.registry).register("stack-survivor-value", row)

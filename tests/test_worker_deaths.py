@@ -306,7 +306,13 @@ def wait_for_suspension(worker: Worker) -> None:
 
 
 #: those of which others are in part: `make test` has little time, and chaos kills at these points too
-LONG = ("the_second_of_two_killed", "a_second_worker_ten_seconds_later", "killed_at_begun", "killed_at_committed")
+LONG = (
+    "the_second_of_two_killed",
+    "a_second_worker_ten_seconds_later",
+    "killed_at_begun",
+    "killed_at_committed",
+    "killed_at_processed",
+)
 
 
 @pytest.mark.parametrize(
