@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agents.ports import Metrics, StatePartition, Target
-from agents.risk_output import RiskOptions
-from codec import risk_rows, tombstones
+from agents.risk_output import Effect, RiskOptions, RiskOutput
+from codec import tombstones
 from codec.record_batch import Rows
-from codec.risk_rows import Keys
 from models import activity_records, forgotten, state
 from models.alerts import Why
-from models.assessment import unassessed
 from models.forgotten import Forgotten
 from models.murmur2 import keys_of
 from models.position import Position
@@ -119,21 +117,9 @@ def _of_risk(
 ) -> list[tuple[Target, Rows]]:
     """Close the alerts of students [u] that are open, and write tombstones for their entries; at: stream time [ms]."""
     entries, _ = activity_records.unpack(partition.activity(student))
-    open_ = entries.take(entries.alert)
+    open_, effect = entries.take(entries.alert), Effect()
     closed = np.full(len(open_), at)
-    rows: list[tuple[Target, Rows]] = []
-    if len(open_):
-        written = risk_rows.alerts(
-            closed,
-            Keys(student[open_.owner], open_.course, not risk.per_course),
-            unassessed(len(open_)),
-            risk.model,
-            is_opening=np.zeros(len(open_), np.bool_),
-            day=risk.days.of(closed),
-            opened=open_.opened,
-            why=np.full(len(open_), Why.ERASED),
-        )
-        rows.append(((names.risk_alerts, 0), written))
+    RiskOutput(names, risk).close(effect, student, open_, closed, risk.days.of(closed), Why.ERASED)
     pairs = zip(student[entries.owner].tolist(), entries.course.tolist(), strict=True)
     keys = [b"%d|%d" % pair if risk.per_course else b"%d" % pair[0] for pair in pairs]
-    return [*rows, *(((topic, 0), tombstones.of_keys(keys, at)) for topic in (names.risk, names.risk_alerts))]
+    return [*effect.rows, *(((topic, 0), tombstones.of_keys(keys, at)) for topic in (names.risk, names.risk_alerts))]

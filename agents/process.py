@@ -166,45 +166,45 @@ class Process:
         if students is None:
             return  # revoked in the meantime: the new owner reads these visit batches again
         visit_batches = [part.visit_batch for part in parts if part.visit_batch is not None]
-        if await self._apply_with_ticks(partition, students, visit_batches):
+        if await self._apply_with_ticks(students, visit_batches):
             for part in parts:
                 if part.is_last:
                     await self._log.processed(part.chunk)
 
-    async def _apply_with_ticks(self, number: int, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
-        """Apply visit batches to partition `number`, with the ticks that are due before, between and after them.
+    async def _apply_with_ticks(self, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
+        """Apply visit batches to a partition, with the ticks that are due before, between and after them.
 
         False if another worker owns the partition by now.
         """
         if self._ticker is None or self._days is None:
-            return await self._apply_batches(number, students, batches)
+            return await self._apply_batches(students, batches)
         first = ticks.first(self._days, students.position, batches) if students.ticks is None else None
-        if first is not None and not await self._ticker.begin(number, students, first):
+        if first is not None and not await self._ticker.begin(students, first):
             return False
         left, due_at = batches, students.position.watermarks.stream_time
         while True:
             if students.ticks is None:
-                return await self._apply_batches(number, students, left)
-            if due_at != NEVER and not await self._ticker.run(number, students, due_at):
+                return await self._apply_batches(students, left)
+            if due_at != NEVER and not await self._ticker.run(students, due_at):
                 return False
             divided = ticks.divide(students.position, left, self._days.tick_at(students.ticks.reached + 1))
-            if (divided.before or not batches) and not await self._apply_batches(number, students, divided.before):
+            if (divided.before or not batches) and not await self._apply_batches(students, divided.before):
                 return False
             if divided.due_at == NEVER:
                 return True
             left, due_at = divided.after, divided.due_at
 
-    async def _apply_batches(self, number: int, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
+    async def _apply_batches(self, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
         """Apply visit batches between two ticks, in one flush."""
         batch = sessionize(students, batches, emit_every_change=self._emit_every_change, deduplicate=self._deduplicate)
-        if not await self._flush(number, students, batch):
+        if not await self._flush(students, batch):
             return False
         self._report_gaps(batch.gaps)
         return True
 
-    async def _flush(self, number: int, students: StatePartition, batch: Sessionized) -> bool:
+    async def _flush(self, students: StatePartition, batch: Sessionized) -> bool:
         """Roll up, score and write a batch; False if another worker owns the partition by now."""
-        effect = None if self._risk is None else await self._risk.of_events(number, students, batch.counted)
+        effect = None if self._risk is None else await self._risk.of_events(students, batch.counted)
         if self._risk is not None and effect is None:
             return False
         rollup = roll_up(batch.totals, batch.changes, emit_every_change=self._emit_every_change)

@@ -24,10 +24,9 @@ from agents.risk_output import Effect, RiskOptions, RiskOutput
 from agents.sessionize import CountedVisits
 from models import activity_records, alerts, cohorts, early_events
 from models.activity import NO_DAY, NONE, Activity, Events, add, distinct
-from models.assessment import Assessment, assess, is_news, unassessed
+from models.assessment import Assessment, assess, figures_for, is_news, unassessed
 from models.cohorts import CohortTable
 from models.factorize import factorize
-from models.figures import figures as figures_of
 from models.figures import is_forgotten
 from models.rules import Bools, Int64s
 from models.standing import StandingModel
@@ -57,7 +56,8 @@ class Tables:
             sums = await self._log.cohorts(partition, missing)
             if sums is None:
                 return None
-            for day in missing:
+            # another partition may have waited for the same
+            for day in (day for day in missing if day not in self._tables):
                 self._tables[day] = cohorts.tabulate(sums[day], self._model.cohort)
         tables = {day: self._tables[day] for day in days}
         while len(self._tables) > _TABLES:
@@ -72,8 +72,8 @@ class Risk:
         self._options, self._tables = options, tables
         self._output = RiskOutput(names, options)
 
-    async def of_events(self, number: int, partition: StatePartition, counted: CountedVisits | None) -> Effect | None:
-        """Add what counts to the activity of partition `number`, and score the entries of which a day bit was set.
+    async def of_events(self, partition: StatePartition, counted: CountedVisits | None) -> Effect | None:
+        """Add what counts to the activity of a partition, and score the entries of which a day bit was set.
 
         None if another worker owns the partition by now.
         """
@@ -86,11 +86,9 @@ class Risk:
         if is_early.any():
             self._keep_early(effect, partition, students, events.take(is_early))
             events = events.take(~is_early)
-        return await self._add(effect, number, partition, students, events, counted.at[~is_early])
+        return await self._add(effect, partition, students, events, counted.at[~is_early])
 
-    async def of_early(
-        self, number: int, partition: StatePartition, students: Int64s, records: Sequence[bytes]
-    ) -> Effect | None:
+    async def of_early(self, partition: StatePartition, students: Int64s, records: Sequence[bytes]) -> Effect | None:
         """Add those of the early events of `students` [u] that are near enough to the next tick by now.
 
         None if another worker owns the partition by now.
@@ -103,7 +101,7 @@ class Risk:
         effect.early |= dict(zip(students.tolist(), left, strict=True))
         events = events.take(~is_early)
         at = np.array([self._options.days.start(day) for day in events.day.tolist()], np.int64)
-        return await self._add(effect, number, partition, students, events, at)
+        return await self._add(effect, partition, students, events, at)
 
     def _keep_early(self, effect: Effect, partition: StatePartition, students: Int64s, events: Events) -> None:
         owners = np.unique(events.owner)
@@ -113,7 +111,7 @@ class Risk:
         effect.early |= dict(zip(students[owners].tolist(), records, strict=True))
 
     async def _add(
-        self, effect: Effect, number: int, partition: StatePartition, students: Int64s, events: Events, at: Int64s
+        self, effect: Effect, partition: StatePartition, students: Int64s, events: Events, at: Int64s
     ) -> Effect | None:
         """Add events of `students` [u], which happened `at` [n] ms, to their activity, and score what has changed."""
         before, predicted = activity_records.unpack(partition.activity(students))
@@ -259,7 +257,7 @@ class Risk:
 
     def _assess(self, entries: Activity, day: int | Int64s, table: CohortTable | None) -> Assessment:
         model = self._options.model
-        figures = figures_of(entries, day, half_life_days=model.half_life_days, forget_days=model.cohort.forget_days)
+        figures = figures_for(model, entries, day)
         if table is None:
             return replace(unassessed(len(entries)), figures=figures)
         return assess(model, entries, figures, cohorts.peers(table, entries.course, entries.first), day)

@@ -111,8 +111,16 @@ class RiskOutput:
         open_ = entries.take(entries.alert)
         self.close(effect, students, open_, times[: len(open_)], np.full(len(open_), day))
 
-    def close(self, effect: Effect, students: Int64s, entries: Activity, at: Int64s, day: Int64s) -> None:
-        """Close the alerts of entries [k] that are forgotten, or begin anew."""
+    def close(
+        self,
+        effect: Effect,
+        students: Int64s,
+        entries: Activity,
+        at: Int64s,
+        day: Int64s,
+        why: Why = Why.FORGOTTEN,
+    ) -> None:
+        """Close the alerts of entries [k] that are forgotten, begin anew, or are erased."""
         if len(entries):
             rows = risk_rows.alerts(
                 at,
@@ -122,7 +130,7 @@ class RiskOutput:
                 is_opening=np.zeros(len(entries), np.bool_),
                 day=day,
                 opened=entries.opened,
-                why=np.full(len(entries), Why.FORGOTTEN),
+                why=np.full(len(entries), why),
             )
             effect.rows.append(((self._names.risk_alerts, 0), rows))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Sequence
 
 from agents.ports import Log, Metrics, StatePartition, Target
@@ -13,14 +12,12 @@ from codec.record import NO_HEADERS, Row
 from codec.record_batch import Rows
 from models import activity_records, alerts, cohort_records, early_events
 from models.activity import NO_DAY, Activity
+from models.assessment import figures_for
 from models.cohort_keys import reached_key, sums_key
 from models.cohorts import CohortSums
-from models.figures import figures as figures_of
 from models.rules import Int64s
 from models.ticks import Ticks
 from models.topic_names import TopicNames
-
-log = logging.getLogger(__name__)
 
 #: number of students that are scored before other work gets its turn
 SLICE = 10_000
@@ -37,26 +34,26 @@ class Ticker:
         self._log, self._names, self._metrics = log, names, metrics
         self._options, self._risk, self._tables = options, risk, tables
 
-    async def begin(self, number: int, partition: StatePartition, ticks: Ticks) -> bool:
-        """Store the first `ticks` of partition `number`. False if another worker owns it by now."""
-        return await self._reach(number, partition, [], ticks)
+    async def begin(self, partition: StatePartition, ticks: Ticks) -> bool:
+        """Store the first `ticks` of a partition. False if another worker owns it by now."""
+        return await self._reach(partition, [], ticks)
 
-    async def run(self, number: int, partition: StatePartition, stream_time: int) -> bool:
-        """Run the ticks of partition `number` that are due at `stream_time` [ms], and finish one that was interrupted.
+    async def run(self, partition: StatePartition, stream_time: int) -> bool:
+        """Run the ticks of a partition that are due at `stream_time` [ms], and finish one that was interrupted.
 
         False if another worker owns the partition by now.
         """
         last = self._options.days.last_tick(stream_time)
         while (ticks := partition.ticks) is not None:
             if ticks.scored < ticks.reached:
-                if not await self._score(number, partition, ticks):
+                if not await self._score(partition, ticks):
                     return False
-                if not await self._add_early(number, partition):
+                if not await self._add_early(partition):
                     return False
             elif ticks.reached >= last:
                 return True
-            elif not await self._add_early(number, partition) or not await self._sum(
-                number, partition, ticks, await self._end(partition, ticks, last)
+            elif not await self._add_early(partition) or not await self._sum(
+                partition, ticks, await self._end(partition, ticks, last)
             ):
                 return False
         return True
@@ -71,11 +68,11 @@ class Ticker:
             return ticks.reached + 1  # the line for each depends on the one before
         return last
 
-    async def _add_early(self, number: int, partition: StatePartition) -> bool:
+    async def _add_early(self, partition: StatePartition) -> bool:
         """Add the early events whose days are near enough by now."""
         effects = []
         for students, records in partition.scan_early(SLICE):
-            effect = await self._risk.of_early(number, partition, students, records)
+            effect = await self._risk.of_early(partition, students, records)
             if effect is None:
                 return False
             effects.append(effect)
@@ -87,36 +84,34 @@ class Ticker:
             count_rows(self._metrics, effect.rows)
         return True
 
-    async def _sum(self, number: int, partition: StatePartition, ticks: Ticks, last: int) -> bool:
+    async def _sum(self, partition: StatePartition, ticks: Ticks, last: int) -> bool:
         """Write the sums of the partition as of each day up to `last`."""
         days = await self._days_with_entries(partition, ticks.reached + 1, last)
         model, budget = self._options.model, self._options.budget
         sums = {day: CohortSums(budget) for day in days}
         async for students, activity, _ in _slices(partition):
             for day in days:
-                figures = figures_of(
-                    activity, day, half_life_days=model.half_life_days, forget_days=model.cohort.forget_days
-                )
+                figures = figures_for(model, activity, day)
                 line = alerts.waiting(model, activity, figures, day, students=students, budget=budget)
                 sums[day].add(activity.course, activity.first, figures, line)
                 await asyncio.sleep(0)
         rows: list[Row] = []
         for day, total in sums.items():
             pieces = cohort_records.encode(total.cohorts()) if len(total) else []
-            rows += [(None, sums_key(day, number, i), piece, NO_HEADERS) for i, piece in enumerate(pieces)]
-        return await self._reach(number, partition, rows, Ticks(last, ticks.scored if days else last))
+            rows += [(None, sums_key(day, partition.number, i), piece, NO_HEADERS) for i, piece in enumerate(pieces)]
+        return await self._reach(partition, rows, Ticks(last, ticks.scored if days else last))
 
-    async def _reach(self, number: int, partition: StatePartition, sums: Sequence[Row], ticks: Ticks) -> bool:
+    async def _reach(self, partition: StatePartition, sums: Sequence[Row], ticks: Ticks) -> bool:
         """Write sums, and the day that they reach, which comes behind them."""
-        outdated = self._log.outdated_sums(number, ticks.reached - KEPT_DAYS)
+        outdated = self._log.outdated_sums(partition.number, ticks.reached - KEPT_DAYS)
         rows: list[Row] = [
             *((None, key, None, NO_HEADERS) for key in outdated),
             *sums,
-            (None, reached_key(number), b"%d" % ticks.reached, NO_HEADERS),
+            (None, reached_key(partition.number), b"%d" % ticks.reached, NO_HEADERS),
         ]
         return await partition.flush({(self._names.cohorts, 0): rows}, {}, ticks=ticks)
 
-    async def _score(self, number: int, partition: StatePartition, ticks: Ticks) -> bool:
+    async def _score(self, partition: StatePartition, ticks: Ticks) -> bool:
         """Score all students as of each day whose sums are written."""
         days = await self._days_with_entries(partition, ticks.scored + 1, ticks.reached)
         tables = await self._tables.get(partition, [*range(days[0] - TABLES_BEFORE, days[0]), *days] if days else [])

@@ -10,7 +10,7 @@ import numpy as np
 from models.activity import NONE, Activity
 from models.cohorts import MAX_SUBMISSIONS, Peers
 from models.day_bits import COUNTED_DAYS
-from models.figures import Figures
+from models.figures import Figures, figures
 from models.rules import Bools, Float64s, Int64s
 from models.standing import ACT, SILENT, SUBMISSIONS, StandingModel
 
@@ -113,6 +113,11 @@ def assess(model: StandingModel, activity: Activity, figures: Figures, peers: Pe
     band[gone], band[unknown] = Band.GONE, Band.UNKNOWN
     risk[gone | unknown] = np.nan
     return Assessment(risk, band, visits, submissions, figures, peers)
+
+
+def figures_for(model: StandingModel, activity: Activity, day: int | Int64s) -> Figures:
+    """The figures of each entry [m] that `model` needs, as of `day` (one, or one of each entry [m])."""
+    return figures(activity, day, half_life_days=model.half_life_days, forget_days=model.cohort.forget_days)
 
 
 def is_settled(model: StandingModel, activity: Activity, day: int | Int64s) -> Bools:

@@ -11,9 +11,8 @@ import numpy.typing as npt
 from models import cohorts
 from models.activity import Activity
 from models.alerts import advance
-from models.assessment import Assessment, Band, Code, assess, explain, is_news
+from models.assessment import Assessment, Band, Code, assess, explain, figures_for, is_news
 from models.cohorts import Cohorts
-from models.figures import figures as figures_of
 from models.rules import Bools, Float64s, Int64s
 from models.standing import StandingModel
 from tools.training.course_runs import CourseRun, walk
@@ -75,7 +74,7 @@ def score(run: CourseRun, model: StandingModel, *, budget: int = 0) -> Scored:
             rows = np.flatnonzero(added.changed)
             entries = activity.take(rows)
             newest = entries.newest
-            figures = figures_of(entries, newest, half_life_days=model.half_life_days, forget_days=rule.forget_days)
+            figures = figures_for(model, entries, newest)
             assessment = assess(model, entries, figures, cohorts.peers(before, entries.course, entries.first), newest)
             owner = entries.owner
             published[i, owner], band[i, owner] = assessment.risk, assessment.band
