@@ -506,7 +506,7 @@ REMEDIES = (
     Remedy(
         "an-old-end-offset-is-asked-again",
         ("brokers",),
-        "app.kafka.ends:ends_behind",
+        "app.kafka.ends:ends_and_missing",
         insert_after("highwaters", "break"),
         ("tests/test_ends.py::test_an_old_answer_is_asked_again",),
     ),

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from app.errors import ConfigError
 from app.kafka.clients import new_admin, new_consumer, without_silent_brokers
+from app.kafka.ends import ends_and_missing
 from app.kafka.topics import partitions_of
 from app.settings import Settings
 from page.reader.parse import Record
@@ -191,17 +192,11 @@ class Reading:
     async def _checked_ends(
         self, consumer: AIOKafkaConsumer, positions: Mapping[str, int]
     ) -> dict[TopicPartition, int]:
-        """Return the ends of the topics. Raises MadeAnew if one stays below its position.
-
-        A broker that was suspended may lead a partition in its own opinion only, and answer with an old end.
-        """
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(1.0)
-            ends: dict[TopicPartition, int] = await consumer.end_offsets(self._partitions)
-            shorter = [tp for tp in self._partitions if positions.get(tp.topic, 0) > ends[tp]]
-            if not shorter:
-                return ends
+        """Return the ends of the topics. Raises MadeAnew if one stays below its position."""
+        read = {tp: positions.get(tp.topic, 0) for tp in self._partitions}
+        ends, shorter = await ends_and_missing(read, lambda *tps: consumer.end_offsets(tps), _ATTEMPTS, 1.0)
+        if not shorter:
+            return ends
         tp = shorter[0]
         raise MadeAnew(
             f"topic {tp.topic} ends at offset {ends[tp]} and was read up to {positions[tp.topic]}: it was made anew"
