@@ -13,7 +13,6 @@ from page.cases.actions import State
 from page.cases.audit import Look
 from page.store import course_queries as queries
 from page.store.meta import read_meta
-from page.store.student_queries import snapshot
 from page.web.charts.risk_history import Thresholds
 from page.web.course_figures import SILENT_DAYS, CourseColumns, at_threshold, distribution, flags_per_week, silence
 from page.web.known_models import thresholds_of
@@ -27,8 +26,8 @@ _USUAL = 0.7
 
 def courses(request: Request) -> Response:
     """GET /courses"""
-    visitor, connection = visitor_of(request), services_of(request).database.read()
-    with snapshot(connection):
+    visitor = visitor_of(request)
+    with services_of(request).database.snapshot() as connection:
         day = read_meta(connection).today
         found = [] if day is None else queries.courses(connection, visitor.courses, day - SILENT_DAYS + 1)
     found.sort(key=lambda row: (-row.waiting, -row.alerts, -row.high, row.course))
@@ -41,8 +40,8 @@ def course(request: Request) -> Response:
     text = request.path_params["course"]
     if not _COURSE.fullmatch(text) or not visitor.sees(int(text)):
         raise HTTPException(404)
-    number, connection = int(text), services.database.read()
-    with snapshot(connection):
+    number = int(text)
+    with services.database.snapshot() as connection:
         day = read_meta(connection).today
         found = [] if day is None else queries.courses(connection, None, day - SILENT_DAYS + 1, number)
         if not found or day is None:

@@ -8,7 +8,6 @@ from starlette.routing import Route
 
 from page.cases.actions import State
 from page.store import course_queries as queries
-from page.store.student_queries import snapshot
 from page.web.known_models import known_models
 from page.web.model_card import card_of
 from page.web.render import render
@@ -18,8 +17,8 @@ from page.web.services import services_of, visitor_of
 def model(request: Request) -> Response:
     """GET /model"""
     services, visitor = services_of(request), visitor_of(request)
-    connection, settings = services.database.read(), services.settings
-    with snapshot(connection):
+    settings = services.settings
+    with services.database.snapshot() as connection:
         in_use = queries.models(connection, visitor.courses)
         states = queries.case_states(connection, visitor.courses)
     card = card_of(settings.page_report)

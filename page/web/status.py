@@ -14,7 +14,6 @@ from page.reader.state import Phase, State
 from page.reader.workers import Group, Workers
 from page.store import course_queries as queries
 from page.store.meta import read_meta
-from page.store.student_queries import snapshot
 from page.web.render import render
 from page.web.services import services_of, visitor_of
 from page.web.words import duration
@@ -68,8 +67,8 @@ class StatusPage:
     def get(self, request: Request) -> Response:
         """Answer."""
         services, visitor = services_of(request), visitor_of(request)
-        connection, settings = services.database.read(), services.settings
-        with snapshot(connection):
+        settings = services.settings
+        with services.database.snapshot() as connection:
             meta, letters = read_meta(connection), queries.dead_letters(connection)
             unreadable, totals = queries.unreadable(connection), queries.totals(connection)
         group, now, names = self._workers.group(), time.time_ns() // 1_000_000, settings.topic_names

@@ -62,9 +62,9 @@ def student_page(
 
 def _read(services: Services, visitor: Visitor, student: int, course: int) -> dict[str, Any]:
     """Return what the template needs of the database, all of it as of one moment. Raises 404."""
-    connection, settings = services.database.read(), services.settings
+    settings = services.settings
     days_of = LocalDays(settings.zone)
-    with queries.snapshot(connection):
+    with services.database.snapshot() as connection:
         entry = get_entry(connection, student, course)
         if entry is None:
             raise HTTPException(404)
