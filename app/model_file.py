@@ -29,6 +29,11 @@ class Models:
     #: whether `standing` was named, rather than chosen by us
     named: bool = False
 
+    @property
+    def predicting(self) -> RiskModel | StandingModel | None:
+        """The one that scores MOODLE_LOGS_PREDICTION."""
+        return self.totals or self.standing
+
     def for_log(self, *, with_events: bool) -> Models:
         """The models for a log with or without the column eventname: without it no event is a submission.
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from app.errors import ConfigError
 from app.risk_settings import RiskSettings
-from app.setting import setting
+from app.setting import parts, setting
 
 YesNo = Literal["yes", "no"]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -90,12 +90,12 @@ class PageSettings(RiskSettings):
     @property
     def page_names(self) -> list[str]:
         """The host names by which the page may be requested, besides this machine's and addresses."""
-        return [name for part in (self.page_address, *self.page_hosts.split(",")) if (name := part.strip())]
+        return [*parts(self.page_address), *parts(self.page_hosts)]
 
     @property
     def page_networks(self) -> tuple[Network, ...]:
         """The networks of the proxies that are believed."""
-        return tuple(ipaddress.ip_network(part) for each in self.page_proxies.split(",") if (part := each.strip()))
+        return tuple(ipaddress.ip_network(part) for part in parts(self.page_proxies))
 
     @property
     def page_is_open(self) -> bool:
@@ -129,16 +129,15 @@ class PageSettings(RiskSettings):
         self._check_moodle()
 
     def _check_proxies(self) -> None:
-        for each in self.page_proxies.split(","):
-            if part := each.strip():
-                try:
-                    network = ipaddress.ip_network(part)
-                except ValueError:
-                    raise ConfigError(
-                        f"RISK_PAGE_PROXIES: {part!r} is no address or network, e.g. 10.0.0.7 or 10.0.0.0/24"
-                    ) from None
-                if network.prefixlen == 0:
-                    raise ConfigError(f"RISK_PAGE_PROXIES: {part!r} is everybody; set the addresses of the proxies")
+        for part in parts(self.page_proxies):
+            try:
+                network = ipaddress.ip_network(part)
+            except ValueError:
+                raise ConfigError(
+                    f"RISK_PAGE_PROXIES: {part!r} is no address or network, e.g. 10.0.0.7 or 10.0.0.0/24"
+                ) from None
+            if network.prefixlen == 0:
+                raise ConfigError(f"RISK_PAGE_PROXIES: {part!r} is everybody; set the addresses of the proxies")
         if not self.page_user_header:
             return
         if not _HEADER.fullmatch(self.page_user_header):

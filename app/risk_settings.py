@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from app.errors import ConfigError
 from app.kafka.security import SecuritySettings
-from app.setting import setting
+from app.setting import parts, setting
 from models.counting import CountingRules
 
 Courses = Literal["per-course", "site"]
@@ -43,12 +43,12 @@ class RiskSettings(SecuritySettings):
     @property
     def ignored_users(self) -> frozenset[int]:
         """The userids that are no students."""
-        return frozenset(int(part) for part in _parts(self.ignore_users))
+        return frozenset(int(part) for part in parts(self.ignore_users))
 
     @property
     def submission_names(self) -> tuple[str, ...]:
         """The names of the events that are submissions."""
-        return tuple(_parts(self.submission_events))
+        return tuple(parts(self.submission_events))
 
     @property
     def counting(self) -> CountingRules:
@@ -62,7 +62,7 @@ class RiskSettings(SecuritySettings):
 
     def check_risk(self) -> None:
         """Raise ConfigError, with one line, for a setting of this group that cannot be used."""
-        for part in _parts(self.ignore_users):
+        for part in parts(self.ignore_users):
             if not re.fullmatch(r"-?[0-9]{1,18}", part):
                 raise ConfigError(f"RISK_IGNORE_USERS: {part!r} is not a userid; set id[,id…], or nothing")
         for name in self.submission_names:
@@ -81,10 +81,6 @@ class RiskSettings(SecuritySettings):
             ) from None
         if self.alert_budget < 0:
             raise ConfigError(f"RISK_ALERT_BUDGET: {self.alert_budget} is not at least 0")
-
-
-def _parts(text: str) -> list[str]:
-    return [part for each in text.split(",") if (part := each.strip())]
 
 
 def _shown(name: str) -> str:

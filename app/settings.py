@@ -14,6 +14,7 @@ from app.kafka import security
 from app.page_settings import GROUP as _PAGE
 from app.page_settings import PageSettings
 from app.risk_settings import GROUP as _RISK
+from app.setting import parts
 from app.setting import setting as _setting
 from models.topic_names import TopicNames
 
@@ -165,7 +166,7 @@ class Settings(PageSettings):
     @property
     def ignored_headers(self) -> list[str]:
         """The names of headers that are not forwarded, some with * at the end."""
-        return [name for part in self.ignore_headers.split(",") if (name := part.strip())]
+        return parts(self.ignore_headers)
 
     @property
     def emit_every_change(self) -> bool:

@@ -36,9 +36,14 @@ def is_allowed(host: str, names: Collection[str]) -> bool:
     return True
 
 
+def known_names(names: Collection[str]) -> frozenset[str]:
+    """Host names as `is_allowed` compares them: in lower case, without spaces, a dot at the end, and empty ones."""
+    return frozenset(name.strip().rstrip(".").lower() for name in names if name.strip())
+
+
 def host_check(names: Collection[str]) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
     """Create a middleware of aiohttp that answers 421 to requests under foreign names."""
-    known = frozenset(name.strip().rstrip(".").lower() for name in names if name.strip())
+    known = known_names(names)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:

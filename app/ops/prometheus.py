@@ -91,7 +91,7 @@ class WorkerCollector(Collector):
     def _build(self) -> Metric:
         runtime = self._app.runtime
         models = None if runtime is None else runtime.models
-        model = None if models is None else models.totals or models.standing
+        model = None if models is None else models.predicting
         build = {
             "version": installed_version(),
             "app": self._app.settings.app_id,

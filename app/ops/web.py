@@ -93,7 +93,7 @@ def _positions(app: RiskApp) -> dict[int, Position]:
 def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
     runtime = app.runtime
     models = None if runtime is None else runtime.models
-    model = None if models is None else models.totals or models.standing
+    model = None if models is None else models.predicting
     students = [] if runtime is None else list(runtime.kafka.owned_students.all())
     positions = _positions(app)
     lags = app.consumer.lags() if app.started and isinstance(app.consumer, Consumer) else {}

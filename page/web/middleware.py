@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ConfigError
-from app.ops.hosts import is_allowed
+from app.ops.hosts import is_allowed, known_names
 from app.page_settings import Network
 from page.access.gate import Gate, Refused
 from page.access.origin import Origin, origin_of
@@ -77,7 +77,7 @@ class HostCheck:
 
     def __init__(self, app: ASGIApp, names: Collection[str], refuse: Refuse) -> None:
         self._app, self._refuse = app, refuse
-        self._names = frozenset(name.strip().rstrip(".").lower() for name in names if name.strip())
+        self._names = known_names(names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
