@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -55,10 +55,7 @@ def results(
     request: pytest.FixtureRequest, cluster: stack.Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[None]]]:
     """The selected scenarios, each with a deployment of its own."""
-    names = SCENARIOS.selected(request)
-    deployments = {name: Deployment.new(cluster, tmp_path_factory.mktemp(name[:20]), RISK_MODEL="") for name in names}
-    with ThreadPoolExecutor(len(names)) as pool:
-        yield {name: pool.submit(SCENARIOS[name], deployment) for name, deployment in deployments.items()}
+    yield from SCENARIOS.playing(request, cluster, tmp_path_factory, RISK_MODEL="")
 
 
 class Log:

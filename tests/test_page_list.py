@@ -17,7 +17,8 @@ from page.cases.actions import State as CaseState
 from page.cases.audit import Look
 from page.reader.state import Phase, State
 from page.web.list_query import ROWS
-from tests.support.page_site import REASON, TODAY, Site, site
+from tests.support.page_rows import REASON
+from tests.support.page_site import TODAY, Site, site
 
 ADA, NOBODY = Visitor("ada", frozenset({1})), Visitor("new", frozenset())
 #: a high risk with an open alert

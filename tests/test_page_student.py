@@ -17,7 +17,8 @@ from page.cases.actions import State as CaseState
 from page.cases.audit import Look
 from page.cases.desk import Done, InvalidText, NotWritten, Refused, UnknownEntry
 from page.web.known_models import known_models
-from tests.support.page_site import DAY_MS, REASON, TODAY, Site, site, text_of
+from tests.support.page_rows import REASON
+from tests.support.page_site import DAY_MS, TODAY, Site, site, text_of
 
 ADA, BOB = Visitor("ada", frozenset({1})), Visitor("bob", frozenset({2}))
 MODEL = next(name for name in known_models("") if name.startswith("v2s"))

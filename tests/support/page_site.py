@@ -39,14 +39,6 @@ from page.web.static import Static
 TODAY = 16_029
 DAY_MS = 86_400_000
 CSRF = "token-of-the-form"
-REASON = {
-    "CODE": "VISITS",
-    "FIGURE": "days_silent",
-    "OWN": 9,
-    "MEDIAN": 2,
-    "WEIGHT": 1.25,
-    "TEXT": "no visit for 9 days; the median of the course is 2",
-}
 
 
 @dataclass
