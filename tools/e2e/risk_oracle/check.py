@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tools.e2e.read_topic import Record
 from tools.e2e.risk_oracle.entry import LONG_AGO, Entry
 from tools.e2e.risk_oracle.log import History, Key, LogRow, Mark, Spell
 from tools.e2e.risk_oracle.rules import Rules
 from tools.e2e.risk_oracle.standing import NO_ASSESSMENT, Assessment, CohortTable, Figures, Peers
-from tools.e2e.risk_oracle.states import AHEAD, hash_of, is_cut_of, possible_marks
+from tools.e2e.risk_oracle.states import AHEAD, hash_of, is_cut_of, shown_marks
 
 #: number of differences that are told
 _TOLD = 8
@@ -247,7 +248,7 @@ class RiskCheck:
             as_of = calendar.parse(row["AS_OF"])
             if row["TRIGGER"] != "event" or (day is not None and as_of > day and not self._tick_follows(entry, day)):
                 break
-            if record.value not in self._possible_events(entry, spell, as_of, day):
+            if record.value not in self._possible_events(entry, spell, row):
                 self._tell(f"risk: {entry.key}: event of {row['AS_OF']}: impossible: {(record.value, record.at)}")
             if not as_of - AHEAD - 2 <= calendar.day_of(record.at) <= as_of:
                 self._tell(f"risk: {entry.key}: event of {row['AS_OF']}: at {record.at}")
@@ -259,12 +260,16 @@ class RiskCheck:
             if found != value:
                 self._tell(f"risk: {entry.key}: the last row: expected {value!r}, found {found!r}")
 
-    def _possible_events(self, entry: Entry, spell: Spell, as_of: int, day: int | None) -> Iterator[bytes]:
-        table_day = self._rules.calendar.table_day(as_of)
-        for since in entry.recent_alerts(as_of):
+    def _possible_events(self, entry: Entry, spell: Spell, row: Mapping[str, Any]) -> Iterator[bytes]:
+        """Yield the rows that can have been made from the bits and the alert that `row` shows."""
+        calendar = self._rules.calendar
+        as_of = calendar.parse(row["AS_OF"])
+        since = None if row["SINCE"] is None else calendar.parse(row["SINCE"])
+        marks = shown_marks(spell, as_of, int(row["VISIT_DAYS"], 16), int(row["SUBMISSION_DAYS"], 16))
+        if marks is not None and since in entry.recent_alerts(as_of):
+            table_day = calendar.table_day(as_of)
             for scored in range(table_day, table_day - AHEAD - 1, -1):
-                for marks in possible_marks(spell, as_of):
-                    yield self._event(entry, marks, scored, since)[1]
+                yield self._event(entry, marks, scored, since)[1]
 
     def _tick_follows(self, entry: Entry, day: int) -> bool:
         """Whether a row of the tick of `day` comes behind the next rows that events caused."""

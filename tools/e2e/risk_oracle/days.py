@@ -20,6 +20,7 @@ class Calendar:
         """zone: of the IANA database."""
         self._zone = ZoneInfo(zone)
         self.start = cache(self._start)
+        self.table_day = cache(self._table_day)
 
     def day_of(self, at: int) -> int:
         """Return the day of the moment `at` [epoch ms]."""
@@ -44,7 +45,7 @@ class Calendar:
             day -= 1
         return day
 
-    def table_day(self, day: int) -> int:
+    def _table_day(self, day: int) -> int:
         """Return the day whose cohort sums the events of a day are measured against."""
         return self.last_tick(self.start(day))
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tools.e2e.risk_oracle.log import Key
 
 #: number of days that count, as of a day
-_DAYS = 60
+DAYS = 60
 #: submissions above this are not told apart in medians
 _MOST_SUBMISSIONS = 32
 
@@ -76,7 +76,7 @@ class Standing:
         """Read the artefact `text` of the model `id`."""
         model = json.loads(text)
         half_life = model["half_life_days"]
-        return cls(id, model, [round(2**20 * 2 ** (-age / half_life)) for age in range(_DAYS)])
+        return cls(id, model, [round(2**20 * 2 ** (-age / half_life)) for age in range(DAYS)])
 
     def figures(self, visits: Iterable[int], submissions: Iterable[int], day: int) -> Figures | None:
         """Return the figures as of `day`, to which later days do not belong; None before the first, or if forgotten."""
@@ -84,10 +84,10 @@ class Standing:
         if not visits or day - max(visits) > self.model["cohort"]["forget_days"]:
             return None
         ages = [day - d for d in visits]
-        decayed = sum(self.weights[age] for age in ages if age < _DAYS)
+        decayed = sum(self.weights[age] for age in ages if age < DAYS)
         return Figures(
             math.log1p(decayed / 2**20),
-            min(min(ages), _DAYS),
+            min(min(ages), DAYS),
             sum(d <= day for d in submissions),
             sum(age < 14 for age in ages),
             sum(age < 28 for age in ages),
@@ -134,7 +134,7 @@ class Standing:
 
 
 def _counted(ages: Iterable[int]) -> Sequence[int]:
-    return sorted({age for age in ages if age < _DAYS})
+    return sorted({age for age in ages if age < DAYS})
 
 
 def _worse_visits(own: Figures, peers: Peers, long_silence: int) -> tuple[str, int, int, str] | None:
@@ -155,7 +155,7 @@ def _reason(code: str, figure: str, own: int, median: int, weight: float | None,
 
 
 def _silence(days: int) -> str:
-    return f"no visit for {_count(days, 'day')}" + (" or more" if days == _DAYS else "")
+    return f"no visit for {_count(days, 'day')}" + (" or more" if days == DAYS else "")
 
 
 def _compared(text: str, median: int) -> str:

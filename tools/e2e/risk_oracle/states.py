@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from tools.e2e.risk_oracle.log import Mark, Spell
+from tools.e2e.risk_oracle.standing import DAYS
 
 #: how many days a row may be ahead of the next tick and be scored at once, where stream time is held
 AHEAD = 5
-#: number of bits of which all combinations are tried
-_MOST_OPEN = 12
 
 
 def is_cut_of(found: Sequence[object], wanted: Sequence[object]) -> bool:
@@ -18,23 +17,21 @@ def is_cut_of(found: Sequence[object], wanted: Sequence[object]) -> bool:
     return found[-1] == wanted[-1] and all(any(row == state for state in rest) for row in found[:-1])
 
 
-def possible_marks(spell: Spell, as_of: int) -> Iterator[Sequence[Mark]]:
-    """Yield the bits that may be set when `as_of` is the newest day, the final ones first.
+def shown_marks(spell: Spell, as_of: int, visits: int, submissions: int) -> Sequence[Mark] | None:
+    """Return the bits that were set when a row was made with `as_of` as the newest day; None: that cannot have been.
 
-    Those of days before yesterday are final; where a backlog's partitions are read one after another, those of some
-    more days may not be.
+    visits, submissions: the days that the row shows, as bits by age. Those of days before yesterday are final; where a
+    backlog's partitions are read one after another, those of some more days may not be.
     """
-    if as_of not in spell.visits:
-        return
-    for open_days in (1, AHEAD + 1):
-        known = [mark for mark in spell.marks if mark.day <= as_of]
-        certain = [m for m in known if m.day < as_of - open_days or (m.day == as_of and not m.submission)]
-        open_ = [m for m in known if m.day >= as_of - open_days and m not in certain]
-        for left_out in range(1 << min(len(open_), _MOST_OPEN)):
-            chosen = [mark for i, mark in enumerate(open_) if not left_out >> i & 1]
-            visits = {mark.day for mark in (*certain, *chosen) if not mark.submission}
-            if all(mark.day in visits for mark in chosen):
-                yield [*certain, *chosen]
+    known = [mark for mark in spell.marks if mark.day <= as_of]
+    shown = [
+        m for m in known if m.day <= as_of - DAYS or (submissions if m.submission else visits) >> as_of - m.day & 1
+    ]
+    final = {mark for mark in known if mark.day < as_of - AHEAD - 1}
+    days = {mark.day for mark in shown if not mark.submission}
+    if not final <= set(shown) or as_of not in days or any(mark.day not in days for mark in shown):
+        return None
+    return shown
 
 
 def hash_of(student: int) -> int:
