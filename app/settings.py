@@ -126,6 +126,12 @@ class Settings(PageSettings):
         _WORKER, Path("moodle-risk-data"), "RISK_DATADIR", "directory of the local state (RocksDB), one for each worker"
     )
     store: str = _setting(_WORKER, "rocksdb://", "RISK_STORE", "rocksdb://, or memory:// for tests")
+    linger_ms: int = _setting(
+        _WORKER,
+        100,
+        "RISK_LINGER_MS",
+        "how long an event may wait for others, so that they share a transaction [ms]; 0: not at all",
+    )
     batch_rows: int = _setting(_WORKER, 40_000, "RISK_BATCH_ROWS", "most visits in one flush")
     max_batch_bytes: int = _setting(
         _WORKER, 1 << 28, "RISK_MAX_BATCH_BYTES", "largest record batch that is read, unpacked [bytes]"
@@ -262,6 +268,8 @@ class Settings(PageSettings):
             raise ConfigError(f"RISK_STALL_TIMEOUT: {self.stall_timeout_s:g} s is not within 5 to 3600")
         if not 0 <= self.max_ahead_s <= 315_360_000:
             raise ConfigError(f"RISK_MAX_AHEAD: {self.max_ahead_s:g} s is not within 0 to 315360000 (ten years)")
+        if not 0 <= self.linger_ms <= 10_000:
+            raise ConfigError(f"RISK_LINGER_MS: {self.linger_ms} is not within 0 to 10000")
         if not 1 <= self.batch_rows <= 1_000_000:
             raise ConfigError(f"RISK_BATCH_ROWS: {self.batch_rows} is not within 1 to 1000000")
         if self.max_batch_bytes < 1 << 20:

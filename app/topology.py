@@ -40,7 +40,7 @@ from models.standing import StandingModel
 #: names of agents and tables
 REPARTITION, PROCESS, ALERT = "repartition", "process", "alert"
 STUDENTS, ALERTS = "students", "alerts"
-#: delay of in-risk events, so that several share a transaction; predictions are never delayed [s]
+#: pause between transactions of in-risk events if RISK_LINGER_MS does not group them [s]
 ALERT_PAUSE_S = 0.1
 
 
@@ -82,7 +82,7 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
         ignored_headers=settings.ignored_headers,
         max_ahead_ms=settings.max_ahead_ms,
         risk=None if standing is None else risk_options(settings, standing, checked.counting),
-        alert_pause_s=ALERT_PAUSE_S,
+        alert_pause_s=0.0 if settings.linger_ms else ALERT_PAUSE_S,
         hold_back=drain_for is None,
     )
     pipeline = Pipeline.build(

@@ -120,3 +120,17 @@ def test_the_health_page_reports_a_healthy_worker(deployment):
             # none of Faust's own pages
             for page in ("/table/", "/router/", "/graph/", "/performance/"):
                 assert client.get(page).status_code == 404
+
+
+def test_events_within_the_linger_share_a_transaction(deployment):
+    """RISK_LINGER_MS: they wait for each other once, from the fetch of the first on, and not at every hop."""
+    schema, names = deployment.make_source(), deployment.names
+    with deployment.worker(RISK_LINGER_MS="3000") as worker:
+        worker.wait(ready, timeout=TIMEOUT_S)
+        for student in (1, 2, 3):
+            deployment.send(names.source, [visit(schema, student, student * MINUTE)])
+        assert deployment.ends(names.prediction)[names.prediction] == 0
+        worker.wait(lambda stats: stats["counts"].get("visits", 0) == 3, timeout=TIMEOUT_S)
+        assert len(deployment.read(names.prediction)) == 3
+        # each transaction has a marker behind its rows
+        assert deployment.ends(names.prediction)[names.prediction] == 3 + 1

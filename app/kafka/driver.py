@@ -38,6 +38,8 @@ from models.rules import NEVER
 
 #: pause if no partition may be fetched [s]
 _IDLE_S = 0.02
+#: polls of end offsets left out between two while nothing happens
+_SKIPPED_POLLS = 3
 
 
 class Consumer(driver.Consumer):
@@ -140,10 +142,16 @@ class Consumer(driver.Consumer):
 
     @Service.task
     async def _poll_end_offsets(self) -> None:
+        before, skipped = None, 0
         while not self.should_stop:
             await self.sleep(END_OFFSETS_INTERVAL_S)
             if self.has_sought():
                 generation, as_of = self._sought_generation, self._newest_so_far()
+                mark = generation, as_of, tuple(self._expected.values())
+                if mark == before and skipped < _SKIPPED_POLLS:
+                    skipped += 1
+                    continue
+                before, skipped = mark, 0
                 has_grown = await self.source_has_grown(as_of)
                 ends = await self.highwaters(*self._expected)
                 if self.has_sought() and generation == self._sought_generation:
@@ -308,7 +316,7 @@ class Consumer(driver.Consumer):
         partitions, generation = self._fetchable(), self.app.consumer_generation_id
 
         async def fetch() -> tuple[int, list[Chunk]]:
-            return generation, await self._chunk_thread.chunks(partitions, self.max_rows)
+            return generation, await self._chunk_thread.chunks(partitions, self.max_rows, generation)
 
         return asyncio.ensure_future(fetch()) if partitions else None
 

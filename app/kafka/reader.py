@@ -5,7 +5,7 @@ tests/test_reader.py compares them with the public consumer's records.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 
 from aiokafka import AIOKafkaConsumer
@@ -28,8 +28,10 @@ async def read_chunks(
     timeout: float,
     max_rows: int,
     max_batch_bytes: int = MAX_BATCH_BYTES,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> list[Chunk]:
-    """Return what has been fetched of `partitions`, one chunk each; wait up to `timeout` s for the first.
+    """Return what has been fetched of `partitions`, one chunk each; wait up to `timeout` s for the first, or until
+    `is_over`, which is asked after each answer of a broker.
 
     A chunk ends with the record batch that brings it to `max_rows`. Offsets that hold no record
     for the reader (control markers, aborted transactions) give a chunk without records. A batch that has more than
@@ -37,7 +39,7 @@ async def read_chunks(
     needs `app.upstream.install()`.
     """
     make = partial(make_chunk, max_batch_bytes=max_batch_bytes)
-    return await read_fetched(consumer, partitions, timeout, max_rows, make)
+    return await read_fetched(consumer, partitions, timeout, max_rows, make, is_over)
 
 
 def make_chunk(tp: TopicPartition, fetched: FetchedBatches, max_batch_bytes: int = MAX_BATCH_BYTES) -> Chunk:

@@ -13,8 +13,10 @@ from faust.types import TP
 
 from app.kafka.clients import new_consumer
 from app.kafka.group_offsets import metadata_of
+from app.kafka.linger import Linger
 from app.kafka.reader import read_chunks
 from app.upstream.aiokafka import count_partitions, is_closed
+from app.upstream.holding import fetcher_of
 from models.chunk import Chunk
 
 #: how long one call waits for fetched records [s]
@@ -26,6 +28,8 @@ class Thread(AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         app: Any = self.app
+        settings = app.settings
+        self._linger = Linger(settings.source_topic, settings.topic_names.prediction, settings.linger_ms / 1000)
         conf = app.conf
         self._assignor = self.app.assignor
         return new_consumer(
@@ -38,7 +42,7 @@ class Thread(AIOKafkaConsumerThread):
             isolation_level="read_committed",
             check_crcs=conf.broker_check_crcs,
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=1000,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
@@ -48,16 +52,29 @@ class Thread(AIOKafkaConsumerThread):
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
         )
 
-    async def chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
-        """Return what has been fetched of `partitions`; see reader.read_chunks."""
-        return await self.call_thread(self._chunks, partitions, max_rows)  # type: ignore[no-any-return]
+    async def chunks(self, partitions: set[TP], max_rows: int, generation: int) -> list[Chunk]:
+        """Return what has been fetched of `partitions`, events of the source topic after their wait for company.
 
-    async def _chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
+        See reader.read_chunks and linger.Linger.
+        """
+        return await self.call_thread(self._chunks, partitions, max_rows, generation)  # type: ignore[no-any-return]
+
+    async def _chunks(self, partitions: set[TP], max_rows: int, generation: int) -> list[Chunk]:
         consumer = self._ensure_consumer()
         if not self.consumer.flow_active or is_closed(consumer):
             return []
         app: Any = self.app
-        return await read_chunks(consumer, partitions, _FETCH_WAIT_S, max_rows, app.settings.max_batch_bytes)
+        linger, fetcher = self._linger, fetcher_of(consumer)
+        linger.begin(generation, fetcher)
+        chunks = await read_chunks(
+            consumer,
+            partitions,
+            linger.longest_read(_FETCH_WAIT_S),
+            max_rows,
+            app.settings.max_batch_bytes,
+            lambda: linger.is_over(fetcher),
+        )
+        return linger.apply(chunks, generation, consumer.assignment(), fetcher)
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit the offsets of assigned partitions, with the settings they were made with.

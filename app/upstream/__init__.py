@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from aiokafka import client
-from aiokafka.consumer import fetcher
+from aiokafka.consumer import consumer, fetcher
 from aiokafka.producer import sender
 from faust.stores import STORES
 from faust.transport.drivers import TRANSPORTS
@@ -13,6 +13,7 @@ from faust.transport.drivers import TRANSPORTS
 from app.kafka.refusals import REFUSALS
 from app.upstream.aiokafka import HANDLED_ERRORS, TRANSACTION_RETRY_S, RawMemoryRecords
 from app.upstream.connections import hide_logins, reporting_create_conn
+from app.upstream.holding import HoldingFetcher
 
 #: name of the transport in broker URLs
 SCHEME = "chunked"
@@ -25,6 +26,8 @@ def install() -> None:
     """
     # aiokafka 0.14.0: everything fetched in this process keeps its bytes, see RawMemoryRecords
     fetcher.MemoryRecords = RawMemoryRecords
+    # aiokafka 0.14.0: the worker's consumer can leave partitions out of its requests, see HoldingFetcher
+    consumer.Fetcher = HoldingFetcher
     # aiokafka 0.14.0; upstream change: a producer setting `transaction_retry_backoff_ms`
     sender.BACKOFF_OVERRIDE = TRANSACTION_RETRY_S
     for logger in (sender.__name__, "asyncio"):

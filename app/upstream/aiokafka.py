@@ -127,8 +127,9 @@ async def read_fetched(
     timeout: float,
     max_rows: int,
     make: Callable[[TopicPartition, FetchedBatches], T],
+    is_over: Callable[[], bool] = lambda: False,
 ) -> list[T]:
-    """Consume fetched record batches of `partitions`; wait up to `timeout` s for the first.
+    """Consume fetched record batches of `partitions`; wait up to `timeout` s for the first, or until `is_over`.
 
     Returns the result of `make` for each partition whose position moves. The batches of a partition end with the one
     that reaches `max_rows` records. Needs `app.upstream.install()`. Raises ConsumerStoppedError if the consumer has
@@ -149,7 +150,7 @@ async def read_fetched(
             results = [_read_partition(fetcher, tp, partitions, max_rows, make) for tp in list(fetcher._records)]
             made = [result for result in results if result is not None]
             left = deadline - time.monotonic()
-            if made or left <= 0:
+            if made or left <= 0 or is_over():
                 return made
             waiter = fetcher._create_fetch_waiter()
             done, _ = await asyncio.wait([waiter], timeout=left)

@@ -88,6 +88,27 @@ REACHES = (
         },
     ),
     Reach(
+        "Held partitions",
+        "aiokafka",
+        "app/upstream/holding.py",
+        "the broker answers a fetch at its first record, and a node is asked for nothing else until then",
+        {
+            **_of("aiokafka:AIOKafkaConsumer", "_fetcher"),
+            "aiokafka.consumer.consumer:Fetcher": None,
+            f"{_FETCHER}:FetchRequest": None,
+            **_of(
+                f"{_FETCHER}:Fetcher",
+                *("_fetch_min_bytes", "_fetch_max_bytes", "_fetch_max_wait_ms", "_isolation_level", "_client_rack"),
+                *("_wait_consume_future", "_fetch_waiters"),
+                _notify="self, future",
+                _get_actions_per_node="self, assignment",
+                _proc_fetch_request="self, assignment, node_id, request",
+                _select_read_replica="self, tp",
+            ),
+            **_of("aiokafka.protocol.fetch:FetchRequest", "topics"),
+        },
+    ),
+    Reach(
         "Fresh metadata",
         "aiokafka",
         "app/upstream/aiokafka.py",

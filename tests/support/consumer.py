@@ -49,7 +49,7 @@ class FakeThread:
         #: offsets of the last call of `seek_wait`
         self.sought_together: Mapping[TP, int] = {}
 
-    async def chunks(self, partitions: set[TP], max_rows: int) -> list[Chunk]:
+    async def chunks(self, partitions: set[TP], max_rows: int, generation: int) -> list[Chunk]:
         self.requested.append(partitions)
         await asyncio.sleep(0)
         return self.fetches.pop(0) if self.fetches else []
