@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ def test_memory_is_bounded_and_lookups_are_filtered(tmp_path: Path) -> None:
         "memtable_prefix_bloom_size_ratio=0.1",
     ):
         assert option in options
+
+
+@pytest.mark.parametrize(("hours", "kept"), [(22, True), (25, False)])
+def test_a_database_that_may_lack_deletions_is_replaced(
+    hours: int, kept: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kafka drops tombstones after a day: who was forgotten meanwhile would come back from a place left for days."""
+    path = filled(tmp_path)
+    for file in path.iterdir():
+        os.utime(file, (time.time() - 3600 * hours,) * 2)
+    table = opened(tmp_path)
+    assert offset(table) == (7 if kept else None)
+    assert table.read(0, [b"7"]) == [RECORDS[b"7"] if kept else None]
+    line = f"removing {path}, to be rebuilt from the changelog: closed for 25 h, it may lack deletions"
+    assert [record.getMessage() for record in caplog.records] == ([] if kept else [line])
 
 
 @pytest.mark.parametrize("name", ["CURRENT", "MANIFEST", ".sst"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -20,6 +21,10 @@ _NOT_DAMAGE = (
     *("while lock file", "lock hold", "resource temporarily unavailable"),
     *("no space left", "permission denied", "read-only file system", "too many open files"),
 )
+
+#: how long a database may be closed [s]. One that lacks tombstones which Kafka has dropped by now (delete.retention.ms,
+#: 24 h by default) would keep what was deleted: students who were forgotten, and those who moved when the app grew
+_CLOSED_S = 23 * 3600.0
 
 #: write buffers and block cache of each partition's database [bytes]; Faust's defaults are three buffers of 64 MiB and
 #: a cache of 2 GiB
@@ -66,6 +71,8 @@ class Store(rocksdb.Store):
         path = self.partition_path(partition)
         if self._mark(partition).exists():
             self._remove(partition, "an earlier run found it damaged")
+        elif (closed_s := _closed_s(path)) > _CLOSED_S:
+            self._remove(partition, f"closed for {closed_s / 3600:.0f} h, it may lack deletions", logging.WARNING)
         tables = {file.name for file in path.glob("*.sst")}
         try:
             database = super()._open_for_partition(partition)
@@ -110,9 +117,9 @@ class Store(rocksdb.Store):
             f"{path} is damaged and will be rebuilt from the changelog at the next start: {error}"
         ) from error
 
-    def _remove(self, partition: int, why: str) -> None:
+    def _remove(self, partition: int, why: str, level: int = logging.ERROR) -> None:
         path = self.partition_path(partition)
-        log.error("removing %s, to be rebuilt from the changelog: %s", path, why)
+        log.log(level, "removing %s, to be rebuilt from the changelog: %s", path, why)
         shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)  # if it is a file
         self._mark(partition).unlink(missing_ok=True)
@@ -120,6 +127,14 @@ class Store(rocksdb.Store):
     def _mark(self, partition: int) -> Path:
         path = self.partition_path(partition)
         return path.with_name(f"{path.name}.damaged")
+
+
+def _closed_s(path: Path) -> float:
+    """Return for how long a database has been closed [s], to ten minutes: RocksDB writes into its log while it is open.
+
+    0 if there is none.
+    """
+    return time.time() - max((entry.stat().st_mtime for entry in path.glob("*")), default=time.time())
 
 
 def _is_damage(error: Exception) -> bool:
