@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import warnings
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import faust
+from faust.exceptions import AlreadyConfiguredWarning
 
 from agents.ports import Agent, Delivery
 from app.kafka.driver import Consumer
@@ -22,7 +25,9 @@ from app.ops.drain import Drain
 from app.ops.hosts import host_check
 from app.ops.metrics import Metrics
 from app.ops.watchdog import INTERVAL_S, Status, Watchdog, give_up, status_of
+from app.ops.web_server import WebServer, port_of
 from app.settings import Settings
+from app.state.place import Place
 from app.state.table import StateTable
 from app.upstream import SCHEME, install
 from app.upstream.faust import FlowControl
@@ -31,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: maximum age of the consumer's metadata [s]: partitions added to the source topic are noticed, and read, after it
 METADATA_MAX_AGE_S = 2.0
+#: stands for RISK_WEB_PORT=0, which Faust refuses, until a worker has taken a port
+ANY_PORT = 1
 #: time without a poll after which a worker leaves the group [s]: the longest possible. While the registry is down
 #: everything waits, and a worker that leaves the group with full queues never joins it again
 _NEVER_IDLE_S = float((2**31 - 1) // 1000)
@@ -72,6 +79,9 @@ class RiskApp(faust.App):
         self.metrics = Metrics()
         #: set by app/topology.py before a worker starts; other commands run without one
         self.runtime: Runtime | None = None
+        #: a worker's place, None without RocksDB, and the socket of its pages, None without pages
+        self.place: Place | None = None
+        self.listener: socket.socket | None = None
         #: made when the worker starts
         self.watchdog: Watchdog
         timeout = settings.session_timeout_s
@@ -85,7 +95,7 @@ class RiskApp(faust.App):
             datadir=str(settings.datadir),
             autodiscover=False,
             web_bind=settings.web_address,
-            web_port=settings.web_port,
+            web_port=settings.web_port or ANY_PORT,
             web_host=f"[{settings.web_address}]" if ":" in settings.web_address else settings.web_address,
             web_application_options={"middlewares": [host_check(settings.web_names)]},
             web_router_enabled=False,
@@ -112,6 +122,29 @@ class RiskApp(faust.App):
             Worker="app.worker:Worker",
         )
         self.flow_control = FlowControl(initially_suspended=True)
+
+    def occupy(self, listener: socket.socket | None, place: Place | None) -> None:
+        """Use a port, or none, and a place, or none. Called before anything starts."""
+        self.listener, self.place = listener, place
+        conf: Any = self.conf  # which takes a text where it has a URL
+        with warnings.catch_warnings():
+            # the command has looked at some of them, to see what the command line says
+            warnings.simplefilter("ignore", AlreadyConfiguredWarning)
+            if listener is not None:
+                port = port_of(listener)
+                self.settings = replace(self.settings, web_port=port)
+                conf.web_port = port
+                conf.canonical_url = f"http://{conf.web_host}:{port}"
+            if place is not None:
+                conf.datadir = place.path
+
+    def whereabouts(self) -> str:
+        """Return where the state and the pages are."""
+        state = "state in memory" if self.place is None else f"place {self.place.number}: state in {self.place.path}"
+        return f"{state}, " + ("no pages" if self.listener is None else f"pages at {self.conf.canonical_url}")
+
+    def _new_web(self) -> WebServer:
+        return WebServer(self)
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> ChunkQueue:
         """Create an agent's queue, bounded by the size of its chunks."""
@@ -181,6 +214,7 @@ class RiskApp(faust.App):
             hint=lambda: REFUSALS.reason(self.settings),
         )
         self.watchdog.start()
+        log.info("%s", self.whereabouts())
         self.add_future(self._report_to_watchdog())
         await super().on_start()
         if self.runtime is not None and isinstance(self.consumer, Consumer):

@@ -123,7 +123,10 @@ class Settings(PageSettings):
         "consumer group; prefix of internal topics and transactional ids; workers of one app share it",
     )
     datadir: Path = _setting(
-        _WORKER, Path("moodle-risk-data"), "RISK_DATADIR", "directory of the local state (RocksDB), one for each worker"
+        _WORKER,
+        Path("moodle-risk-data"),
+        "RISK_DATADIR",
+        "directory of the local state (RocksDB); the workers of one machine share it, each in a numbered place",
     )
     store: str = _setting(_WORKER, "rocksdb://", "RISK_STORE", "rocksdb://, or memory:// for tests")
     linger_ms: int = _setting(
@@ -154,7 +157,7 @@ class Settings(PageSettings):
     web_bind: str = _setting(
         _WORKER, "127.0.0.1", "RISK_WEB_BIND", "address of /health, /stats and /metrics, IPv4 or IPv6"
     )
-    web_port: int = _setting(_WORKER, 6066, "RISK_WEB_PORT", "port of these pages, one for each worker")
+    web_port: int = _setting(_WORKER, 6066, "RISK_WEB_PORT", "port of these pages; 0: any that is free")
     web_hosts: str = _setting(
         _WORKER, "", "RISK_WEB_HOSTS", "further host names, separated by commas, by which these pages may be requested"
     )
@@ -258,8 +261,8 @@ class Settings(PageSettings):
             raise ConfigError(
                 f"RISK_TOPIC_PREFIX: {self.topic_prefix!r} may contain only letters, digits, '.', '_' and '-'"
             )
-        if not 0 < self.web_port < 65536:
-            raise ConfigError(f"RISK_WEB_PORT: {self.web_port} is not a port (1 to 65535)")
+        if not 0 <= self.web_port < 65536:
+            raise ConfigError(f"RISK_WEB_PORT: {self.web_port} is not a port (1 to 65535), nor 0 for any that is free")
         if not 1 <= self.session_timeout_s <= 300:
             raise ConfigError(f"RISK_SESSION_TIMEOUT: {self.session_timeout_s:g} s is not within 1 to 300")
         if not 0 <= self.registry_patience_s <= 3600:

@@ -12,7 +12,6 @@ from typing import Any
 from app.settings import Settings
 from bench.figures import Run
 from bench.procfs import cpu_s, peak_mb
-from models.topic_names import TopicNames
 from tools.e2e.oracle import ExpectedTables, differences, order_differences
 from tools.e2e.read_topic import read_outputs
 from tools.e2e.workers import Worker
@@ -27,9 +26,9 @@ Stats = Mapping[str, Any]
 
 def whole_job(variables: Mapping[str, str], log: Path, truth: ExpectedTables) -> Run:
     """Measure one run from readiness to the last committed row, then compare the four output topics with `truth`."""
-    names = Settings.from_env(variables).topic_names
+    settings = Settings.from_env(variables)
     with Worker(variables, log, level="warn") as worker:
-        run = measure_worker(worker, truth.events, lambda stats: _progress(stats, names))
+        run = measure_worker(worker, truth.events, lambda stats: finished(stats, settings))
         worker.wait_idle(timeout=60, events=truth.events)
     return replace(run, wrong=check_outputs(variables, truth))
 
@@ -52,12 +51,12 @@ def measure_worker(worker: Worker, events: int, progress: Callable[[Stats], int]
     return Run((events - before) / took, used / (events - before) * 1e6, peak_mb(pid))
 
 
-def _progress(stats: Stats, names: TopicNames) -> int:
+def finished(stats: Stats, settings: Settings) -> int:
     """Return the number of finished events: applied, with their predictions read by `alert`."""
     counts = stats["counts"]
     visits: int = counts.get("visits", 0)
     rows = counts.get("rows", {})
-    waiting = rows.get(names.prediction, 0) > counts.get("predictions_read", 0)
+    waiting = rows.get(settings.topic_names.prediction, 0) > counts.get("predictions_read", 0)
     return max(0, visits - 1) if waiting else visits
 
 

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from bench import __main__ as command
-from bench import latency_reader, load, plain_faust, procfs, report
+from bench import latency_reader, load, plain_faust, procfs, report, side_by_side
 from bench.child_process import ChildProcess
 from bench.environment import WIDTH
 from bench.figures import Latency, Ratio, Run, Series, percentiles
@@ -136,6 +136,23 @@ def test_latencies_of_a_load(tmp_path):
     seen = [(9_000_000, b'{"USERID":2,"PREDICTION":0.5,"CREATED_DATE":20}')]
     latency, unseen = latency_reader.latencies(tmp_path / "x.npz", seen, 1)
     assert (latency.tolist(), unseen) == ([4.0], 1)
+
+
+def test_workers_side_by_side_count_as_one():
+    """Their counters are added, and the ratio is that of the best runs."""
+    one = {"state_partitions": [0, 1], "problem": None, "counts": {"visits": 5, "rows": {"p": 3}}}
+    other = {"state_partitions": [2], "problem": None, "counts": {"visits": 2, "rows": {"p": 1}, "predictions_read": 4}}
+    together = side_by_side.added([one, other])["counts"]
+    assert together == {"visits": 7, "predictions_read": 4, "rows": {"p": 4}}
+    assert side_by_side.is_shared([one, other], 3)
+    assert not side_by_side.is_shared([one, other], 4)
+    assert not side_by_side.is_shared([one, {**other, "problem": "recovering"}], 3)
+    assert not side_by_side.is_shared([one, {**other, "state_partitions": []}], 2)
+    runs = {1: [Run(9.0, 2.5, 1.0, ()), Run(8.0, 2.0, 3.0, ())], 4: [Run(7.0, 2.2, 9.0, ())]}
+    figures = side_by_side.figures(runs)
+    assert [row["ratio"] for row in figures["runs"]] == [1.0, 1.1]
+    assert figures["exact"]
+    assert not side_by_side.figures({**runs, 4: [Run(7.0, 2.2, 9.0, ("x",))]})["exact"]
 
 
 async def test_the_load_has_a_constant_rate_and_is_never_early():

@@ -135,6 +135,18 @@ def test_published_ports_are_unique() -> None:
     assert len(ports) == len(set(ports)) == len([name for name in ENV_EXAMPLE if name.endswith("_PORT")]) == 9
 
 
+def test_there_may_be_several_workers() -> None:
+    """`docker compose up --scale worker=3`: nothing of the service is there once only."""
+    worker = SERVICES["worker"]
+    assert not {"container_name", "hostname"} & set(worker)
+    (port,) = worker["ports"]
+    assert interpolated(port) == f"127.0.0.1:0:{Settings().web_port}"  # any port of the machine that is free
+    # within a container no other worker has the port, so that it is known to the health check
+    assert "RISK_WEB_PORT" not in worker["environment"]
+    assert f"http://127.0.0.1:{Settings().web_port}/health" in worker["healthcheck"]["test"][-1]
+    assert not [name for name, service in SERVICES.items() if "worker" in service.get("depends_on", {})]
+
+
 def test_a_port_that_was_changed_is_the_one_that_clients_are_told() -> None:
     """Kafka's clients connect to the address it advertises, and Kibana's links begin with its own."""
     kafka, kibana = SERVICES["kafka"]["environment"], SERVICES["kibana"]["environment"]

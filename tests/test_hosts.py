@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from app.errors import ConfigError
 from app.ops.hosts import host_check, is_allowed
-from app.ops.preflight import check_port
+from app.ops.web_server import listen
 from app.settings import Settings
 from app.topology import declare
 from tools.e2e.workers import free_port
@@ -59,9 +57,8 @@ async def test_the_pages_can_be_bound_to_ipv6(bind: str) -> None:
     port = free_port()
     app = declare(Settings.from_env({"RISK_WEB_BIND": bind, "RISK_WEB_PORT": str(port)}))
     assert (app.conf.web_bind, str(app.conf.canonical_url)) == ("::1", f"http://[::1]:{port}")
-    with socket.socket(socket.AF_INET6) as used:
-        used.bind(("::1", port))
-        used.listen()
-        with pytest.raises(ConfigError, match=rf"RISK_WEB_PORT: cannot listen on \[::1\]:{port}: Address"):
-            check_port(app.settings.web_address, port)
-    check_port("::1", port)
+    with listen(app.settings.web_address, port) as used:
+        assert used.getsockname()[:2] == ("::1", port)
+        with pytest.raises(ConfigError, match=rf"RISK_WEB_PORT: cannot listen on \[::1\]:{port}: Address.*, or 0 for"):
+            listen("::1", port)
+    listen("::1", port).close()

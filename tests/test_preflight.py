@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 import pytest
@@ -25,6 +26,7 @@ from app.kafka import topics
 from app.model_file import load_model
 from app.ops import preflight
 from app.settings import Settings
+from app.state.place import take
 from tests.support.cluster import RETAINED, START, TIMEOUT_S, Deployment, run_async, visit
 from tools.e2e.workers import ROOT, free_port
 
@@ -71,8 +73,10 @@ def refused(variables: dict[str, str], *words: str) -> list[str]:
 
 def check_start(variables: dict[str, str]) -> None:
     """Run the checks of a starting worker up to the connection to the broker, in this process."""
-    settings = Settings.from_env({"RISK_WEB_PORT": str(free_port()), **variables})
-    preflight.check_machine(settings, web=True)
+    with TemporaryDirectory() as directory:
+        settings = Settings.from_env({"RISK_WEB_PORT": "0", "RISK_DATADIR": directory, **variables})
+        os.close(take(settings.datadir, settings.app_id).lock)
+    preflight.check_machine(settings)
     load_model(settings.model)
     asyncio.run(preflight.connect(settings))
 
@@ -292,13 +296,16 @@ def test_a_changelog_that_deletes_is_refused(deployment):
     refused(dict(deployment.variables), deployment.names.students_changelog, "compact")
 
 
-@pytest.mark.broker
-def test_a_port_in_use_is_named(deployment):
-    """A second worker on the same machine needs another port."""
-    deployment.make_source()
-    with deployment.worker() as first:
-        first.wait(lambda stats: stats["problem"] is None, timeout=TIMEOUT_S)
-        refused({**deployment.variables, "RISK_WEB_PORT": str(first.port)}, "RISK_WEB_PORT", str(first.port))
+def test_a_port_in_use_is_named(tmp_path):
+    """A second worker on the same machine needs another port, and is told how to get a free one."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused({"RISK_WEB_PORT": port, "RISK_DATADIR": str(tmp_path)}, "RISK_WEB_PORT", port, "or 0 for any that is")
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    refused({"RISK_DATADIR": str(tmp_path / "file")}, "RISK_DATADIR: cannot write to", str(tmp_path / "file"))
 
 
 @pytest.mark.broker

@@ -101,13 +101,14 @@ def test_every_metric_of_the_rules_is_on_the_page(page: str) -> None:
     assert named <= set(samples(page))
 
 
-def configured(directory: Path, port: int) -> Path:
-    """Return deploy/prometheus/prometheus.yml for a worker at `port`, scraped each second."""
+def configured(directory: Path, data: Path) -> Path:
+    """Return deploy/prometheus/prometheus.yml for the workers in a data directory, scraped each second."""
     config: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(FOLDER / name) for name in config["rule_files"]]
     (job,) = config["scrape_configs"]
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+    del job["static_configs"]
+    job["file_sd_configs"] = [{"files": [str(data / "web-*.json")]}]
     path = directory / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -121,7 +122,7 @@ def prometheus(worker: Worker, tmp_path_factory: pytest.TempPathFactory) -> Iter
         process = subprocess.Popen(
             [
                 program,
-                f"--config.file={configured(directory, worker.port)}",
+                f"--config.file={configured(directory, Path(worker.settings['RISK_DATADIR']))}",
                 f"--storage.tsdb.path={directory / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--log.level=warn",
@@ -154,6 +155,7 @@ def test_prometheus_scrapes_a_worker_and_evaluates_the_rules(prometheus: str, ht
     assert query("histogram_quantile(0.5, sum by (le) (moodle_risk_flush_duration_seconds_bucket))")[0] > 0
     (target,) = ask("targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
+    assert target["labels"]["instance"].endswith("/0")  # the directory of the place
 
     def evaluated() -> dict[str, str]:
         return {rule["name"]: rule["health"] for group in ask("rules")["groups"] for rule in group["rules"]}

@@ -43,7 +43,7 @@ def test_variables_are_converted_to_their_types():
         ("RISK_EMIT", "all"),
         ("RISK_TIME_UNIT", "us"),
         ("RISK_WEB_PORT", "http"),
-        ("RISK_WEB_PORT", "0"),
+        ("RISK_WEB_PORT", "-1"),
         ("RISK_STORE", "redis://"),
         ("RISK_SESSION_TIMEOUT", "0"),
         ("RISK_BATCH_ROWS", "-1"),

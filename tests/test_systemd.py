@@ -56,16 +56,19 @@ def test_the_settings_exist() -> None:
 
 
 def test_the_examples_are_settings_that_a_worker_accepts() -> None:
-    lines = [line for name in ("worker.env", "worker-1.env") for line in (FOLDER / name).read_text().splitlines()]
-    environment = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    assert Settings.from_env(environment).unit_ms == 1000
+    lines = [*options(UNIT, "Environment"), *(FOLDER / "worker.env").read_text().splitlines()]
+    environment = dict(line.replace("%i", "2").split("=", 1) for line in lines if line and not line.startswith("#"))
+    settings = Settings.from_env(environment)
+    assert (settings.unit_ms, settings.web_port) == (1000, 6062)
 
 
 def test_each_worker_has_its_own_directory_and_settings() -> None:
     for name in ("WorkingDirectory", "StateDirectory"):
         assert all("%i" in value for value in options(UNIT, name))
     assert "RISK_DATADIR=%S/moodle-risk/%i" in options(UNIT, "Environment")
-    assert [Path(value).name for value in options(UNIT, "EnvironmentFile")] == ["worker.env", "worker-%i.env"]
+    files = options(UNIT, "EnvironmentFile")
+    assert [Path(value).name for value in files] == ["worker.env", "worker-%i.env"]
+    assert [value.startswith("-") for value in files] == [False, True]  # the second may be missing
 
 
 def test_a_worker_has_time_to_stop_and_is_always_started_again() -> None:

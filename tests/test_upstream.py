@@ -18,6 +18,7 @@ from app.faust_app import RiskApp
 from app.kafka.driver import Consumer, Producer
 from app.kafka.queue import ChunkQueue
 from app.kafka.thread import Thread
+from app.ops.web_server import WebServer
 from app.state.store import Options, Store
 from app.state.table import StateTable
 from app.upstream import install
@@ -91,7 +92,7 @@ def test_every_reach_is_documented(reach: Reach) -> None:
 
 SUBCLASSES = [
     ChunkQueue, Consumer, EncodedBatchBuilder, FlowControl, Options, Producer, RiskApp, RowBatchBuilder, StateTable,
-    Store, Thread,
+    Store, Thread, WebServer,
 ]  # fmt: skip
 
 

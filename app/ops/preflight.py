@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, Queue
-from tempfile import TemporaryFile
 from threading import Thread
 from urllib.parse import urlsplit
 
@@ -41,12 +39,8 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 6.0
 
 
-def check_machine(settings: Settings, *, web: bool) -> None:
-    """Check the web port, the data directory, host names and secrets. Raises ConfigError for the first that fails."""
-    if web:
-        check_port(settings.web_address, settings.web_port)
-    if settings.store == "rocksdb://":
-        check_directory(settings.datadir)
+def check_machine(settings: Settings) -> None:
+    """Check host names and secrets. Raises ConfigError for the first that fails."""
     check_names("RISK_BROKER", [server.rpartition(":")[0] for server in settings.brokers])
     proxy = proxy_for(settings.schema_registry)
     variable, url = (proxy.variable, proxy.url) if proxy else ("RISK_SCHEMA_REGISTRY", settings.schema_registry)
@@ -177,29 +171,6 @@ async def connect(settings: Settings) -> AIOKafkaAdminClient:
         reason = "" if isinstance(error, TimeoutError) else await diagnose(settings, PATIENCE_S)
         raise ConfigError(reason or nobody) from error
     return admin
-
-
-def check_port(host: str, port: int) -> None:
-    """Raise ConfigError if nothing can listen on this address: it is in use, or not one of this machine's."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as probe:
-            # as the web server does, so that a port can be reused right after its last user has ended
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        shown = f"[{host}]" if ":" in host else host
-        raise ConfigError(f"RISK_WEB_PORT: cannot listen on {shown}:{port}: {error.strerror}; set another") from error
-
-
-def check_directory(path: Path) -> None:
-    """Raise ConfigError if the directory cannot be made or written to."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise ConfigError(f"RISK_DATADIR: cannot write to {path.absolute()}: {error.strerror}; set another") from error
 
 
 def check_names(variable: str, hosts: Sequence[str]) -> None:

@@ -99,6 +99,8 @@ def _stats(app: RiskApp, rates: Rates, uptime_s: float) -> dict[str, Any]:
     lags = app.consumer.lags() if app.started and isinstance(app.consumer, Consumer) else {}
     return {
         "app": app.settings.app_id,
+        "place": None if app.place is None else app.place.number,
+        "web_port": app.settings.web_port,
         "uptime_s": round(uptime_s, 1),
         "problem": _problem(app),
         "model": None if model is None else model.sha256,

@@ -305,6 +305,16 @@ REACHES = (
         },
     ),
     Reach(
+        "The web server's socket",
+        "faust-streaming",
+        "app/ops/web_server.py",
+        "Faust opens the port of the web server itself, after the checks, and no free one",
+        {
+            **_of("faust:App", _new_web="self"),
+            **_of("faust.web.drivers.aiohttp:Web", "_runner", _new_transport_tcp="self"),
+        },
+    ),
+    Reach(
         "RocksDB databases",
         "faust-streaming",
         "app/state/store.py",

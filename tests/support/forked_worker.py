@@ -93,7 +93,7 @@ class ForkedWorker(Worker):
 
     def __init__(self, settings: Mapping[str, str], log: Path) -> None:
         super().__init__(settings, log)
-        self._settings = {**settings, "RISK_WEB_PORT": str(self.port)}
+        self._settings = self.settings
 
     def start(self) -> ForkedWorker:
         """Fork the process."""

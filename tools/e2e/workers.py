@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from app.state.place import web_file
 from tools.e2e.programs import ROOT, STOP_S, E2EError, Program, free_port
 
 __all__ = ["ROOT", "STOP_S", "E2EError", "Worker", "free_port", "is_idle"]
@@ -26,16 +28,34 @@ class Worker(Program):
     name = "worker"
 
     def __init__(self, settings: Mapping[str, str], log: Path, *, level: str = "info") -> None:
-        """settings: RISK_ variables, which override this process's environment."""
-        self.port = int(settings.get("RISK_WEB_PORT", 0)) or free_port()
-        super().__init__(["worker", "-l", level], {**settings, "RISK_WEB_PORT": str(self.port)}, log)
+        """settings: RISK_ variables, which override this process's environment; a free port if they have none."""
+        self.settings = {"RISK_WEB_PORT": str(free_port()), **settings}
+        super().__init__(["worker", "-l", level], self.settings, log)
+
+    @property
+    def port(self) -> int:
+        """The port of the pages. With RISK_WEB_PORT=0 raises E2EError until the worker has taken one."""
+        if self.settings["RISK_WEB_PORT"] != "0":
+            return int(self.settings["RISK_WEB_PORT"])
+        target = json.loads(web_file(Path(self.settings["RISK_DATADIR"]), self.place).read_text("utf-8"))[0]["targets"][
+            0
+        ]
+        return int(target.rpartition(":")[2])
+
+    @property
+    def place(self) -> int:
+        """The number of its place. Raises E2EError until the worker has one."""
+        for lock in Path(self.settings["RISK_DATADIR"]).glob("*/lock"):
+            if lock.read_text().split()[:1] == [str(self.process.pid)]:
+                return int(lock.parent.name)
+        raise E2EError("the worker has no place yet")
 
     def stats(self) -> dict[str, Any] | None:
         """Return the content of /stats, or None if there is no complete answer."""
         try:
             response = _http().get(f"http://127.0.0.1:{self.port}/stats").raise_for_status()
             stats: dict[str, Any] = response.json()
-        except (httpx.HTTPError, ValueError):
+        except (httpx.HTTPError, ValueError, E2EError, FileNotFoundError):
             return None
         return stats
 
