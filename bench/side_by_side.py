@@ -1,7 +1,8 @@
 """Measure what an event costs several workers on one machine together, and one alone.
 
-In turn, one worker and several with the same settings share the partitions of a log, wait until each has its own, and
-then process all rows as they are written. Prints one line of JSON on stdout. Fails if an end state is wrong.
+In turn, one worker and several with the same settings share the partitions of a log. Once each has its own they are
+suspended until the whole log is written, and then process it. Prints one line of JSON on stdout. Fails if an end state
+is wrong.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,15 @@ from bench.figures import Run
 from bench.job import TIMEOUT_S, Stats, check_outputs, finished
 from bench.procfs import cpu_s, peak_mb
 from bench.synthetic_log import backlog
-from tools.e2e.oracle import ExpectedTables, expected_tables
+from tools.e2e.oracle import expected_tables
 from tools.e2e.workers import Worker
 from tools.replay.log_rows import LogRows
 from tools.replay.progress import replay
 
 #: rows that are in the log before the workers start, so that topic and schema exist
 _FIRST = 1_000
+#: what lets workers be suspended for as long as the log is written: neither the group nor their watchdogs notice
+_SUSPENDED = {"RISK_SESSION_TIMEOUT": "60", "RISK_STALL_TIMEOUT": "600"}
 #: interval of requests to each worker, which cost it 1 to 2 ms of CPU [s]
 _POLL_S = 0.5
 
@@ -42,19 +46,27 @@ class SideBySide:
     """Workers that were started with the same settings."""
 
     def __init__(self, variables: Mapping[str, str], workers: int, directory: Path) -> None:
-        own = {**variables, "RISK_DATADIR": str(directory / "data"), "RISK_WEB_PORT": "0"}
+        own = {**variables, **_SUSPENDED, "RISK_DATADIR": str(directory / "data"), "RISK_WEB_PORT": "0"}
         directory.mkdir()
         self._settings = Settings.from_env(variables)
         self._workers = [Worker(own, directory / f"worker-{i}.log", level="warn") for i in range(workers)]
 
-    def measure(self, rows: LogRows, partitions: int, console: Console) -> Run:
-        """Let the workers process the log's rows after the first ones. Raises E2EError if they do not."""
+    def measure(self, rows: LogRows, partitions: int, console: Console, *, live: bool = False) -> Run:
+        """Let the workers process the log's rows after the first ones. Raises E2EError if they do not.
+
+        live: while they are written, and not only once they all are.
+        """
         with ExitStack() as running:
             for worker in self._workers:
                 running.enter_context(worker)
             self._wait(lambda stats: is_shared(stats, partitions) and self._finished(stats) >= _FIRST)
             before, began = self._cpu_s(), time.monotonic()
+            if not live:
+                self._signal(signal.SIGSTOP)
             asyncio.run(replay(self._settings, rows, partitions=partitions, console=console))
+            if not live:
+                began = time.monotonic()
+                self._signal(signal.SIGCONT)
             self._wait(lambda stats: self._finished(stats) >= len(rows))
             took, used = time.monotonic() - began, self._cpu_s() - before
             events = len(rows) - _FIRST
@@ -72,6 +84,10 @@ class SideBySide:
             if time.monotonic() > deadline:
                 self._workers[0].wait(lambda _: False, timeout=0)  # raises E2EError with the last stats
             time.sleep(_POLL_S)
+
+    def _signal(self, number: int) -> None:
+        for worker in self._workers:
+            worker.process.send_signal(number)
 
     def _cpu_s(self) -> float:
         return sum(cpu_s(worker.process.pid) for worker in self._workers)
@@ -111,11 +127,11 @@ def figures(runs: Mapping[int, Sequence[Run]]) -> dict[str, Any]:
     return {"runs": rows, "exact": not any(run.wrong for series in runs.values() for run in series)}
 
 
-def main(events: int, students: int, partitions: int, workers: int, count: int) -> int:
+def main(events: int, students: int, partitions: int, workers: int, count: int, *, live: bool) -> int:
     """Measure, print one line of JSON, and return the exit code."""
     console = stderr_console()
     rows = backlog(events, students)
-    truth: ExpectedTables = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
+    truth = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
     runs: dict[int, list[Run]] = {1: [], workers: []}
     with temporary_servers("side-by-side") as (servers, directory):
         for i in range(count):
@@ -130,16 +146,12 @@ def main(events: int, students: int, partitions: int, workers: int, count: int) 
                 }
                 first = rows.take(slice(0, _FIRST))
                 asyncio.run(replay(Settings.from_env(variables), first, partitions=partitions, console=console))
-                run = SideBySide(variables, number, directory / name).measure(rows, partitions, console)
-                runs[number].append(check(run, variables, truth))
+                run = SideBySide(variables, number, directory / name).measure(rows, partitions, console, live=live)
+                runs[number].append(replace(run, wrong=check_outputs(variables, truth)))
                 console.print(f"{number} workers: {runs[number][-1]}", highlight=False)
-    print(json.dumps({"events": len(rows), "students": students, "partitions": partitions, **figures(runs)}))
+    log = {"events": len(rows), "students": students, "partitions": partitions, "live": live}
+    print(json.dumps({**log, **figures(runs)}))
     return 0 if figures(runs)["exact"] else 1
-
-
-def check(run: Run, variables: Mapping[str, str], truth: ExpectedTables) -> Run:
-    """Return the run with what is wrong about its outputs."""
-    return Run(run.events_per_s, run.cpu_us_per_event, run.rss_mb, check_outputs(variables, truth))
 
 
 if __name__ == "__main__":
@@ -151,6 +163,6 @@ if __name__ == "__main__":
     parser.add_argument("--students", type=at_least(1), default=5_000, help="number of students")
     parser.add_argument("--partitions", type=at_least(2), default=8, help="partitions of the log")
     parser.add_argument("--workers", type=at_least(2), default=4, help="number of workers beside each other")
-    parser.add_argument("--runs", type=at_least(1), default=3, help="runs of each")
-    arguments = parser.parse_args()
-    sys.exit(main(arguments.events, arguments.students, arguments.partitions, arguments.workers, arguments.runs))
+    parser.add_argument("--runs", type=at_least(1), default=3, dest="count", metavar="RUNS", help="runs of each")
+    parser.add_argument("--live", action="store_true", help="process the rows while they are written")
+    sys.exit(main(**vars(parser.parse_args())))
