@@ -141,8 +141,8 @@ class Log(Protocol):
         None: `partition`, for which they are awaited, is not the worker's any more, or was taken over anew.
         """
 
-    def outdated_sums(self, partition: int, before: int) -> Sequence[bytes]:
-        """Return the keys of the cohort sums that a partition wrote for days before `before`."""
+    def outdated_sums(self, partition: int) -> Sequence[bytes]:
+        """Return the keys of the cohort sums of a partition that no partition needs any more."""
 
     def students(self, partition: int) -> StatePartition | None:
         """Return the state of the students of a visits partition, None if another worker owns it now."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from agents import forget
+from agents.cohort_tables import Tables
 from agents.gather import Arrival, gather
 from agents.notices import Notices
 from agents.ports import Delivery, Log, Metrics, StatePartition, Target
 from agents.rejects import report
-from agents.risk import Risk, Tables
+from agents.risk import Risk
 from agents.risk_output import Effect, RiskOptions
 from agents.score import score
 from agents.sessionize import LateVisits, Sessionized, sessionize
@@ -26,7 +27,6 @@ from models.chunk import Chunk
 from models.murmur2 import keys_of
 from models.position import Gap
 from models.risk import RiskModel
-from models.rules import NEVER
 from models.topic_names import TopicNames
 from models.totals import roll_up
 from models.visit_batch import CorruptVisitBatch, NewerVisitBatch, VisitBatch, decode
@@ -79,11 +79,10 @@ class Process:
         self._batch_rows, self._emit_every_change = batch_rows, emit_every_change
         self._deduplicate = deduplicate
         self._options, self._days = risk, None if risk is None else risk.days
-        tables = None if risk is None else Tables(log, risk.model)
-        self._risk = None if risk is None or tables is None else Risk(names, risk, tables)
         self._ticker: Ticker | None = None
-        if risk is not None and tables is not None and self._risk is not None:
-            self._ticker = Ticker(log, names, metrics, risk, self._risk, tables)
+        if risk is not None:
+            tables = Tables(log, risk.model)
+            self._ticker = Ticker(log, names, metrics, risk, Risk(names, risk, tables), tables)
         self._late = Notices("visits were late")
         #: every prediction names the model that made it
         self._headers = [] if model is None else [("model", model.sha256.encode())]
@@ -143,7 +142,7 @@ class Process:
 
     async def _forget(self, partition: int, part: Part) -> None:
         students, request = self._owned(partition, part), part.visit_batch
-        if students is None or request is None:
+        if students is None or request is None or not await self._prepare_ticks(students, ()):
             return  # revoked in the meantime: the new owner reads the request again
         scoring = self._model is not None or self._options is not None
         done = await forget.apply(
@@ -166,47 +165,45 @@ class Process:
         if students is None:
             return  # revoked in the meantime: the new owner reads these visit batches again
         visit_batches = [part.visit_batch for part in parts if part.visit_batch is not None]
-        if await self._apply_with_ticks(students, visit_batches):
+        if await self._apply_batches(students, visit_batches):
             for part in parts:
                 if part.is_last:
                     await self._log.processed(part.chunk)
 
-    async def _apply_with_ticks(self, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
-        """Apply visit batches to a partition, with the ticks that are due before, between and after them.
+    async def _apply_batches(self, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
+        """Apply visit batches to a partition, in one flush, with the ticks that are due in between in another.
 
         False if another worker owns the partition by now.
         """
-        if self._ticker is None or self._days is None:
-            return await self._apply_batches(students, batches)
-        first = ticks.first(self._days, students.position, batches) if students.ticks is None else None
-        if first is not None and not await self._ticker.begin(students, first):
+        if not await self._prepare_ticks(students, batches):
             return False
-        left, due_at = batches, students.position.watermarks.stream_time
-        while True:
-            if students.ticks is None:
-                return await self._apply_batches(students, left)
-            if due_at != NEVER and not await self._ticker.run(students, due_at):
-                return False
-            divided = ticks.divide(students.position, left, self._days.tick_at(students.ticks.reached + 1))
-            if (divided.before or not batches) and not await self._apply_batches(students, divided.before):
-                return False
-            if divided.due_at == NEVER:
-                return True
-            left, due_at = divided.after, divided.due_at
-
-    async def _apply_batches(self, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
-        """Apply visit batches between two ticks, in one flush."""
         batch = sessionize(students, batches, emit_every_change=self._emit_every_change, deduplicate=self._deduplicate)
-        if not await self._flush(students, batch):
-            return False
+        if self._ticker is None:
+            if not await self._flush(students, batch, Effect()):
+                return False
+        else:
+            is_first = True
+            async for effect in self._ticker.steps(students, batch.counted, batch.position.watermarks.stream_time):
+                if effect is None:
+                    return False
+                flushed = self._flush(students, batch, effect) if is_first else self._ticker.flush(students, effect)
+                if not await flushed:
+                    return False
+                is_first = False
         self._report_gaps(batch.gaps)
         return True
 
-    async def _flush(self, students: StatePartition, batch: Sessionized) -> bool:
-        """Roll up, score and write a batch; False if another worker owns the partition by now."""
-        effect = None if self._risk is None else await self._risk.of_events(students, batch.counted)
-        if self._risk is not None and effect is None:
-            return False
+    async def _prepare_ticks(self, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
+        """Begin the ticks of a partition with its first event, or finish those that were interrupted."""
+        if self._ticker is None or self._days is None:
+            return True
+        if students.ticks is not None:
+            return await self._ticker.finish(students)
+        first = ticks.first(self._days, students.position, batches)
+        return first is None or await self._ticker.begin(students, first)
+
+    async def _flush(self, students: StatePartition, batch: Sessionized, effect: Effect) -> bool:
+        """Roll up, score and write a batch with its `effect`; False if another worker owns the partition by now."""
         rollup = roll_up(batch.totals, batch.changes, emit_every_change=self._emit_every_change)
         scores = score(rollup, batch.students, self._model)
         keys = keys_of(batch.students.student, batch.students.null)
@@ -220,7 +217,6 @@ class Process:
             )
         records = state.pack(rollup.totals, batch.sessions)
         by_key = dict(zip(keys, records, strict=True))
-        effect = effect or Effect()
         if not await students.flush(
             rows,
             by_key,
@@ -229,7 +225,8 @@ class Process:
             batch.log_ids,
             activity=effect.activity,
             early=effect.early,
-            more=effect.rows,
+            ticks=effect.ticks,
+            more=effect.rows if self._ticker is None else self._ticker.rows(effect),
         ):
             return False
         self._count(batch, rows)

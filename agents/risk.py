@@ -14,55 +14,25 @@ partitions have reached (models/ticks.py), whatever the order in which the parti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from agents.ports import Log, StatePartition
+from agents.cohort_tables import Tables
+from agents.entries import Entries
+from agents.ports import StatePartition
 from agents.risk_output import Effect, RiskOptions, RiskOutput
 from agents.sessionize import CountedVisits
 from models import activity_records, alerts, cohorts, early_events
-from models.activity import NO_DAY, NONE, Activity, Events, add, distinct
-from models.assessment import Assessment, assess, figures_for, is_news, unassessed
+from models.activity import NO_DAY, NONE, Activity, Events, add, newest_days
+from models.assessment import Assessment, assess, figures_for, is_news
 from models.cohorts import CohortTable
+from models.early_events import EarlyEvents
 from models.factorize import factorize
 from models.figures import is_forgotten
 from models.rules import Bools, Int64s
-from models.standing import StandingModel
-from models.ticks import Ticks
 from models.topic_names import TopicNames
-
-#: for how many days before a tick there may be entries that are scored against the table of such a day: a day's table
-#: is that of two days before, or of three where the clock is changed
-TABLES_BEFORE = 3
-#: number of tables of cohorts that are kept
-_TABLES = 40
-
-
-class Tables:
-    """The cohort tables of the days against which entries are scored. Mutable."""
-
-    def __init__(self, log: Log, model: StandingModel) -> None:
-        self._log, self._model = log, model
-        self._tables: dict[int, CohortTable] = {}
-
-    async def get(self, partition: StatePartition, days: Sequence[int]) -> Mapping[int, CohortTable] | None:
-        """Return the tables of `days`, once all partitions have reached the last of them.
-
-        None: `partition` is not the worker's any more.
-        """
-        if missing := [day for day in days if day not in self._tables]:
-            sums = await self._log.cohorts(partition, missing)
-            if sums is None:
-                return None
-            # another partition may have waited for the same
-            for day in (day for day in missing if day not in self._tables):
-                self._tables[day] = cohorts.tabulate(sums[day], self._model.cohort)
-        tables = {day: self._tables[day] for day in days}
-        while len(self._tables) > _TABLES:
-            del self._tables[min(self._tables)]
-        return tables
 
 
 class Risk:
@@ -72,68 +42,108 @@ class Risk:
         self._options, self._tables = options, tables
         self._output = RiskOutput(names, options)
 
-    async def of_events(self, partition: StatePartition, counted: CountedVisits | None) -> Effect | None:
+    async def of_events(
+        self, partition: StatePartition, counted: CountedVisits | None, *, before_ticks: bool = False
+    ) -> Effect | None:
         """Add what counts to the activity of a partition, and score the entries of which a day bit was set.
 
-        None if another worker owns the partition by now.
+        before_ticks: whether ticks follow, so that what comes behind one of them has to wait. None if another worker
+        owns the partition by now.
         """
-        effect = Effect()
-        if counted is None or not len(counted):
+        effect, ticks = Effect(), partition.ticks
+        if counted is None or not len(counted) or ticks is None:
             return effect
         students, owner = factorize(counted.student)
         events = Events(owner, counted.course, self._options.days.of(counted.at), counted.submission)
-        is_early = events.day > _horizon(partition.ticks)
-        if is_early.any():
-            self._keep_early(effect, partition, students, events.take(is_early))
-            events = events.take(~is_early)
-        return await self._add(effect, partition, students, events, counted.at[~is_early])
+        arrived = EarlyEvents(events, counted.at, self._options.days.last_ticks(counted.after))
+        activity, predicted = activity_records.unpack(partition.activity(students))
+        entries = Entries(students, activity, predicted, EarlyEvents.none(), students[:0])
+        waits = self.due(arrived) > ticks.scored
+        if waits.any():
+            if not before_ticks:
+                waits &= ~self.is_near(activity, arrived, ticks.scored)
+            self._keep_early(effect, partition, students, arrived.take(waits))
+            arrived = arrived.take(~waits)
+        if not await self._add(effect, partition, entries, arrived, ticks.scored):
+            return None
+        entries.keep(effect)
+        self._output.complete(effect)
+        return effect
 
-    async def of_early(self, partition: StatePartition, students: Int64s, records: Sequence[bytes]) -> Effect | None:
-        """Add those of the early events of `students` [u] that are near enough to the next tick by now.
-
-        None if another worker owns the partition by now.
-        """
-        effect, events = Effect(), early_events.unpack(records)
-        is_early = events.day > _horizon(partition.ticks)
-        if is_early.all():
-            return effect
-        left = early_events.pack(events.take(is_early), len(students))
-        effect.early |= dict(zip(students.tolist(), left, strict=True))
-        events = events.take(~is_early)
-        at = np.array([self._options.days.start(day) for day in events.day.tolist()], np.int64)
-        return await self._add(effect, partition, students, events, at)
-
-    def _keep_early(self, effect: Effect, partition: StatePartition, students: Int64s, events: Events) -> None:
-        owners = np.unique(events.owner)
+    def _keep_early(self, effect: Effect, partition: StatePartition, students: Int64s, arrived: EarlyEvents) -> None:
+        owners, owner = factorize(arrived.events.owner)
         before = early_events.unpack(partition.early(students[owners]))
-        merged = distinct([before, replace(events, owner=np.searchsorted(owners, events.owner))])
-        records = early_events.pack(merged, len(owners))
+        records = early_events.pack(early_events.join(before, arrived.owned_by(owner)), len(owners))
         effect.early |= dict(zip(students[owners].tolist(), records, strict=True))
 
+    def due(self, early: EarlyEvents) -> Int64s:
+        """The tick after which each event [n] becomes part of its entry.
+
+        It is the last one before its day began: whoever reads the partitions of the source topic in step has run that
+        when the event arrives.
+        """
+        return np.maximum(early.tick, self._options.days.table_days(early.events.day))
+
+    def is_near(self, activity: Activity, early: EarlyEvents, scored: int) -> Bools:
+        """Whether each event [n] may become part of its entry at once although it is not due.
+
+        No tick may lack a day for it, or an entry that it lets begin anew.
+        """
+        events = early.events
+        newest = newest_days(activity, events)
+        begins_anew = (newest != NO_DAY) & (events.day > newest + self._options.model.cohort.forget_days)
+        is_near: Bools = (events.day <= scored + 1 + early_events.HORIZON) & ~begins_anew
+        return is_near
+
+    async def settle(
+        self, effect: Effect, partition: StatePartition, entries: Entries, scored: int, *, is_last: bool = False
+    ) -> bool:
+        """Add the early events that are due when `scored` is the last tick; is_last: and those that are near.
+
+        False if another worker owns the partition by now.
+        """
+        early = entries.early
+        if not len(early):
+            return True
+        ready = entries.due <= scored
+        if is_last:
+            ready |= self.is_near(entries.activity, early, scored)
+        if not ready.any():
+            return True
+        some, entries.early, entries.due = early.take(ready), early.take(~ready), entries.due[~ready]
+        entries.taken[some.events.owner] = True
+        return await self._add(effect, partition, entries, some, scored)
+
+    def finish(self, effect: Effect, entries: Entries) -> None:
+        """Complete an effect, after the ticks, with what they left of `entries`."""
+        entries.keep(effect)
+        self._output.complete(effect)
+
     async def _add(
-        self, effect: Effect, partition: StatePartition, students: Int64s, events: Events, at: Int64s
-    ) -> Effect | None:
-        """Add events of `students` [u], which happened `at` [n] ms, to their activity, and score what has changed."""
-        before, predicted = activity_records.unpack(partition.activity(students))
-        added = add(before, events, forget_days=self._options.model.cohort.forget_days)
+        self, effect: Effect, partition: StatePartition, entries: Entries, early: EarlyEvents, scored: int
+    ) -> bool:
+        """Add events to their entries, and score what has changed; False if another worker owns the partition."""
+        before, students = entries.activity, entries.students
+        added = add(before, early.events, forget_days=self._options.model.cohort.forget_days)
         changed = np.flatnonzero(added.changed)
         if not len(changed):
-            return effect
-        entries, at = added.activity.take(changed), at[added.cause[changed]]
-        days = self._table_days(partition.ticks, entries.newest)
-        tables = await self._tables.get(partition, np.unique(days[days != NO_DAY]).tolist())
+            return True
+        some, at = added.activity.take(changed), early.at[added.cause[changed]]
+        days = self._table_days(scored, some.newest)
+        tables = await self._tables.get(partition, np.unique(days).tolist())
         if tables is None:
-            return None
+            return False
         activity = self._view_newest(effect, students, added.activity, changed, days, tables, at)
         if (anew := added.forgotten[changed]).any():
-            former = _former(before, entries.take(anew))
-            self._output.close(effect, students, former, at[anew], entries.newest[anew])
+            former = _former(before, some.take(anew))
+            self._output.close(effect, students, former, at[anew], some.newest[anew])
         last = np.full(len(students), NONE, np.int64)
-        np.maximum.at(last, entries.owner, at)
-        owners = np.unique(entries.owner)
-        predicted = self._output.predict(effect, students, activity, predicted, owners, last)
-        self._keep(effect, students, activity, predicted, owners)
-        return effect
+        np.maximum.at(last, some.owner, at)
+        owners = np.unique(some.owner)
+        entries.activity = activity
+        entries.predicted = self._output.predict(effect, students, activity, entries.predicted, owners, last)
+        entries.changed[owners] = True
+        return True
 
     def _view_newest(
         self,
@@ -147,52 +157,25 @@ class Risk:
     ) -> Activity:
         """Publish the entries at `rows` [k] as of their newest days.
 
-        days [k]: of the tables against which they are scored, NO_DAY for none; at [k] ms: timestamps.
+        days [k]: of the tables against which they are scored; at [k] ms: timestamps.
         """
         risk, band = activity.risk.copy(), activity.band.copy()
         for day in np.unique(days).tolist():
             group = days == day
             some = activity.take(rows[group])
-            assessment = self._assess(some, some.newest, tables.get(day))
+            assessment = self._assess(some, some.newest, tables[day])
             risk[rows[group]], band[rows[group]] = assessment.units, assessment.band
             self._output.publish(effect, students, some, assessment, at[group], some.newest, "event")
         return replace(activity, risk=risk, band=band)
 
-    def of_tick(
-        self,
-        students: Int64s,
-        activity: Activity,
-        predicted: Int64s,
-        days: Sequence[int],
-        tables: Mapping[int, CohortTable],
-    ) -> Effect:
-        """Score the entries of `students` [u] as of each of `days`.
-
-        predicted: the risk of each student [u] last written to MOODLE_LOGS_PREDICTION; tables: of these days and of
-        TABLES_BEFORE days before them.
-        """
-        effect, changed = Effect(), np.zeros(len(students), np.bool_)
-        for day in days:
-            activity, predicted = self._tick(effect, students, activity, predicted, day, tables, changed)
-        self._keep(effect, students, activity, predicted, np.flatnonzero(changed))
-        return effect
-
-    def _tick(
-        self,
-        effect: Effect,
-        students: Int64s,
-        activity: Activity,
-        predicted: Int64s,
-        day: int,
-        tables: Mapping[int, CohortTable],
-        changed: Bools,
-    ) -> tuple[Activity, Int64s]:
-        """Score the entries as of `day`; mark the students whose records change in `changed` [u]."""
+    def tick(self, effect: Effect, entries: Entries, day: int, tables: Mapping[int, CohortTable]) -> None:
+        """Score `entries` as of `day`; tables: of that day and of TABLES_BEFORE days before."""
+        students, activity = entries.students, entries.activity
         model, at, table = self._options.model, self._options.days.tick_at(day), tables[day]
         forgotten = is_forgotten(activity, day, model.cohort.forget_days)
         left = activity.owner[forgotten]  # of their courses another one has the highest risk now
         if forgotten.any():
-            changed[left] = True
+            entries.changed[left] = True
             gone = activity.take(forgotten)
             self._output.forget(effect, students, gone, at, day)
             activity = activity.take(~forgotten)
@@ -225,11 +208,12 @@ class Risk:
             effect, students, after, assessment, np.flatnonzero(turned), advanced.opened, advanced.why, day
         )
         differs = final | news | turned | (after.above != activity.above) | (after.below != activity.below)
-        changed[activity.owner[differs]] = True
-        changed[activity.owner[again]] = True
+        entries.changed[activity.owner[differs]] = True
+        entries.changed[activity.owner[again]] = True
         touched = np.unique(np.concatenate((left, activity.owner[rows], activity.owner[again])))
-        predicted = self._output.predict(effect, students, after, predicted, touched, np.full(len(students), at))
-        return after, predicted
+        times = np.full(len(students), at)
+        entries.activity = after
+        entries.predicted = self._output.predict(effect, students, after, entries.predicted, touched, times)
 
     def _view_later(
         self,
@@ -247,7 +231,7 @@ class Risk:
         later = np.flatnonzero(activity.newest > day)
         if not len(later):
             return activity, later
-        days = self._table_days(Ticks(day, day), activity.newest[later])
+        days = self._table_days(day, activity.newest[later])
         again = (days == day) | turned[later]
         rows, days = later[again], days[again]
         if not len(rows):
@@ -255,33 +239,14 @@ class Risk:
         at = np.array([self._options.days.start(d) for d in activity.newest[rows].tolist()], np.int64)
         return self._view_newest(effect, students, activity, rows, days, tables, at), rows
 
-    def _assess(self, entries: Activity, day: int | Int64s, table: CohortTable | None) -> Assessment:
+    def _assess(self, entries: Activity, day: int | Int64s, table: CohortTable) -> Assessment:
         model = self._options.model
         figures = figures_for(model, entries, day)
-        if table is None:
-            return replace(unassessed(len(entries)), figures=figures)
         return assess(model, entries, figures, cohorts.peers(table, entries.course, entries.first), day)
 
-    def _table_days(self, ticks: Ticks | None, newest: Int64s) -> Int64s:
-        """The day of the table against which an event on each of the days `newest` [k] is scored; NO_DAY: none."""
-        if ticks is None:
-            return np.full(len(newest), NO_DAY)
-        newest_days, index = np.unique(newest, return_inverse=True)
-        days = [min(self._options.days.table_day(day), ticks.scored) for day in newest_days.tolist()]
-        return np.array(days, np.int64)[index]
-
-    def _keep(self, effect: Effect, students: Int64s, activity: Activity, predicted: Int64s, owners: Int64s) -> None:
-        """Keep the records of the students with indices `owners`, ascending."""
-        new = np.full(len(students), -1, np.int64)
-        new[owners] = np.arange(len(owners))
-        some = activity.take(new[activity.owner] >= 0)
-        records = activity_records.pack(replace(some, owner=new[some.owner]), predicted[owners])
-        effect.activity |= dict(zip(students[owners].tolist(), records, strict=True))
-
-
-def _horizon(ticks: Ticks | None) -> int:
-    """The latest day of which events are added at once."""
-    return int(np.iinfo(np.int64).max) if ticks is None else ticks.scored + 1 + early_events.HORIZON
+    def _table_days(self, scored: int, newest: Int64s) -> Int64s:
+        """The day of the table against which an event on each of the days `newest` [k] is scored."""
+        return np.minimum(self._options.days.table_days(newest), scored)
 
 
 def _former(before: Activity, entries: Activity) -> Activity:

@@ -8,15 +8,18 @@ import numpy as np
 
 from agents.ports import Target
 from codec import output_rows, risk_rows
+from codec.record import Row
 from codec.record_batch import Rows
 from codec.risk_rows import Keys
 from models.activity import NONE, Activity, highest_risk
 from models.alerts import Why
 from models.assessment import RISK_SCALE, Assessment, unassessed
+from models.columns import concatenate
 from models.days import LocalDays
 from models.murmur2 import keys_of
 from models.rules import Bools, Int64s
 from models.standing import StandingModel
+from models.ticks import Ticks
 from models.topic_names import TopicNames
 from models.visits import StudentDictionary
 
@@ -33,11 +36,32 @@ class RiskOptions:
     per_course: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Assessments that become rows of MOODLE_RISK [k]."""
+
+    at: Int64s
+    student: Int64s
+    course: Int64s
+    assessment: Assessment
+    alert: Bools
+    opened: Int64s
+    as_of: Int64s
+    is_tick: Bools
+
+
 @dataclass(slots=True)
 class Effect:
-    """Rows to write, and records of activity to keep. Mutable while it is made."""
+    """What is written in one transaction. Mutable while it is made."""
 
     rows: list[tuple[Target, Rows]] = field(default_factory=list)
+    #: what becomes rows once it is complete, in order: making many rows costs little more than making one
+    published: list[Published] = field(default_factory=list)
+    #: students, their new predictions in 1e-4, and when [k] ms
+    predicted: list[tuple[Int64s, Int64s, Int64s]] = field(default_factory=list)
+    #: records of the topic of cohort sums
+    sums: list[Row] = field(default_factory=list)
+    ticks: Ticks | None = None
     #: student → record, None: the student has no entry any more
     activity: dict[int, bytes | None] = field(default_factory=dict)
     #: student → record of early events, None: there are none any more
@@ -66,17 +90,34 @@ class RiskOutput:
     ) -> None:
         """Write entries [k] as they were assessed as of the days as_of [k]; at [k] ms: timestamps."""
         if len(entries):
+            is_tick = np.full(len(entries), trigger == "tick")
+            keys = (students[entries.owner], entries.course)
+            published = Published(at, *keys, assessment, entries.alert, entries.opened, as_of, is_tick)
+            effect.published.append(published)
+
+    def complete(self, effect: Effect) -> None:
+        """Make rows of what has been published and predicted."""
+        if effect.published:
+            made = concatenate(effect.published)
             rows = risk_rows.risk(
-                at,
-                self.keys(students, entries),
-                assessment,
+                made.at,
+                Keys(made.student, made.course, not self._options.per_course),
+                made.assessment,
                 self._options.model,
-                alert=entries.alert,
-                opened=entries.opened,
-                as_of=as_of,
-                trigger=trigger,
+                alert=made.alert,
+                opened=made.opened,
+                as_of=made.as_of,
+                is_tick=made.is_tick,
             )
             effect.rows.append(((self._names.risk, 0), rows))
+            effect.published = []
+        if effect.predicted:
+            students, risk, at = (np.concatenate(column) for column in zip(*effect.predicted, strict=True))
+            named = StudentDictionary(students, np.zeros(len(students), np.bool_), np.empty(0, np.int64))
+            keys, headers = keys_of(named.student, named.null), risk_rows.headers(self._options.model)
+            written = output_rows.predictions(np.arange(len(at)), at, risk / RISK_SCALE, named, keys, headers)
+            effect.rows.append(((self._names.prediction, 0), written))
+            effect.predicted = []
 
     def write_alerts(
         self,
@@ -106,6 +147,7 @@ class RiskOutput:
 
     def forget(self, effect: Effect, students: Int64s, entries: Activity, at: int, day: int) -> None:
         """Delete entries that are forgotten at the tick of `day`, at `at` ms, and close their alerts."""
+        self.complete(effect)  # a tombstone comes behind what was published before
         times = np.full(len(entries), at)
         effect.rows.append(((self._names.risk, 0), risk_rows.tombstones(times, self.keys(students, entries))))
         open_ = entries.take(entries.alert)
@@ -145,12 +187,7 @@ class RiskOutput:
         rows = owners[(highest[owners] != predicted[owners]) & (highest[owners] != NONE)]
         if not len(rows):
             return predicted
-        named = StudentDictionary(students[rows], np.zeros(len(rows), np.bool_), np.empty(0, np.int64))
-        keys = keys_of(named.student, named.null)
-        headers = risk_rows.headers(self._options.model)
-        row_risk = highest[rows] / RISK_SCALE
-        written = output_rows.predictions(np.arange(len(rows)), at[rows], row_risk, named, keys, headers)
-        effect.rows.append(((self._names.prediction, 0), written))
+        effect.predicted.append((students[rows], highest[rows], at[rows]))
         predicted = predicted.copy()
         predicted[rows] = highest[rows]
         return predicted

@@ -45,6 +45,8 @@ class CountedVisits:
     #: event time [n] ms
     at: Int64s
     submission: Bools
+    #: stream time after each [n] ms
+    after: Int64s
 
     def __len__(self) -> int:
         return len(self.student)
@@ -98,12 +100,12 @@ def sessionize(
     Raises StateError if a stored record is damaged or too new.
     """
     new = drop_applied(partition.position, visit_batches)
-    visits, before, source = new.visits, new.before, new.source
+    visits, before, source, after = new.visits, new.before, new.source, new.after
     changed: Mapping[bytes, bytes] = {}
     if deduplicate and visits.log_id is not None:
         is_new, changed = _add_log_ids(partition, visits.log_id)
         if not is_new.all():
-            visits, before, source = visits.take(is_new), before[is_new], source[is_new]
+            visits, before, source, after = visits.take(is_new), before[is_new], source[is_new], after[is_new]
     everything, before_everything, ksql = visits, before, None
     if (extra := visits.extra) is not None:
         # the rest is KSQL's, which knows no EXTRA rows
@@ -122,7 +124,7 @@ def sessionize(
         emit_every_change=emit_every_change,
     )
     late = np.flatnonzero(windowed.late)
-    counted, too_late = _counted(everything, before_everything, ksql, windowed.late)
+    counted, too_late = _counted(everything, before_everything, after, ksql, windowed.late)
     return Sessionized(
         visits=visits,
         students=students,
@@ -142,11 +144,13 @@ def sessionize(
     )
 
 
-def _counted(visits: Visits, before: Int64s, ksql: Bools | None, late: Bools) -> tuple[CountedVisits | None, int]:
+def _counted(
+    visits: Visits, before: Int64s, after: Int64s, ksql: Bools | None, late: Bools
+) -> tuple[CountedVisits | None, int]:
     """What of `visits` [n] counts for the risk, and how many do not because they are late.
 
-    before: stream time before each [n] ms; ksql: which are visits of KSQL [n], None for all; late: whether KSQL drops
-    each of those.
+    before, after: stream time before and after each [n] ms; ksql: which are visits of KSQL [n], None for all; late:
+    whether KSQL drops each of those.
     """
     if visits.kind is None or visits.course is None:
         return None, 0
@@ -156,7 +160,7 @@ def _counted(visits: Visits, before: Int64s, ksql: Bools | None, late: Bools) ->
     kept = counts & ~too_late
     number = int(np.count_nonzero(counts)) - int(np.count_nonzero(kept))
     submission = visits.kind[kept] & SUBMISSION != 0
-    return CountedVisits(visits.student[kept], visits.course[kept], visits.at[kept], submission), number
+    return CountedVisits(visits.student[kept], visits.course[kept], visits.at[kept], submission, after[kept]), number
 
 
 def _add_log_ids(partition: StatePartition, ids: Int64s) -> tuple[Bools, Mapping[bytes, bytes]]:

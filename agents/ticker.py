@@ -1,28 +1,32 @@
-"""ticker: the daily tick of a visits partition, in two transactions: its cohort sums, then its scores."""
+"""ticker: the daily ticks of a visits partition: first their cohort sums, then, once all partitions have, their scores.
+
+The ticks that are due behind a batch run together, so that catching up costs two transactions per batch, not per day.
+The first has the batch: what comes before the ticks is scored at once, what comes behind one of them waits as early
+events (models/early_events.py). It also has the sums as of each day, which are those of the activity and the early
+events in it. The second has the scores, and the early events as if each had come between the ticks: all rows in the
+order of one tick after the other. Whoever finds the sums without the scores makes these from the state.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from agents.cohort_tables import MANY_COHORTS, TABLES_BEFORE, Tables, in_thread_if
+from agents.entries import Entries, Scan
 from agents.ports import Log, Metrics, StatePartition, Target
-from agents.risk import TABLES_BEFORE, Risk, Tables
+from agents.risk import Risk
 from agents.risk_output import Effect, RiskOptions
+from agents.sessionize import CountedVisits
 from codec.record import NO_HEADERS, Row
 from codec.record_batch import Rows
-from models import activity_records, alerts, cohort_records, early_events
-from models.activity import NO_DAY, Activity
+from models import alerts, cohort_records
+from models.activity import NO_DAY, add
 from models.assessment import figures_for
 from models.cohort_keys import reached_key, sums_key
 from models.cohorts import CohortSums
-from models.rules import Int64s
 from models.ticks import Ticks
 from models.topic_names import TopicNames
-
-#: number of students that are scored before other work gets its turn
-SLICE = 10_000
-#: for how many days before a tick a partition's sums are kept: events are scored against those of the last two or three
-KEPT_DAYS = 5
 
 
 class Ticker:
@@ -36,121 +40,137 @@ class Ticker:
 
     async def begin(self, partition: StatePartition, ticks: Ticks) -> bool:
         """Store the first `ticks` of a partition. False if another worker owns it by now."""
-        return await self._reach(partition, [], ticks)
+        return await self.flush(partition, Effect(sums=self._sums_rows(partition, [], ticks), ticks=ticks))
 
-    async def run(self, partition: StatePartition, stream_time: int) -> bool:
-        """Run the ticks of a partition that are due at `stream_time` [ms], and finish one that was interrupted.
+    async def finish(self, partition: StatePartition) -> bool:
+        """Score the days of which only the sums are written. False if another worker owns the partition by now."""
+        ticks = partition.ticks
+        if ticks is None or ticks.scored == ticks.reached:
+            return True
+        scan, latest = Scan(partition, self._risk.due), NO_DAY
+        async for entries in scan.run(Effect()):
+            early = entries.early.events.day[entries.due < ticks.reached]
+            latest = max(latest, int(entries.activity.newest.max(initial=NO_DAY)), int(early.max(initial=NO_DAY)))
+        latest += self._options.model.cohort.forget_days + 1
+        days = range(ticks.scored + 1, min(ticks.reached, latest) + 1)
+        effect = await self._score(partition, scan, days, ticks.reached, is_last=True)
+        return effect is not None and await self.flush(partition, effect)
 
-        False if another worker owns the partition by now.
+    async def steps(
+        self, partition: StatePartition, counted: CountedVisits | None, stream_time: int
+    ) -> AsyncIterator[Effect | None]:
+        """Yield what is to be written for a batch, one transaction after the other, each written before the next.
+
+        counted: what counts of it; stream_time: behind it [ms]. The first has to be written with the batch. None if
+        another worker owns the partition by now.
         """
-        last = self._options.days.last_tick(stream_time)
-        while (ticks := partition.ticks) is not None:
-            if ticks.scored < ticks.reached:
-                if not await self._score(partition, ticks):
-                    return False
-                if not await self._add_early(partition):
-                    return False
-            elif ticks.reached >= last:
-                return True
-            elif not await self._add_early(partition) or not await self._sum(
-                partition, ticks, await self._end(partition, ticks, last)
-            ):
-                return False
-        return True
+        ticks, last = partition.ticks, self._options.days.last_tick(stream_time)
+        is_due = ticks is not None and ticks.reached < last
+        effect = await self._risk.of_events(partition, counted, before_ticks=is_due)
+        scan = Scan(partition, self._risk.due)
+        while effect is not None and ticks is not None and ticks.reached < last:
+            to = min(last, ticks.reached + (1 if self._options.budget else self._tables.days_together))
+            days, to = await self._sum(partition, scan, effect, ticks, to, last)
+            yield effect
+            effect = await self._score(partition, scan, days, to, is_last=to == last)
+            ticks = Ticks(to, to)
+        yield effect
 
-    async def _end(self, partition: StatePartition, ticks: Ticks, last: int) -> int:
-        """The last of the ticks up to `last` that run together."""
-        for _, records in partition.scan_early(SLICE):
-            # the ticks of these days and of later ones need the events, which are not added yet
-            last = min(last, int(early_events.unpack(records).day.min()) - 1)
-            await asyncio.sleep(0)
-        if self._options.budget and await self._days_with_entries(partition, ticks.reached + 1, last):
-            return ticks.reached + 1  # the line for each depends on the one before
-        return last
-
-    async def _add_early(self, partition: StatePartition) -> bool:
-        """Add the early events whose days are near enough by now."""
-        effects = []
-        for students, records in partition.scan_early(SLICE):
-            effect = await self._risk.of_early(partition, students, records)
-            if effect is None:
-                return False
-            effects.append(effect)
-        for effect in effects:
-            if effect.early and not await partition.flush(
-                {}, {}, activity=effect.activity, early=effect.early, more=effect.rows
-            ):
-                return False
-            count_rows(self._metrics, effect.rows)
-        return True
-
-    async def _sum(self, partition: StatePartition, ticks: Ticks, last: int) -> bool:
-        """Write the sums of the partition as of each day up to `last`."""
-        days = await self._days_with_entries(partition, ticks.reached + 1, last)
-        model, budget = self._options.model, self._options.budget
-        sums = {day: CohortSums(budget) for day in days}
-        async for students, activity, _ in _slices(partition):
-            for day in days:
-                figures = figures_for(model, activity, day)
-                line = alerts.waiting(model, activity, figures, day, students=students, budget=budget)
-                sums[day].add(activity.course, activity.first, figures, line)
-                await asyncio.sleep(0)
-        rows: list[Row] = []
-        for day, total in sums.items():
-            pieces = cohort_records.encode(total.cohorts()) if len(total) else []
-            rows += [(None, sums_key(day, partition.number, i), piece, NO_HEADERS) for i, piece in enumerate(pieces)]
-        return await self._reach(partition, rows, Ticks(last, ticks.scored if days else last))
-
-    async def _reach(self, partition: StatePartition, sums: Sequence[Row], ticks: Ticks) -> bool:
-        """Write sums, and the day that they reach, which comes behind them."""
-        outdated = self._log.outdated_sums(partition.number, ticks.reached - KEPT_DAYS)
-        rows: list[Row] = [
-            *((None, key, None, NO_HEADERS) for key in outdated),
-            *sums,
-            (None, reached_key(partition.number), b"%d" % ticks.reached, NO_HEADERS),
-        ]
-        return await partition.flush({(self._names.cohorts, 0): rows}, {}, ticks=ticks)
-
-    async def _score(self, partition: StatePartition, ticks: Ticks) -> bool:
-        """Score all students as of each day whose sums are written."""
-        days = await self._days_with_entries(partition, ticks.scored + 1, ticks.reached)
-        tables = await self._tables.get(partition, [*range(days[0] - TABLES_BEFORE, days[0]), *days] if days else [])
-        if tables is None:
+    async def flush(self, partition: StatePartition, effect: Effect) -> bool:
+        """Write an effect that is not that of a batch. False if another worker owns the partition by now."""
+        if not await partition.flush(
+            {}, {}, activity=effect.activity, early=effect.early, ticks=effect.ticks, more=self.rows(effect)
+        ):
             return False
-        effect, entries = Effect(), 0
-        async for students, activity, predicted in _slices(partition):
-            scored = self._risk.of_tick(students, activity, predicted, days, tables)
-            effect.rows += scored.rows
-            effect.activity |= scored.activity
-            entries += len(activity) * len(days)
-            await asyncio.sleep(0)
-        done = Ticks(ticks.reached, ticks.reached)
-        if not await partition.flush({}, {}, activity=effect.activity, ticks=done, more=effect.rows):
-            return False
-        self._metrics.add("ticks", len(days))
-        self._metrics.add("scored", entries)
         count_rows(self._metrics, effect.rows)
         return True
 
-    async def _days_with_entries(self, partition: StatePartition, first: int, last: int) -> list[int]:
-        """Those of the days `first` to `last` as of which the partition may have an entry, or has one to forget."""
-        if first == last:
-            return [first]
-        newest = NO_DAY
-        async for _, activity, _ in _slices(partition):
-            newest = max(newest, int(activity.newest.max(initial=NO_DAY)))
-            await asyncio.sleep(0)
-        return list(range(first, min(last, newest + self._options.model.cohort.forget_days + 1) + 1))
+    def rows(self, effect: Effect) -> list[tuple[Target, Rows]]:
+        """The rows of an effect, with the cohort sums."""
+        return [*effect.rows, ((self._names.cohorts, 0), effect.sums)] if effect.sums else effect.rows
+
+    async def _sum(
+        self, partition: StatePartition, scan: Scan, effect: Effect, ticks: Ticks, to: int, last: int
+    ) -> tuple[Sequence[int], int]:
+        """Add to an effect the sums as of each day from the next one to the day `to`, after what it has already.
+
+        Returns the days as of which there are entries, or some to forget, and the day that is reached with them: later
+        than `to`, but not than `last`, if nothing happens until then.
+        """
+        budget = self._options.budget
+        sums = {day: CohortSums(budget) for day in range(ticks.reached + 1, to + 1)}
+        latest, next_due = NO_DAY, last
+        async for entries in scan.run(effect):
+            latest = max(latest, await self._sum_entries(entries, sums))
+            if len(entries.early):
+                next_due = min(next_due, int(entries.due.min()))
+        days = range(ticks.reached + 1, min(to, latest) + 1)
+        if not days:
+            to = max(to, next_due)
+        rows: list[Row] = []
+        for day in days:
+            pieces = await in_thread_if(len(sums[day]) > MANY_COHORTS, _encode, sums[day])
+            rows += [(None, sums_key(day, partition.number, i), piece, NO_HEADERS) for i, piece in enumerate(pieces)]
+        effect.ticks = Ticks(to, ticks.scored)
+        effect.sums = self._sums_rows(partition, rows, effect.ticks)
+        return days, to
+
+    async def _sum_entries(self, entries: Entries, sums: dict[int, CohortSums]) -> int:
+        """Add some entries to the sums of each day; return the last day as of which there is one, or one to forget."""
+        model, budget = self._options.model, self._options.budget
+        activity, early, due, latest = entries.activity, entries.early, entries.due, NO_DAY
+        for day, total in sums.items():
+            if (due < day).any():
+                ready = (due < day) | self._risk.is_near(activity, early, day - 1)
+                some = early.take(ready)
+                activity = add(activity, some.events, forget_days=model.cohort.forget_days).activity
+                early, due = early.take(~ready), due[~ready]
+            if day <= int(activity.newest.max(initial=NO_DAY)) + model.cohort.forget_days + 1:
+                latest = day
+                figures = figures_for(model, activity, day)
+                line = alerts.waiting(model, activity, figures, day, students=entries.students, budget=budget)
+                total.add(activity.course, activity.first, figures, line)
+                await asyncio.sleep(0)
+        return latest
+
+    def _sums_rows(self, partition: StatePartition, sums: Sequence[Row], ticks: Ticks) -> list[Row]:
+        """The sums, what of former ones nobody needs any more, and the day that they reach, which comes behind them."""
+        outdated = self._log.outdated_sums(partition.number)
+        removed: list[Row] = [(None, key, None, NO_HEADERS) for key in outdated]
+        return [*removed, *sums, (None, reached_key(partition.number), b"%d" % ticks.reached, NO_HEADERS)]
+
+    async def _score(
+        self, partition: StatePartition, scan: Scan, days: Sequence[int], to: int, *, is_last: bool
+    ) -> Effect | None:
+        """Score all students as of each of `days`, with the early events that come between, up to the tick of day `to`.
+
+        is_last: whether no ticks follow at once. None if another worker owns the partition by now.
+        """
+        tables = await self._tables.get(partition, [*range(days[0] - TABLES_BEFORE, days[0]), *days] if days else [])
+        if tables is None:
+            return None
+        effect, entered = Effect(), 0
+        async for entries in scan.run(effect):
+            for day in days:
+                if not await self._risk.settle(effect, partition, entries, day - 1):
+                    return None
+                entered += len(entries.activity)
+                self._risk.tick(effect, entries, day, tables)
+                await asyncio.sleep(0)
+            if not await self._risk.settle(effect, partition, entries, to, is_last=is_last):
+                return None
+            self._risk.finish(effect, entries)
+        effect.ticks = Ticks(to, to)
+        self._metrics.add("ticks", len(days))
+        self._metrics.add("scored", entered)
+        return effect
+
+
+def _encode(sums: CohortSums) -> Sequence[bytes]:
+    return cohort_records.encode(sums.cohorts()) if len(sums) else []
 
 
 def count_rows(metrics: Metrics, rows: Sequence[tuple[Target, Rows]]) -> None:
     """Count rows by topic."""
     for (topic, _), written in rows:
         metrics.add("rows", len(written), topic)
-
-
-async def _slices(partition: StatePartition) -> AsyncIterator[tuple[Int64s, Activity, Int64s]]:
-    """Yield all students with their entries, and the risk last predicted, SLICE students at a time."""
-    for students, records in partition.scan_activity(SLICE):
-        activity, predicted = activity_records.unpack(records)
-        yield students, activity, predicted

@@ -45,12 +45,12 @@ def risk(
     alert: Bools,
     opened: Int64s,
     as_of: Int64s,
-    trigger: str,
+    is_tick: Bools,
 ) -> Rows:
     """Make rows of MOODLE_RISK.
 
     at [k] ms: timestamps; alert [k]: whether an alert is open; opened [k]: the day it was opened; as_of [k]: the day
-    of the assessment [k]; trigger: event or tick.
+    of the assessment [k]; is_tick [k]: whether its tick wrote the row, or else an event.
     """
     n = len(keys)
     value = [
@@ -64,7 +64,8 @@ def risk(
         literal(b',"VISIT_DAYS":"', n), hexadecimals(assessment.figures.visit_days),
         literal(b'","SUBMISSION_DAYS":"', n), hexadecimals(assessment.figures.submission_days),
         literal(b'","AS_OF":', n), _dates(as_of),
-        literal(b',"TRIGGER":"%b","MODEL":"%b"}' % (trigger.encode(), model.id.encode()), n),
+        literal(b',"TRIGGER":"', n), take([b"event", b"tick"], is_tick.astype(np.int64)),
+        literal(b'","MODEL":"%b"}' % model.id.encode(), n),
     ]  # fmt: skip
     return OutputColumns(at, _key(keys), value, headers=headers(model))
 

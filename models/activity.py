@@ -6,7 +6,6 @@ commutes and is idempotent, so neither the order of events nor their repetition 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -68,6 +67,10 @@ class Activity:
         """The entries at `rows` (indices or a mask)."""
         return Activity(*(getattr(self, f.name)[rows] for f in fields(self)))
 
+    def owned_by(self, owner: Int64s) -> Activity:
+        """The same entries with other indices of their students [m], ascending as before."""
+        return replace(self, owner=owner)
+
 
 @dataclass(frozen=True, slots=True)
 class Events:
@@ -93,13 +96,6 @@ class Events:
     def take(self, rows: Int64s | Bools) -> Events:
         """The events at `rows` (indices or a mask)."""
         return Events(self.owner[rows], self.course[rows], self.day[rows], self.submission[rows])
-
-
-def distinct(parts: Sequence[Events]) -> Events:
-    """The events of all `parts`, each once, by (owner, course, day)."""
-    columns = [np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Events)]
-    owner, course, day, submission = np.unique(np.stack([c.astype(np.int64) for c in columns]), axis=1)
-    return Events(owner, course, day, submission.astype(np.bool_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +160,12 @@ def add(activity: Activity, events: Events, *, forget_days: int) -> Added:
         older=np.minimum(merged.older + lost, _MAX_OLDER),
     )
     return Added(result, cause >= 0, cause, forgotten)
+
+
+def newest_days(activity: Activity, events: Events) -> Int64s:
+    """The newest day of the entry of each event [n], NO_DAY if there is none yet."""
+    merged, entry = _with_entries(activity, events.owner, events.course)
+    return merged.newest[entry]
 
 
 def _with_entries(activity: Activity, owner: Int64s, course: Int64s) -> tuple[Activity, Int64s]:

@@ -46,7 +46,8 @@ def student_of(key: bytes) -> int:
 
 def students_of(keys: Sequence[bytes]) -> Int64s:
     """The students of the records' keys [u]."""
-    return np.frombuffer(b"".join(key[1:] for key in keys), ">i8").astype(np.int64)
+    raw = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 9)
+    return np.ascontiguousarray(raw[:, 1:]).view(">i8").reshape(-1).astype(np.int64)
 
 
 def is_key(key: bytes) -> bool:

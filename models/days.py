@@ -6,8 +6,10 @@ the scoring as of a day; it is due when every event of the day must have arrived
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +23,7 @@ TICK_DELAY_MS = 86_400_000
 FIRST_DAY, LAST_DAY = date(1, 1, 4).toordinal() - date(1970, 1, 1).toordinal(), date(9999, 12, 28).toordinal() - 719_163
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CACHED_DAYS = 10_000
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,12 @@ class _UtcDay:
 
 @dataclass(frozen=True, slots=True)
 class LocalDays:
-    """Day numbers on the wall clock of `zone`. Caches the offsets of the days of UTC that it has met."""
+    """Day numbers on the wall clock of `zone`. Caches what it has found out about days."""
 
     zone: tzinfo
     _offsets: dict[int, _UtcDay] = field(default_factory=dict, compare=False, repr=False)
+    _ticks: dict[int, int] = field(default_factory=dict, compare=False, repr=False)
+    _tables: dict[int, int] = field(default_factory=dict, compare=False, repr=False)
 
     def of(self, at: Int64s) -> Int64s:
         """The day of each time `at` [n] ms."""
@@ -78,7 +83,7 @@ class LocalDays:
 
     def tick_at(self, day: int) -> int:
         """The stream time [ms] from which on `day` is scored."""
-        return self.start(day + 1) + TICK_DELAY_MS
+        return _cached(self._ticks, day, lambda: self.start(day + 1) + TICK_DELAY_MS)
 
     def last_tick(self, at: int) -> int:
         """The latest day whose tick is due at stream time `at` [ms]."""
@@ -92,15 +97,23 @@ class LocalDays:
 
     def table_day(self, day: int) -> int:
         """The day of the cohort table against which events of `day` are scored: the last one due when it begins."""
-        return self.last_tick(self.start(day))
+        return _cached(self._tables, day, lambda: self.last_tick(self.start(day)))
+
+    def last_ticks(self, at: Int64s) -> Int64s:
+        """The latest day whose tick is due at each stream time `at` [n] ms."""
+        near, _ = factorize(self.of(at - TICK_DELAY_MS))
+        # that is the day before, but for zones that have skipped a day
+        days = np.unique(np.clip(near[:, None] + np.arange(-2, 2), FIRST_DAY, LAST_DAY))
+        due = np.array([self.tick_at(day) for day in days.tolist()], np.int64)
+        return days[np.maximum(np.searchsorted(due, at, side="right") - 1, 0)]
+
+    def table_days(self, day: Int64s) -> Int64s:
+        """The days of the cohort tables against which events of each `day` [n] are scored."""
+        distinct, index = factorize(day)
+        return np.array([self.table_day(d) for d in distinct.tolist()], np.int64)[index]
 
     def _utc_day(self, day: int) -> _UtcDay:
-        offsets = self._offsets.get(day)
-        if offsets is None:
-            if len(self._offsets) >= _CACHED_DAYS:
-                self._offsets.clear()
-            offsets = self._offsets[day] = self._find_offsets(day)
-        return offsets
+        return _cached(self._offsets, day, lambda: self._find_offsets(day))
 
     def _find_offsets(self, day: int) -> _UtcDay:
         """Bisect for the change; no zone has two within a day of UTC."""
@@ -120,3 +133,12 @@ class LocalDays:
         offset = (_EPOCH + timedelta(milliseconds=at)).astimezone(self.zone).utcoffset()
         assert offset is not None
         return offset // timedelta(milliseconds=1)
+
+
+def _cached(known: dict[int, T], day: int, find: Callable[[], T]) -> T:
+    """What is known of a day, or else found."""
+    if day not in known:
+        if len(known) >= _CACHED_DAYS:
+            known.clear()
+        known[day] = find()
+    return known[day]

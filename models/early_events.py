@@ -1,15 +1,21 @@
-"""Early events: those of days so far ahead of the ticks that their bits would push out days that a tick still needs.
+"""Early events: those that have come before a tick which precedes them, and wait for it.
 
-They occur where workers read source partitions at uneven speed, such as a backlog: visits are applied as they come, but
-ticks wait for the slowest. Until their day is near, a student's early events are one record, little-endian words:
+They are in the state from their transaction on, so that the sums of a tick are those of what is stored, but become day
+bits only when the ticks before them have run: their bits could push out days that such a tick still needs. They occur
+where one flush holds what comes before a tick and what comes after it, and where workers read source partitions at
+uneven speed, such as a backlog: visits are applied as they come, but ticks wait for the slowest.
+
+A student's early events are one record, little-endian words:
 
     word 0        version of this layout in the low half, checksum in the high half (models/state.py)
-    then          two words per event, ascending: course; day, shifted left by one bit, and whether it is a submission
+    then          four words per event, in the order of arrival: course; day, shifted left by one bit, and whether it is
+                  a submission; event time [ms]; the last tick that was due before it arrived
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,15 +23,63 @@ import numpy as np
 from models import state
 from models.activity import Events
 from models.day_bits import COUNTED_DAYS, WINDOW
-from models.rules import Int64s
+from models.rules import Bools, Int64s
 from models.state import StateError
 
 #: layout that this code reads and writes
-VERSION = 1
-#: how many days behind the next tick events are added at once
+VERSION = 2
+#: how many days behind the next tick events may be added without pushing out a day that counts
 HORIZON = WINDOW - COUNTED_DAYS
 #: start of the keys
 PREFIX = b"e"
+_RECORD = "a record of early events"
+#: words before the events, and of an event
+_HEAD, _EVENT = 1, 4
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyEvents:
+    """Events of some students, ascending by owner, those of each in the order of arrival."""
+
+    #: [n]
+    events: Events
+    #: event time [n] ms
+    at: Int64s
+    #: the last tick that was due before the event arrived [n]
+    tick: Int64s
+
+    @classmethod
+    def none(cls) -> EarlyEvents:
+        empty = np.empty(0, np.int64)
+        return cls(Events.none(), empty, empty)
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def take(self, rows: Int64s | Bools) -> EarlyEvents:
+        """The events at `rows` (indices or a mask)."""
+        return EarlyEvents(self.events.take(rows), self.at[rows], self.tick[rows])
+
+    def owned_by(self, owner: Int64s) -> EarlyEvents:
+        """The same events with other indices of their students [n], ascending as before."""
+        return replace(self, events=replace(self.events, owner=owner))
+
+
+def join(earlier: EarlyEvents, later: EarlyEvents) -> EarlyEvents:
+    """The events of both, by owner; of several of the same student, course, day and kind the first that arrived."""
+    a, b = earlier.events, later.events
+    owner, course, day = (np.append(x, y) for x, y in ((a.owner, b.owner), (a.course, b.course), (a.day, b.day)))
+    submission = np.append(a.submission, b.submission)
+    at, tick = np.append(earlier.at, later.at), np.append(earlier.tick, later.tick)
+    order = np.lexsort((submission, day, course, owner))  # stable: equal ones stay in the order of arrival
+    columns = (owner[order], course[order], day[order], submission[order])
+    first = np.zeros(len(order), np.bool_)
+    first[:1] = True
+    for column in columns:
+        first[1:] |= column[1:] != column[:-1]
+    rows = np.sort(order[first])
+    rows = rows[np.argsort(owner[rows], kind="stable")]
+    return EarlyEvents(Events(owner[rows], course[rows], day[rows], submission[rows]), at[rows], tick[rows])
 
 
 def keys_of(students: Int64s) -> list[bytes]:
@@ -36,7 +90,8 @@ def keys_of(students: Int64s) -> list[bytes]:
 
 def students_of(keys: Sequence[bytes]) -> Int64s:
     """The students of the records' keys [u]."""
-    return np.frombuffer(b"".join(key[1:] for key in keys), ">i8").astype(np.int64)
+    raw = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 9)
+    return np.ascontiguousarray(raw[:, 1:]).view(">i8").reshape(-1).astype(np.int64)
 
 
 def is_key(key: bytes) -> bool:
@@ -44,26 +99,37 @@ def is_key(key: bytes) -> bool:
     return len(key) == 9 and key.startswith(PREFIX)
 
 
-def pack(events: Events, students: int) -> list[bytes | None]:
-    """One record for each of u `students`, None for one without events; `events` are distinct and ascending."""
-    words = np.stack((events.course, events.day << 1 | events.submission), axis=1)
-    bounds = np.searchsorted(events.owner, np.arange(students + 1)).tolist()
-    return [
-        state.pack_words(VERSION, np.append(0, words[low:high].reshape(-1))) if high > low else None
-        for low, high in pairwise(bounds)
-    ]
+def pack(early: EarlyEvents, students: int) -> list[bytes | None]:
+    """One record for each of u `students`, None for one without events."""
+    events = early.events
+    n = np.bincount(events.owner, minlength=students).astype(np.int64)
+    size = np.where(n > 0, _HEAD + _EVENT * n, 0)
+    stop = np.cumsum(size)
+    head = (stop - size)[n > 0]
+    words = np.empty(int(stop[-1]) if students else 0, "<i8")
+    body = np.ones(len(words), np.bool_)
+    body[head] = False
+    columns = (events.course, events.day << 1 | events.submission, early.at, early.tick)
+    words[body] = np.stack(columns, axis=1).reshape(-1)
+    words[head] = VERSION | state.checksum(words, head, VERSION) << 32
+    raw = words.tobytes()
+    return [raw[a:b] if b > a else None for a, b in pairwise([0, *(8 * stop).tolist()])]
 
 
-def unpack(records: Sequence[bytes | None]) -> Events:
+def unpack(records: Sequence[bytes | None]) -> EarlyEvents:
     """The events of u students; None stands for a student without a record.
 
     Raises StateError for a damaged record, NewerState for one of a newer version.
     """
     stored = [(owner, record) for owner, record in enumerate(records) if record is not None]
-    state.check([record for _, record in stored], VERSION, "a record of early events")
-    if any(len(record) % 16 != 8 for _, record in stored):
-        raise StateError("a record of early events has the wrong length")
-    tables = [np.frombuffer(record, "<i8")[1:].reshape(-1, 2).astype(np.int64) for _, record in stored]
-    owner = np.repeat(np.array([o for o, _ in stored], np.int64), [len(table) for table in tables])
-    words = np.concatenate([np.empty((0, 2), np.int64), *tables])
-    return Events(owner, words[:, 0].copy(), words[:, 1] >> 1, words[:, 1] & 1 != 0)
+    raw = [record for _, record in stored]
+    state.check(raw, VERSION, _RECORD)
+    size = np.fromiter((len(record) // 8 for record in raw), np.int64, len(raw))
+    if ((size - _HEAD) % _EVENT != 0).any():
+        raise StateError(f"{_RECORD} has the wrong length")
+    words = np.frombuffer(b"".join(raw), "<i8").astype(np.int64, copy=False)
+    body = np.ones(len(words), np.bool_)
+    body[np.cumsum(size) - size] = False
+    course, day, at, tick = (column.copy() for column in words[body].reshape(-1, _EVENT).T)
+    owner = np.repeat(np.array([o for o, _ in stored], np.int64), (size - _HEAD) // _EVENT)
+    return EarlyEvents(Events(owner, course, day >> 1, day & 1 != 0), at, tick)

@@ -204,7 +204,7 @@ REMEDIES = (
         "a-chunk-without-a-flush-is-not-processed",
         ("suspended", "joins"),
         "agents.process:Process._apply_visits",
-        condition("self._apply_with_ticks", "OLD or True"),
+        condition("self._apply_batches", "OLD or True"),
         ("tests/test_pipeline.py::test_a_chunk_without_a_flush_is_not_processed",),
     ),
     Remedy(

@@ -103,7 +103,14 @@ rows = st.builds(Rows, st.integers(0, 2**32), st.integers(1, 20), st.booleans())
 def test_rows_of_risk(args: Rows, trigger: str) -> None:
     """Compact JSON, nulls written, the keys in order."""
     written = risk_rows.risk(
-        args.at, args.keys, args.assessment, MODEL, alert=args.flag, opened=args.opened, as_of=args.day, trigger=trigger
+        args.at,
+        args.keys,
+        args.assessment,
+        MODEL,
+        alert=args.flag,
+        opened=args.opened,
+        as_of=args.day,
+        is_tick=np.full(len(args.day), trigger == "tick"),
     )
     for i, row in enumerate(written):
         value = {
@@ -155,7 +162,8 @@ def test_both_reasons_are_written() -> None:
     assessment = Assessment(np.array([0.8123]), np.array([Band.HIGH]), *weights, own, peers)
     (row,) = risk_rows.risk(
         np.array([7]), Keys(np.array([1]), np.array([5]), False), assessment, MODEL,
-        alert=np.array([True]), opened=np.array([16_029]), as_of=np.array([16_034]), trigger="tick",
+        alert=np.array([True]), opened=np.array([16_029]), as_of=np.array([16_034]),
+        is_tick=np.array([True]),
     )  # fmt: skip
     assert row[2] == (
         b'{"USERID":1,"COURSEID":5,"RISK":0.8123,"BAND":"HIGH","ALERT":true,"SINCE":"2013-11-20","REASONS":['
@@ -185,7 +193,7 @@ def test_rows_are_encoded_as_batches() -> None:
         for written in (
             risk_rows.risk(
                 args.at, args.keys, args.assessment, MODEL,
-                alert=args.flag, opened=args.opened, as_of=args.day, trigger="tick",
+                alert=args.flag, opened=args.opened, as_of=args.day, is_tick=np.full(len(args.day), True),
             ),
             risk_rows.alerts(
                 args.at, args.keys, args.assessment, MODEL,

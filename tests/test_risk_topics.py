@@ -195,3 +195,6 @@ def test_days_found_minute_by_minute_are_those_of_the_models(zone, at):
     assert day == int(days.of(np.array([at]))[0])
     assert (calendar.start(day), calendar.tick_at(day)) == (days.start(day), days.tick_at(day))
     assert (calendar.last_tick(at), calendar.table_day(day)) == (days.last_tick(at), days.table_day(day))
+    near = at + DAY * np.arange(-1, 2)
+    assert days.last_ticks(near).tolist() == [days.last_tick(t) for t in near.tolist()]
+    assert days.table_days(np.array([day + 1, day])).tolist() == [days.table_day(day + 1), days.table_day(day)]

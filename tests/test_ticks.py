@@ -1,4 +1,4 @@
-"""Ticks: where visit batches are divided for them, what is stored of them, and the early events that wait for them."""
+"""Ticks: when they begin, what is stored of them, and the early events that wait for them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from app.kafka.cohort_sums import CohortSums
 from app.settings import Settings
 from models import cohort_keys, early_events, ticks
-from models.activity import Events, distinct
+from models.activity import Events
 from models.cohort_records import encode
 from models.cohorts import Cohorts
 from models.days import LocalDays
+from models.early_events import EarlyEvents
 from models.position import Position, drop_applied
 from models.rules import NEVER, Int64s
 from models.state import NewerState, StateError, pack_words
@@ -38,56 +39,6 @@ def visit_range(at: Sequence[int], begin: int = UNKNOWN_BEGIN) -> SourceRange:
     visits = Visits(np.ones(len(at), np.int64), np.zeros(len(at), np.bool_), times, offset)
     watermark = int(times.max(initial=NEVER))
     return SourceRange(0, begin, max(begin, 0) + len(at), watermark, False, visits, as_of=watermark)
-
-
-def times(batches: Sequence[VisitBatch]) -> list[int]:
-    return [at for batch in batches for piece in batch.ranges for at in piece.visits.at.tolist()]
-
-
-def test_batches_are_divided_before_the_row_that_makes_the_tick_due() -> None:
-    batches = [VisitBatch(1, [visit_range([10, 20])]), VisitBatch(1, [visit_range([30, 25, 40, 50], 2)])]
-    divided = ticks.divide(Position.start(1), batches, 40)
-    assert (times(divided.before), times(divided.after), divided.due_at) == ([10, 20, 30, 25], [40, 50], 40)
-
-
-def test_a_tick_that_is_not_due_divides_nothing() -> None:
-    batches = [VisitBatch(1, [visit_range([10, 20])])]
-    assert ticks.divide(Position.start(1), batches, 21) == ticks.Divided(batches, (), NEVER)
-
-
-def test_a_tick_may_be_due_by_an_announcement_without_visits() -> None:
-    silent = SourceRange(0, 2, 2, 90, False, Visits.none(), as_of=90)
-    batches = [VisitBatch(1, [visit_range([10, 20])]), VisitBatch(1, [silent]), VisitBatch(1, [visit_range([95], 2)])]
-    divided = ticks.divide(Position.start(1), batches, 80)
-    assert (times(divided.before), times(divided.after), divided.due_at) == ([10, 20], [95], 90)
-
-
-@settings(max_examples=examples(200), deadline=None)
-@given(
-    st.lists(st.lists(st.integers(0, 60), max_size=6), min_size=1, max_size=5), st.integers(1, 60), st.integers(0, 9)
-)
-def test_divided_batches_have_the_effect_of_the_whole(rows: list[list[int]], tick_at: int, applied: int) -> None:
-    """No visit is lost, doubled or moved, and stream time ends the same; before the tick it stays below it."""
-    batches, begin = [], 0
-    for at in rows:
-        batches.append(VisitBatch(1, [visit_range(at, begin or UNKNOWN_BEGIN)]))
-        begin += len(at)
-    earlier = [at for row in rows for at in row][:applied]
-    position = drop_applied(Position.start(1), [VisitBatch(1, [visit_range(earlier)])]).position
-    tick_at = max(tick_at, position.watermarks.stream_time + 1)
-    whole = drop_applied(position, batches)
-    divided = ticks.divide(position, batches, tick_at)
-    first = drop_applied(position, divided.before)
-    second = drop_applied(first.position, divided.after)
-    assert np.append(first.visits.offset, second.visits.offset).tolist() == whole.visits.offset.tolist()
-    assert second.position.offsets.tolist() == whole.position.offsets.tolist()
-    assert second.position.watermarks.stream_time == whole.position.watermarks.stream_time
-    assert first.detached == second.detached == 0
-    if divided.due_at == NEVER:
-        assert whole.position.watermarks.stream_time < tick_at
-    else:
-        assert first.position.watermarks.stream_time <= divided.due_at >= tick_at
-        assert (first.visits.at < tick_at).all()
 
 
 def test_the_first_tick_comes_before_the_first_visit() -> None:
@@ -127,24 +78,41 @@ def test_ticks_are_stored() -> None:
         ticks.unpack(pack_words(ticks.VERSION + 1, np.zeros(3, np.int64)))
 
 
-def events(rows: Sequence[tuple[int, int, int, bool]]) -> Events:
-    owner, course, day, submission = np.array(rows, np.int64).reshape(-1, 4).T
-    return Events(owner, course, day, submission.astype(np.bool_))
+def early(rows: Sequence[tuple[int, int, int, bool, int, int]]) -> EarlyEvents:
+    """Owner, course, day, whether it is a submission, event time, tick."""
+    owner, course, day, submission, at, tick = np.array(rows, np.int64).reshape(-1, 6).T
+    return EarlyEvents(Events(owner, course, day, submission.astype(np.bool_)), at, tick)
+
+
+def listed(events: EarlyEvents) -> list[tuple[int, ...]]:
+    kinds = events.events
+    columns: list[Int64s] = [kinds.owner, kinds.course, kinds.day, kinds.submission.astype(np.int64), events.at]
+    return [tuple(row) for row in np.stack([*columns, events.tick], axis=1).tolist()]
+
+
+EVENTS = st.tuples(
+    st.integers(0, 3), st.sampled_from([0, 5, 2**40]), st.integers(-5, 5), st.booleans(), st.integers(0, 2**50),
+    st.integers(-9, 30_000),
+)  # fmt: skip
 
 
 @settings(max_examples=examples(200), deadline=None)
-@given(st.sets(st.tuples(st.integers(0, 3), st.integers(0, 2**40), st.integers(-5, 30_000), st.booleans())))
-def test_early_events_are_stored(rows: set[tuple[int, int, int, bool]]) -> None:
-    """In whatever order and how often they come."""
-    stored = early_events.pack(distinct([events(sorted(rows, reverse=True)), events(list(rows))]), 4)
+@given(st.lists(EVENTS), st.integers(0, 9))
+def test_early_events_are_stored(rows: list[tuple[int, int, int, bool, int, int]], cut: int) -> None:
+    """In the order of arrival, the first of equal ones, whatever comes together."""
+    stored: list[bytes | None] = [None] * 4
+    for part in (rows[:cut], rows[cut:]):
+        arrived = early(sorted(part, key=lambda row: row[0]))
+        stored = early_events.pack(early_events.join(early_events.unpack(stored), arrived), 4)
     assert [record is None for record in stored] == [not any(row[0] == owner for row in rows) for owner in range(4)]
-    unpacked = early_events.unpack(stored)
-    columns: list[Int64s] = [unpacked.owner, unpacked.course, unpacked.day, unpacked.submission.astype(np.int64)]
-    assert [tuple(row) for row in np.stack(columns, axis=1).tolist()] == sorted(rows)
+    first: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for row in sorted(rows, key=lambda row: row[0]):
+        first.setdefault(row[:4], row)
+    assert listed(early_events.unpack(stored)) == list(first.values())
 
 
 def test_a_damaged_record_of_early_events_is_refused() -> None:
-    (record,) = early_events.pack(events([(0, 5, 16_000, True)]), 1)
+    (record,) = early_events.pack(early([(0, 5, 16_000, True, 7, 15_998)]), 1)
     assert record is not None
     with pytest.raises(StateError):
         early_events.unpack([record[:-1] + b"\7"])
@@ -182,15 +150,22 @@ def test_sums_are_complete_when_all_partitions_have_reached_the_day() -> None:
     assert not len(tables[99])
 
 
-def test_sums_of_former_days_are_named_for_their_removal() -> None:
-    followed = CohortSums(Settings(), 1)
-    for day in (99, 100):
+def test_sums_are_removed_when_all_partitions_have_scored_their_days() -> None:
+    """A partition writes sums only when it has scored those before: what it had reached, everybody may forget."""
+    followed = CohortSums(Settings(), 2)
+    for day in (90, 99, 100):
         for partition in (0, 1):
             followed.apply(cohort_keys.sums_key(day, partition, 0), b"sums")
-    assert followed.keys(0, 100) == [cohort_keys.sums_key(99, 0, 0)]
-    followed.apply(cohort_keys.sums_key(99, 0, 0), None)
-    assert followed.keys(0, 100) == []
-    assert followed.keys(1, 101) == [cohort_keys.sums_key(99, 1, 0), cohort_keys.sums_key(100, 1, 0)]
+    for partition, day in ((0, 100), (1, 90), (0, 132), (1, 90)):
+        followed.apply(cohort_keys.reached_key(partition), b"%d" % day)
+    assert followed.outdated(0) == []  # of partition 1 it is not known
+    followed.apply(cohort_keys.reached_key(1), b"98")
+    assert followed.outdated(0) == []  # partition 1 has scored day 90, and may need those before
+    followed.apply(cohort_keys.reached_key(1), b"120")
+    assert followed.outdated(0) == [cohort_keys.sums_key(90, 0, 0)]
+    followed.apply(cohort_keys.sums_key(90, 0, 0), None)
+    assert followed.outdated(0) == []
+    assert followed.outdated(1) == [cohort_keys.sums_key(90, 1, 0)]
 
 
 async def test_a_wait_for_sums_ends_soon_for_the_caller_to_look_again() -> None:

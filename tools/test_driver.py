@@ -268,9 +268,9 @@ class TopologyTestDriver:
         assert not days or self._sums.are_complete(max(days)), "sums are written before they are asked for"
         return self._sums.tables(days)
 
-    def outdated_sums(self, partition: int, before: int) -> Sequence[bytes]:
-        """Return the keys of the cohort sums for days before `before`."""
-        return self._sums.keys(partition, before)
+    def outdated_sums(self, partition: int) -> Sequence[bytes]:
+        """Return the keys of the cohort sums that are not needed any more."""
+        return self._sums.outdated(partition)
 
     def students(self, partition: int) -> MemoryState:
         """Return the one partition of students."""

@@ -18,6 +18,10 @@ from models.cohorts import Cohorts
 _WAIT_MS, _PAUSE_S, _WAIT_S = 500, 1.0, 0.2
 #: number of tables that are kept: of the days for which events are scored, and of several to catch up
 _TABLES = 40
+#: for how many days before the latest that all partitions have scored sums are kept: events are scored against them
+_KEPT_DAYS = 5
+#: size of a day's sums above which they are added up in a thread [bytes]
+_LARGE = 1_000_000
 
 
 class CohortSums:
@@ -31,6 +35,8 @@ class CohortSums:
         self._pieces: dict[int, dict[int, dict[int, bytes]]] = {}
         #: partition → last day of which its sums are there
         self._reached: dict[int, int] = {}
+        #: partition → a day as of which it has scored its students: what it had reached before
+        self._scored: dict[int, int] = {}
         #: the sums over all partitions by day
         self._tables: dict[int, Cohorts] = {}
         self._changed = asyncio.Event()
@@ -72,7 +78,9 @@ class CohortSums:
             if value is None:
                 self._reached.pop(partition, None)
             else:
-                self._reached[partition] = int(value)
+                before, self._reached[partition] = self._reached.get(partition), int(value)
+                if before is not None and before < int(value):  # only after the scores of those days
+                    self._scored[partition] = before
             return
         pieces = self._pieces.setdefault(day, {}).setdefault(partition, {})
         if value is not None:
@@ -102,16 +110,38 @@ class CohortSums:
         """Return the sums over all partitions as of `days`, which are complete. Raises StateError for damaged ones."""
         for day in days:
             if day not in self._tables:
-                parts = self._pieces.get(day, {})
-                mine = [parts[p] for p in range(self._partitions) if p in parts]
-                decoded = [cohort_records.decode([pieces[i] for i in sorted(pieces)]) for pieces in mine]
-                self._tables[day] = cohorts.add(decoded or [Cohorts.none()], self._settings.alert_budget)
+                self._tables[day] = self._add(self._parts(day))
+        return self._keep(days)
+
+    async def read(self, days: Sequence[int]) -> Mapping[int, Cohorts]:
+        """Return what `tables` does; other work gets its turn in the meantime."""
+        for day in days:
+            if day not in self._tables:
+                parts = self._parts(day)
+                is_large = sum(len(piece) for part in parts for piece in part) > _LARGE
+                self._tables[day] = await asyncio.to_thread(self._add, parts) if is_large else self._add(parts)
+                await asyncio.sleep(0)
+        return self.tables(days)
+
+    def _parts(self, day: int) -> list[list[bytes]]:
+        """The pieces of each partition that has some."""
+        parts = self._pieces.get(day, {})
+        return [[parts[p][i] for i in sorted(parts[p])] for p in range(self._partitions) if p in parts]
+
+    def _add(self, parts: Sequence[Sequence[bytes]]) -> Cohorts:
+        decoded = [cohort_records.decode(pieces) for pieces in parts]
+        return cohorts.add(decoded or [Cohorts.none()], self._settings.alert_budget)
+
+    def _keep(self, days: Sequence[int]) -> Mapping[int, Cohorts]:
         tables = {day: self._tables[day] for day in days}
         while len(self._tables) > _TABLES:
             del self._tables[min(self._tables)]
         return tables
 
-    def keys(self, partition: int, before: int) -> list[bytes]:
-        """Return the keys of a partition's sums as of days before `before`."""
+    def outdated(self, partition: int) -> list[bytes]:
+        """Return the keys of a partition's sums as of days that no partition needs any more."""
+        if not all(p in self._scored for p in range(self._partitions)):
+            return []
+        before = min(self._scored[p] for p in range(self._partitions)) - _KEPT_DAYS
         days = (day for day in self._pieces if day < before)
         return [sums_key(day, partition, piece) for day in days for piece in self._pieces[day].get(partition, ())]

@@ -123,11 +123,11 @@ class KafkaLog:
                         return None
             finally:
                 self.resume(self._visits, partition.number)
-        return self._sums.tables(days)
+        return await self._sums.read(days)
 
-    def outdated_sums(self, partition: int, before: int) -> Sequence[bytes]:
-        """Return the keys of the cohort sums that a partition wrote for days before `before`."""
-        return self._sums.keys(partition, before)
+    def outdated_sums(self, partition: int) -> Sequence[bytes]:
+        """Return the keys of the cohort sums of a partition that no partition needs any more."""
+        return self._sums.outdated(partition)
 
     @staticmethod
     def _running(client: T | None) -> T:

@@ -46,10 +46,13 @@ async def send_rows(producer: AIOKafkaProducer, topic: str, partition: int, rows
         made = _encoded_batches(producer, rows)
     else:
         made = _built_batches(producer, topic, rows)
-    return [
-        SentBatch(await producer.send_batch(batch, topic, partition=partition), batch.record_count(), topic, partition)
-        for batch in made
-    ]
+    sent: list[SentBatch] = []
+    for batch in made:
+        if sent:
+            await asyncio.sleep(0)  # many rows would hold the event loop
+        answer = await producer.send_batch(batch, topic, partition=partition)
+        sent.append(SentBatch(answer, batch.record_count(), topic, partition))
+    return sent
 
 
 def _built_batches(producer: AIOKafkaProducer, topic: str, rows: Iterable[Row]) -> Iterator[RowBatchBuilder]:

@@ -102,7 +102,7 @@ class _Course:
         some, days = self.activity.take(rows), np.full(len(rows), day)
         made = risk_rows.risk(
             days * 86_400_000, self.keys(rows), assessment.take(rows), MODEL,
-            alert=some.alert, opened=some.opened, as_of=days, trigger=trigger,
+            alert=some.alert, opened=some.opened, as_of=days, is_tick=np.full(len(rows), trigger == "tick"),
         )  # fmt: skip
         self.risk += [(key, value) for _, key, value, _ in made]
         units, band = self.activity.risk.copy(), self.activity.band.copy()

@@ -163,7 +163,7 @@ class RiskLoop:
     ) -> None:
         rows = risk_rows.risk(
             at, self._keys(students, entry), assessment, self.model,
-            alert=entry.alert, opened=entry.opened, as_of=as_of, trigger=trigger,
+            alert=entry.alert, opened=entry.opened, as_of=as_of, is_tick=np.full(len(at), trigger == "tick"),
         )  # fmt: skip
         self.risk += _records(rows)
 
