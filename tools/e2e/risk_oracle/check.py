@@ -83,12 +83,12 @@ class RiskCheck:
             self._events(entry, day)
             if entry.spell is None:
                 continue
-            if max(entry.spell.visits) < day - rule["forget_days"]:
+            if entry.spell.newest < day - rule["forget_days"]:
                 self._forget(entry, day)
                 continue
             figures = self._rules.standing.figures(entry.spell.visits, entry.spell.submissions, day)
             if figures is not None:
-                first = min(entry.spell.visits)
+                first = entry.spell.first
                 table.add(entry.key, first, figures)
                 found.append((entry, figures, first))
         self._tables[day] = table
@@ -145,8 +145,8 @@ class RiskCheck:
         """Follow what the tick of `day` writes of an entry: its own row, or that of a later day again."""
         assert entry.spell is not None
         at, name = self._rules.calendar.tick_at(day), f"tick of {self._rules.calendar.text(day)}"
-        row = self._rules.row(entry.key, entry.since, assessment, day, "tick")
         due = news or turned or day in entry.spell.visits
+        row = self._rules.row(entry.key, entry.since, assessment, day, "tick") if due else None
         if self._in_order:
             if entry.newest <= day:
                 if due:

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 #: time after the end of a day until which its rows are awaited [ms]
 GRACE_MS = 24 * 3_600_000
 _EPOCH = date(1970, 1, 1).toordinal()
+#: no day begins within one of these [ms]
+_QUARTER_MS = 900_000
 #: how far before the midnight of UTC a day may begin somewhere, at least
 _EARLIEST = timedelta(hours=16)
 
@@ -21,9 +23,13 @@ class Calendar:
         self._zone = ZoneInfo(zone)
         self.start = cache(self._start)
         self.table_day = cache(self._table_day)
+        self._day_of_quarter = cache(self._day_of)
 
     def day_of(self, at: int) -> int:
         """Return the day of the moment `at` [epoch ms]."""
+        return self._day_of_quarter(at // _QUARTER_MS * _QUARTER_MS)
+
+    def _day_of(self, at: int) -> int:
         moment = datetime.fromtimestamp(at // 1000, UTC).astimezone(self._zone)
         return moment.date().toordinal() - _EPOCH
 

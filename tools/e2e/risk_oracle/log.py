@@ -74,11 +74,15 @@ class Spell:
     submissions: set[int] = field(default_factory=set)
     #: the bits in the order in which they were set
     marks: list[Mark] = field(default_factory=list)
+    #: the first and the newest day with a visit
+    first: int = 10**9
+    newest: int = -(10**9)
 
     def add(self, index: int, day: int, submission: bool) -> None:
         """Set the bits of an event."""
         if day not in self.visits:
             self.visits.add(day)
+            self.first, self.newest = min(self.first, day), max(self.newest, day)
             self.marks.append(Mark(index, day, False))
         if submission and day not in self.submissions:
             self.submissions.add(day)
@@ -112,17 +116,17 @@ def read(
     for i, row in enumerate(rows):
         if stream_time is None or row.at > stream_time:
             stream_time = row.at
-            due = calendar.last_tick(stream_time)
-            for day in range(due if last is None else last + 1, due + 1):
-                if last is not None:
-                    cuts[day] = i
-            last = due
+            if last is None:
+                last = calendar.last_tick(stream_time)
+            while calendar.tick_at(last + 1) <= stream_time:
+                last += 1
+                cuts[last] = i
         if row.at < stream_time - GRACE_MS:
             continue
         day = calendar.day_of(row.at)
         for key, submission in counting.marks(row, refused=i in refused):
             mine = spells[key]
-            if not mine or day - max(mine[-1].visits) > forget_days:
+            if not mine or day - mine[-1].newest > forget_days:
                 mine.append(Spell(i))
             mine[-1].add(i, day, submission)
     return History(dict(spells), cuts)

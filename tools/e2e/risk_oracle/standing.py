@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Figures(NamedTuple):
     submissions: int
     active_14: int
     active_28: int
-    #: days before, with a visit, and with a submission, in ascending order
+    #: how many days before there was a visit, and a submission, up to DAYS
     visit_ages: Sequence[int] = ()
     submission_ages: Sequence[int] = ()
 
@@ -78,21 +78,22 @@ class Standing:
         half_life = model["half_life_days"]
         return cls(id, model, [round(2**20 * 2 ** (-age / half_life)) for age in range(DAYS)])
 
-    def figures(self, visits: Iterable[int], submissions: Iterable[int], day: int) -> Figures | None:
+    def figures(self, visits: Collection[int], submissions: Collection[int], day: int) -> Figures | None:
         """Return the figures as of `day`, to which later days do not belong; None before the first, or if forgotten."""
-        visits = [d for d in visits if d <= day]
-        if not visits or day - max(visits) > self.model["cohort"]["forget_days"]:
+        ages = [day - d for d in visits if d <= day]
+        silent = min(ages, default=None)
+        if silent is None or silent > self.model["cohort"]["forget_days"]:
             return None
-        ages = [day - d for d in visits]
-        decayed = sum(self.weights[age] for age in ages if age < DAYS)
+        recent = [age for age in ages if age < DAYS]
+        handed_in = [day - d for d in submissions if d <= day]
         return Figures(
-            math.log1p(decayed / 2**20),
-            min(min(ages), DAYS),
-            sum(d <= day for d in submissions),
-            sum(age < 14 for age in ages),
-            sum(age < 28 for age in ages),
-            _counted(ages),
-            _counted(day - d for d in submissions if d <= day),
+            math.log1p(sum(self.weights[age] for age in recent) / 2**20),
+            min(silent, DAYS),
+            len(handed_in),
+            len([age for age in recent if age < 14]),
+            len([age for age in recent if age < 28]),
+            recent,
+            [age for age in handed_in if age < DAYS],
         )
 
     def assess(self, figures: Figures, peers: Peers, first: int, day: int) -> Assessment:
@@ -131,10 +132,6 @@ class Standing:
             weighty.append((submissions, reason))
         weighty.sort(key=lambda pair: -pair[0])
         return [reason for _, reason in weighty]
-
-
-def _counted(ages: Iterable[int]) -> Sequence[int]:
-    return sorted({age for age in ages if age < DAYS})
 
 
 def _worse_visits(own: Figures, peers: Peers, long_silence: int) -> tuple[str, int, int, str] | None:
