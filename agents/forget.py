@@ -119,7 +119,9 @@ def _of_risk(
     entries, _ = activity_records.unpack(partition.activity(student))
     open_, effect = entries.take(entries.alert), Effect()
     closed = np.full(len(open_), at)
-    RiskOutput(names, risk).close(effect, student, open_, closed, risk.days.of(closed), Why.ERASED)
+    output = RiskOutput(names, risk)
+    output.close(effect, student, open_, closed, risk.days.of(closed), Why.ERASED)
+    output.complete(effect)
     pairs = zip(student[entries.owner].tolist(), entries.course.tolist(), strict=True)
     keys = [b"%d|%d" % pair if risk.per_course else b"%d" % pair[0] for pair in pairs]
     return [*effect.rows, *(((topic, 0), tombstones.of_keys(keys, at)) for topic in (names.risk, names.risk_alerts))]

@@ -50,6 +50,20 @@ class Published:
     is_tick: Bools
 
 
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """Alerts that are opened or closed, and become rows of MOODLE_RISK_ALERTS [k]."""
+
+    at: Int64s
+    student: Int64s
+    course: Int64s
+    assessment: Assessment
+    is_opening: Bools
+    day: Int64s
+    opened: Int64s
+    why: Int64s
+
+
 @dataclass(slots=True)
 class Effect:
     """What is written in one transaction. Mutable while it is made."""
@@ -57,6 +71,7 @@ class Effect:
     rows: list[tuple[Target, Rows]] = field(default_factory=list)
     #: what becomes rows once it is complete, in order: making many rows costs little more than making one
     published: list[Published] = field(default_factory=list)
+    turned: list[Turned] = field(default_factory=list)
     #: students, their new predictions in 1e-4, and when [k] ms
     predicted: list[tuple[Int64s, Int64s, Int64s]] = field(default_factory=list)
     #: records of the topic of cohort sums
@@ -96,7 +111,7 @@ class RiskOutput:
             effect.published.append(published)
 
     def complete(self, effect: Effect) -> None:
-        """Make rows of what has been published and predicted."""
+        """Make rows of what has been published, turned and predicted."""
         if effect.published:
             made = concatenate(effect.published)
             rows = risk_rows.risk(
@@ -111,6 +126,20 @@ class RiskOutput:
             )
             effect.rows.append(((self._names.risk, 0), rows))
             effect.published = []
+        if effect.turned:
+            alerts = concatenate(effect.turned)
+            rows = risk_rows.alerts(
+                alerts.at,
+                Keys(alerts.student, alerts.course, not self._options.per_course),
+                alerts.assessment,
+                self._options.model,
+                is_opening=alerts.is_opening,
+                day=alerts.day,
+                opened=alerts.opened,
+                why=alerts.why,
+            )
+            effect.rows.append(((self._names.risk_alerts, 0), rows))
+            effect.turned = []
         if effect.predicted:
             students, risk, at = (np.concatenate(column) for column in zip(*effect.predicted, strict=True))
             named = StudentDictionary(students, np.zeros(len(students), np.bool_), np.empty(0, np.int64))
@@ -132,18 +161,12 @@ class RiskOutput:
     ) -> None:
         """Write the alerts that were opened or closed at the tick of `day`: those of the entries at `rows`."""
         if len(rows):
-            some = entries.take(rows)
-            alert_rows = risk_rows.alerts(
-                np.full(len(rows), self._options.days.tick_at(day)),
-                self.keys(students, some),
-                assessment.take(rows),
-                self._options.model,
-                is_opening=opened[rows],
-                day=np.full(len(rows), day),
-                opened=some.opened,
-                why=why[rows],
+            some, k = entries.take(rows), len(rows)
+            keys = (students[some.owner], some.course)
+            times, days = np.full(k, self._options.days.tick_at(day)), np.full(k, day)
+            effect.turned.append(
+                Turned(times, *keys, assessment.take(rows), opened[rows], days, some.opened, why[rows])
             )
-            effect.rows.append(((self._names.risk_alerts, 0), alert_rows))
 
     def forget(self, effect: Effect, students: Int64s, entries: Activity, at: int, day: int) -> None:
         """Delete entries that are forgotten at the tick of `day`, at `at` ms, and close their alerts."""
@@ -164,17 +187,9 @@ class RiskOutput:
     ) -> None:
         """Close the alerts of entries [k] that are forgotten, begin anew, or are erased."""
         if len(entries):
-            rows = risk_rows.alerts(
-                at,
-                self.keys(students, entries),
-                unassessed(len(entries)),
-                self._options.model,
-                is_opening=np.zeros(len(entries), np.bool_),
-                day=day,
-                opened=entries.opened,
-                why=np.full(len(entries), why),
-            )
-            effect.rows.append(((self._names.risk_alerts, 0), rows))
+            k, keys = len(entries), (students[entries.owner], entries.course)
+            closing, whys = np.zeros(k, np.bool_), np.full(k, int(why))
+            effect.turned.append(Turned(at, *keys, unassessed(k), closing, day, entries.opened, whys))
 
     def predict(
         self, effect: Effect, students: Int64s, activity: Activity, predicted: Int64s, owners: Int64s, at: Int64s
