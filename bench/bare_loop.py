@@ -18,6 +18,7 @@ from app.kafka.registry import SchemaRegistry
 from app.kafka.registry_client import Login
 from app.settings import Settings
 from app.upstream import install
+from bench import request_counts
 from bench.child_process import emit
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
@@ -62,4 +63,5 @@ async def _send_rows(
 
 if __name__ == "__main__":
     install()
+    request_counts.install()
     asyncio.run(run(Settings.from_env(os.environ)))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from bench.usage import NOTHING, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +117,70 @@ class Latency:
     p50_ms: float
     p99_ms: float
     max_ms: float
-    #: CPU during the load, 1.0 being one core: of the measured process, and of the whole machine
-    cpu_share: float = 0.0
-    machine_share: float = 0.0
+    #: what the measured program used during the load
+    usage: Usage = NOTHING
     #: delay of the load against its schedule, 99th percentile [ms]; more than a few ms means a busy machine
     load_late_ms: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the JSON fields."""
-        return {name: round(x, 3) if isinstance(x, float) else x for name, x in asdict(self).items()}
+        fields = asdict(self)
+        fields |= fields.pop("usage")
+        return {name: round(x, 3) if isinstance(x, float) else x for name, x in fields.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCost:
+    """What a program costs at a constant rate of single events, or idle, with its latency."""
+
+    #: "app": a worker; "floor": the bare loop
+    key: str
+    partitions: int
+    #: RISK_LINGER_MS; None: the bare loop, which has no such setting
+    linger_ms: int | None
+    #: events per second; 0: idle
+    rate: float
+    usage: Usage
+    #: None: idle
+    latency: Latency | None = None
+
+    @classmethod
+    def of(cls, latency: Latency, partitions: int, linger_ms: int | None) -> LiveCost:
+        """Return the cost under the load of `latency`."""
+        return cls(latency.key, partitions, linger_ms, latency.rate, latency.usage, latency)
+
+    def above(self, broker_share: float) -> LiveCost:
+        """Return it without the CPU that the broker needs for the load alone, or idle."""
+        return replace(self, usage=replace(self.usage, broker_share=self.usage.broker_share - broker_share))
+
+    @property
+    def program(self) -> str:
+        """What tables call the program."""
+        return "bare loop" if self.key == "floor" else "worker"
+
+    @property
+    def unseen(self) -> int:
+        """Number of events without a prediction."""
+        return self.latency.unseen if self.latency else 0
+
+    def __str__(self) -> str:
+        linger = "" if self.linger_ms is None else f", linger {self.linger_ms} ms"
+        times = f", p50 {self.latency.p50_ms:.1f} ms, p99 {self.latency.p99_ms:.1f} ms" if self.latency else ""
+        usage = self.usage
+        return (
+            f"{self.program}, {self.partitions} partitions{linger}, {self.rate:,.0f} events/s: "
+            f"CPU {usage.cpu_share:.1%}, broker {usage.broker_share:.1%} with the load{times}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON fields."""
+        names = ("key", "partitions", "linger_ms", "rate")
+        usage = {name: round(x, 4) if isinstance(x, float) else x for name, x in asdict(self.usage).items()}
+        live = self.latency.as_dict() if self.latency else {}
+        times = {
+            name: live[name] for name in ("events", "unseen", "p50_ms", "p99_ms", "max_ms", "load_late_ms") if live
+        }
+        return {name: getattr(self, name) for name in names} | usage | times
 
 
 def percentiles(latency_ms: npt.NDArray[np.float64]) -> tuple[float, float, float]:

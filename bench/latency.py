@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from app.settings import Settings
+from bench import request_counts
 from bench.child_process import ChildProcess
 from bench.environment import create_topics
 from bench.figures import Latency
-from bench.procfs import cpu_s, machine_s
+from bench.usage import Meter
 from tools.e2e.workers import Worker
 from tools.replay.log_rows import LogRows
 from tools.replay.sender import prepare
+
+#: names of the programs in tables
+APP = "the whole job"
+BARE_LOOP = "a bare consume-transact-produce loop, aiokafka"
 
 
 @dataclass(frozen=True)
@@ -38,45 +44,71 @@ class Load:
         return round(self.rate * self.warm_up_s)
 
 
-def measure_app(variables: Mapping[str, str], load: Load, directory: Path) -> Latency:
-    """Measure a worker with these settings; its source topic must not be used by others."""
+@dataclass(frozen=True)
+class Target:
+    """A running program whose rows are measured."""
+
+    key: str
+    label: str
+    variables: Mapping[str, str]
+    pid: int
+    #: process of the broker, and file of the request counts; None: not measured
+    broker_pid: int | None = None
+    counts: Path | None = None
+
+    def meter(self) -> Meter:
+        """Begin to measure what it uses."""
+        return Meter(self.pid, self.broker_pid, self.counts)
+
+
+class CountedWorker(Worker):
+    """A worker whose requests are counted if its environment says where."""
+
+    runner = (request_counts.__name__,)
+
+
+@contextmanager
+def running_app(variables: Mapping[str, str], partitions: int, directory: Path) -> Iterator[Target]:
+    """Run a worker with these settings; its source topic must not be used by others."""
     settings = Settings.from_env(variables)
-    asyncio.run(_create_topics(settings, load.partitions))
-    with Worker(variables, directory / "latency-worker.log", level="warn") as worker:
+    asyncio.run(create_source(settings, partitions))
+    with CountedWorker(variables, directory / "latency-worker.log", level="warn") as worker:
         worker.wait(lambda stats: stats["problem"] is None, timeout=60)
-        return _measure("app", "the whole job", variables, load, directory, worker.process.pid)
+        yield Target("app", APP, variables, worker.process.pid)
 
 
-def measure_bare_loop(variables: Mapping[str, str], load: Load, directory: Path) -> Latency:
-    """Measure bench/bare_loop.py with the same load and reader."""
+@contextmanager
+def running_bare_loop(variables: Mapping[str, str], partitions: int, directory: Path) -> Iterator[Target]:
+    """Run bench/bare_loop.py on a source topic of its own."""
     settings = Settings.from_env(variables)
-    asyncio.run(_create_topics(settings, load.partitions))
+    asyncio.run(create_source(settings, partitions))
     with ChildProcess("bench.bare_loop", [], variables, directory / "bare-loop.log") as loop:
         loop.read()
-        label = "a bare consume-transact-produce loop, aiokafka"
-        return _measure("floor", label, variables, load, directory, loop.process.pid)
+        yield Target("floor", BARE_LOOP, variables, loop.process.pid)
 
 
-def _measure(key: str, label: str, variables: Mapping[str, str], load: Load, directory: Path, pid: int) -> Latency:
-    settings = Settings.from_env(variables)
-    file, log = directory / f"{settings.app_id}.npz", directory / f"{settings.app_id}-load.log"
-    seconds = load.warm_up_s + load.seconds
-    load_arguments = [str(x) for x in (load.rate, seconds, load.students, load.partitions, file)]
+def measure(target: Target, load: Load, directory: Path) -> Latency:
+    """Measure a running program under a load. CPU is that of the measured part of the load."""
+    settings = Settings.from_env(target.variables)
+    file, log = directory / f"{settings.app_id}-{load.rate:g}.npz", directory / f"{settings.app_id}-load.log"
     reader_arguments = [settings.topic_names.prediction, str(file), str(load.warm_up_events)]
-    with ChildProcess("bench.latency_reader", reader_arguments, variables, log) as reader:
+    with ChildProcess("bench.latency_reader", reader_arguments, target.variables, log) as reader:
         reader.read()
-        with ChildProcess("bench.load", load_arguments, variables, log) as sender:
+        with ChildProcess("bench.load", load_arguments(load, file), target.variables, log) as sender:
             sender.read()
-            began, cpu, busy = time.monotonic(), cpu_s(pid), machine_s()
+            time.sleep(load.warm_up_s)
+            meter = target.meter()
             late_ms = sender.read()["late_ms"]
-            took = time.monotonic() - began
-            share, machine = (cpu_s(pid) - cpu) / took, (machine_s() - busy) / took
-        return Latency(
-            key, label, load.rate, cpu_share=share, machine_share=machine, load_late_ms=late_ms, **reader.read()
-        )
+            usage = meter.read()
+        return Latency(target.key, target.label, load.rate, usage=usage, load_late_ms=late_ms, **reader.read())
 
 
-async def _create_topics(settings: Settings, partitions: int) -> None:
+def load_arguments(load: Load, file: Path) -> list[str]:
+    """Return the command line of bench/load.py."""
+    return [str(x) for x in (load.rate, load.warm_up_s + load.seconds, load.students, load.partitions, file)]
+
+
+async def create_source(settings: Settings, partitions: int) -> None:
     """Create the source topic with its schemas, and the topic of the predictions."""
     no_rows = LogRows(*(np.empty(0, np.int64),) * 2, ("",), *(np.empty(0, np.int64),) * 2)
     await prepare(settings, no_rows, partitions=partitions)

@@ -163,8 +163,8 @@ def latency(report: Report) -> Table:
 def _latency(latency: Latency) -> list[str]:
     times = [f"{x:.1f}" for x in (latency.p50_ms, latency.p99_ms, latency.max_ms)]
     tail = [
-        f"{latency.cpu_share:.0%}",
-        f"{latency.machine_share:.0%}",
+        f"{latency.usage.cpu_share:.0%}",
+        f"{latency.usage.machine_share:.0%}",
         str(latency.unseen),
         f"{latency.load_late_ms:.1f}",
     ]

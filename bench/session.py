@@ -15,7 +15,7 @@ from bench import reading
 from bench.environment import SAME_WORK
 from bench.figures import Latency, Ratio, Run, Series
 from bench.job import whole_job
-from bench.latency import Load, measure_app, measure_bare_loop
+from bench.latency import Load, measure, running_app, running_bare_loop
 from bench.plain_faust_job import plain_faust_job
 from bench.synthetic_log import backlog
 from tools.e2e.oracle import ExpectedTables, expected_tables
@@ -132,10 +132,11 @@ class Session:
 
     def run_latency(self, load: Load) -> None:
         """Measure the latency of the bare loop, then of the app."""
-        for name, measure in (("bare-loop", measure_bare_loop), ("app", measure_app)):
+        for name, running in (("bare-loop", running_bare_loop), ("app", running_app)):
             source = {**self._common, "RISK_SOURCE_TOPIC": f"{self._tag}.live-{name}"}
             variables, _ = self._worker_settings(source, f"live-{name}")
-            latency = measure(variables, load, self._directory)
+            with running(variables, load.partitions, self._directory) as target:
+                latency = measure(target, load, self._directory)
             self._console.print(f"latency, {latency.label}: p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms")
             self.report.latencies.append(latency)
 

@@ -28,6 +28,8 @@ class Program:
 
     #: argument of `faust -A`
     module = "app"
+    #: module that runs `faust`, which is then its first argument; empty: Python itself
+    runner: tuple[str, ...] = ()
     #: what messages call it
     name = "program"
 
@@ -49,7 +51,7 @@ class Program:
         """Start the process."""
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", self.module, *self._arguments],
+                [sys.executable, "-m", *self.runner, "faust", "-A", self.module, *self._arguments],
                 env=self._environment,
                 stdout=out,
                 stderr=subprocess.STDOUT,
