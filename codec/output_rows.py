@@ -11,11 +11,12 @@ from functools import lru_cache
 import numpy as np
 
 from codec.record import NO_HEADERS, Row
-from codec.record_batch import ROW_WISE_MAX, OutputColumns, Rows, make_rows
+from codec.record_batch import ROW_WISE_MAX, OutputColumns, Rows, is_dense, make_rows
+from models.binary_column import BinaryColumn
 from models.chunk import Chunk, Headers
 from models.java.doubles import java_double
 from models.murmur2 import NULL_KEY, keys_of
-from models.padded_bytes import PaddedBytes, big_endian, decimals, literal, take
+from models.padded_bytes import PaddedBytes, big_endian, concatenate, decimals, literal, pad_column, take
 from models.predictions import InRisk
 from models.rules import Float64s, Int64s
 from models.session_changes import SessionChanges
@@ -125,6 +126,8 @@ def in_risk(alerts: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
 
     alerts: each chunk of predictions with those in risk and the index of its first new record.
     """
+    if (columns := _in_risk_columns(alerts)) is not None:
+        return columns
     at: list[int] = []
     keys: list[bytes | None] = []
     values: list[bytes | None] = []
@@ -139,6 +142,30 @@ def in_risk(alerts: Sequence[tuple[Chunk, InRisk, int]]) -> Rows:
         else:
             headers += [chunk.headers[i] for i in result.index[new]]
     return make_rows(at, keys, values, headers)
+
+
+def _in_risk_columns(alerts: Sequence[tuple[Chunk, InRisk, int]]) -> OutputColumns | None:
+    """Make the rows of `in_risk` if keys and values are columns and all headers are the same; None if not."""
+    shared = next((chunk.headers[0] for chunk, _, _ in alerts if chunk.headers), NO_HEADERS)
+    keys, values, at = [], [], []
+    for chunk, result, first in alerts:
+        new = slice(bisect_left(result.index, first), None)
+        key, value = result.keys, result.values
+        if not (isinstance(key, BinaryColumn) and isinstance(value, BinaryColumn)):
+            return None
+        if (chunk.headers or [NO_HEADERS]).count(shared) != len(chunk.headers or [NO_HEADERS]):
+            return None
+        keys.append(key.take(new))
+        values.append(value.take(new))
+        at.append(np.array(result.at[new], np.int64))
+    if sum(map(len, at)) <= ROW_WISE_MAX:
+        return None
+    both = []
+    for columns in (keys, values):
+        if not is_dense(np.concatenate([column.stop - column.start for column in columns])):
+            return None
+        both.append(concatenate([pad_column(column) for column in columns]))
+    return OutputColumns(np.concatenate(at), (both[0],), (both[1],), headers=shared)
 
 
 def _student_keys(students: StudentDictionary, owner: Int64s) -> PaddedBytes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias, cast
 
 import numpy as np
 
 from codec.record import NO_HEADERS, Row
 from models.chunk import Headers
-from models.padded_bytes import PaddedBytes, compress, literal, pad, row_lengths, split, varints
+from models.padded_bytes import PaddedBytes, compress, lengths_of, literal, pad_lengths, row_lengths, split, varints
 from models.rules import Bools, Int64s
 
 #: number of rows up to which writing them one by one costs less than building columns
@@ -83,19 +84,28 @@ def make_rows(
     Many rows are returned as columns.
     """
     n = len(values)
-    if n > ROW_WISE_MAX and None not in keys and None not in values:
-        bytes_keys, shared = cast("Sequence[bytes]", keys), headers[0] if headers else NO_HEADERS
-        bytes_values = cast("Sequence[bytes]", values)
-        same_headers = headers is None or headers.count(shared) == n
-        if same_headers and _is_dense(bytes_keys) and _is_dense(bytes_values):
-            return OutputColumns(np.array(at, np.int64), (pad(bytes_keys),), (pad(bytes_values),), headers=shared)
+    if n > ROW_WISE_MAX:
+        shared = headers[0] if headers else NO_HEADERS
+        if headers is None or headers.count(shared) == n:
+            key, value = _padded(keys), _padded(values)
+            if key is not None and value is not None:
+                return OutputColumns(np.array(at, np.int64), (key,), (value,), headers=shared)
     return list(zip(at, keys, values, headers or [NO_HEADERS] * n, strict=True))
 
 
-def _is_dense(texts: Sequence[bytes]) -> bool:
-    """Whether the texts fill most of a padded column, whose width is that of the longest text."""
-    size = list(map(len, texts))
-    return max(size) * len(size) <= MAX_PADDING * sum(size)
+def _padded(texts: Sequence[bytes | None]) -> PaddedBytes | None:
+    """`pad` of texts [n], n > 0; None if one is null, or if most of the padded column would be padding."""
+    try:
+        # one pass for both: a null has no length
+        length = lengths_of(cast("Sequence[bytes]", texts))
+    except TypeError:
+        return None
+    return pad_lengths(cast("Sequence[bytes]", texts), length) if is_dense(length) else None
+
+
+def is_dense(length: Int64s) -> bool:
+    """Whether texts of these lengths [n], n > 0, fill most of a padded column, as wide as the longest of them."""
+    return int(length.max()) * len(length) <= MAX_PADDING * int(length.sum())
 
 
 def batches(rows: OutputColumns, max_size: int) -> Iterator[EncodedBatch]:
@@ -124,7 +134,7 @@ def _batch(columns: OutputColumns, rows: slice, shared: bytes) -> EncodedBatch:
         encoded_size = np.where(has_value, value_size, -1)
         value_size = value_size * has_value
         value = [piece.where(has_value) for piece in value]
-    index = varints(np.arange(n))
+    index = _first_indices(1 << n.bit_length()).take(slice(0, n))
     time, key_length, value_length = varints(at - at[0]), varints(key_size), varints(encoded_size)
     size = 1 + time.length + index.length + key_length.length + key_size + value_length.length + value_size
     size += len(shared)
@@ -132,6 +142,12 @@ def _batch(columns: OutputColumns, rows: slice, shared: bytes) -> EncodedBatch:
         varints(size), literal(b"\0", n), time, index, key_length, *key, value_length, *value, literal(shared, n),
     ]  # fmt: skip
     return EncodedBatch(compress(pieces), n, int(at[0]), int(at.max()))
+
+
+@lru_cache(maxsize=32)
+def _first_indices(count: int) -> PaddedBytes:
+    """The varints of the first `count` indices."""
+    return varints(np.arange(count))
 
 
 def _headers(headers: Headers) -> bytes:

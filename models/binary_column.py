@@ -34,6 +34,8 @@ class BinaryColumn(Sequence[bytes | None]):
         return len(self.start)
 
     def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.take(index)
         start, stop = int(self.start[index]), int(self.stop[index])
         return None if stop < start else self.buffer[start:stop]
 
@@ -46,6 +48,6 @@ class BinaryColumn(Sequence[bytes | None]):
         """Which strings are not null [n]."""
         return self.stop >= self.start
 
-    def take(self, rows: Int64s | Bools) -> BinaryColumn:
-        """The strings at `rows` (indices or a mask), without copying the buffer."""
+    def take(self, rows: Int64s | Bools | slice) -> BinaryColumn:
+        """The strings at `rows` (indices, a mask or a slice), without copying the buffer."""
         return BinaryColumn(self.buffer, self.start[rows], self.stop[rows])

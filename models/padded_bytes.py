@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from models.binary_column import BinaryColumn
 from models.rules import Bools, Int64s
 
 #: rows that are compressed together: few enough that their bytes stay in the processor's cache
@@ -37,6 +38,11 @@ class PaddedBytes:
 
     def __len__(self) -> int:
         return len(self.octets)
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether all rows have the same bytes in memory, of which some may not be used."""
+        return self.octets.strides[0] == 0
 
     def where(self, condition: Bools) -> PaddedBytes:
         """This piece, empty in the rows where `condition` [n] is False."""
@@ -68,13 +74,53 @@ def take(texts: Sequence[bytes], index: Int64s) -> PaddedBytes:
 
 def pad(texts: Sequence[bytes]) -> PaddedBytes:
     """Texts [n] of any length, one per row; takes n times the longest of them [bytes]."""
-    length = np.fromiter(map(len, texts), np.int64, len(texts))
+    return pad_lengths(texts, lengths_of(texts))
+
+
+def lengths_of(texts: Sequence[bytes]) -> Int64s:
+    """The length of each of `texts` [n]."""
+    return np.fromiter(map(len, texts), np.int64, len(texts))
+
+
+def pad_lengths(texts: Sequence[bytes], length: Int64s) -> PaddedBytes:
+    """`pad` of texts [n] whose lengths [n] are known."""
     width = int(length.max(initial=0))
-    flat = np.frombuffer(b"".join([*texts, bytes(width)]), np.uint8)
-    octets = np.lib.stride_tricks.sliding_window_view(flat, width)[np.cumsum(length) - length]
+    return _windows(b"".join([*texts, bytes(width)]), np.cumsum(length) - length, length, width)
+
+
+def pad_column(column: BinaryColumn) -> PaddedBytes:
+    """`pad` of the strings of a column [n], none of which is null."""
+    length = column.stop - column.start
+    width = int(length.max(initial=0))
+    buffer = column.buffer
+    if int(column.start.max(initial=0)) + width > len(buffer):
+        buffer += bytes(width)
+    return _windows(buffer, column.start, length, width)
+
+
+def _windows(buffer: bytes, start: Int64s, length: Int64s, width: int) -> PaddedBytes:
+    """Rows of `length` [n] bytes, at most `width`, from each `start` [n]; `width` bytes of the buffer follow each."""
+    octets = np.lib.stride_tricks.sliding_window_view(np.frombuffer(buffer, np.uint8), width)[start]
     if (length == width).all():
         return PaddedBytes(octets, width)
     return PaddedBytes(octets, length, np.arange(width) < length[:, None])
+
+
+def concatenate(parts: Sequence[PaddedBytes]) -> PaddedBytes:
+    """The rows of all `parts`, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    width = max(part.octets.shape[1] for part in parts)
+    length = np.concatenate([np.broadcast_to(part.length, len(part)) for part in parts])
+    octets = np.zeros((len(length), width), np.uint8)
+    used = np.zeros(octets.shape, np.bool_)
+    row = 0
+    for part in parts:
+        end, own = row + len(part), part.octets.shape[1]
+        octets[row:end, :own] = part.octets
+        used[row:end, :own] = True if part.used is None else part.used
+        row = end
+    return PaddedBytes(octets, length, used)
 
 
 def decimals(numbers: Int64s) -> PaddedBytes:
@@ -84,25 +130,37 @@ def decimals(numbers: Int64s) -> PaddedBytes:
     any_negative = bool(negative.any())
     if any_negative:
         rest = np.where(negative, np.negative(rest), rest)
-    length = 1 + np.searchsorted(_TENS, rest, side="right")
-    groups = (int(length.max(initial=1)) + 3) // 4
-    text = np.empty((len(numbers), groups), "<u4")
-    for group in range(groups - 1, 0, -1):
-        quotient = rest // np.uint64(10_000)
-        text[:, group] = _FOUR_DIGITS[(rest - quotient * np.uint64(10_000)).view(np.int64)]
-        rest = quotient
-    text[:, 0] = _FOUR_DIGITS[rest.view(np.int64)]
-    octets = text.view(np.uint8)
+    if not len(numbers):
+        return PaddedBytes(np.empty((0, 1), np.uint8), 1)
+    fewest, most = len(str(int(rest.min()))), len(str(int(rest.max())))
+    if fewest == most and not any_negative:
+        return PaddedBytes(_digits(rest, (most + 3) // 4)[:, -most:], most)
+    length = np.full(len(numbers), fewest)
+    for power in _TENS[fewest - 1 : most - 1]:
+        length += rest >= power
+    groups = (most + 3) // 4
+    octets = _digits(rest, groups)
     if any_negative:
         octets = np.concatenate((np.zeros((len(numbers), 1), np.uint8), octets), axis=1)
     width = octets.shape[1]
     first = width - length - negative
     if any_negative:
         octets[np.flatnonzero(negative), first[negative]] = ord("-")
-    low = int(first.min()) if len(first) else 0
+    low = int(first.min())
     if (first == low).all():
         return PaddedBytes(octets[:, low:], width - low)
     return PaddedBytes(octets[:, low:], length + negative, np.arange(low, width) >= first[:, None])
+
+
+def _digits(rest: npt.NDArray[np.uint64], groups: int) -> npt.NDArray[np.uint8]:
+    """The last 4 * `groups` digits of each number [n], with leading zeros [n, 4 * groups]."""
+    text = np.empty((len(rest), groups), "<u4")
+    for group in range(groups - 1, 0, -1):
+        quotient = rest // np.uint64(10_000)
+        text[:, group] = _FOUR_DIGITS[(rest - quotient * np.uint64(10_000)).view(np.int64)]
+        rest = quotient
+    text[:, 0] = _FOUR_DIGITS[rest.view(np.int64)]
+    return text.view(np.uint8)
 
 
 def hexadecimals(words: npt.NDArray[np.uint64]) -> PaddedBytes:
@@ -115,6 +173,8 @@ def varints(numbers: Int64s) -> PaddedBytes:
     """Zigzag varints of `numbers` [n]: seven bits per byte, the lowest first (Avro, Kafka)."""
     zigzag = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
     width = max(1, (int(zigzag.max(initial=0)).bit_length() + 6) // 7)
+    if width == 1:
+        return PaddedBytes(zigzag.astype(np.uint8)[:, None], 1)
     septets = np.empty((len(numbers), width), np.uint8)
     used = np.ones((len(numbers), width), np.bool_)
     length = np.ones(len(numbers), np.int64)
@@ -127,20 +187,27 @@ def varints(numbers: Int64s) -> PaddedBytes:
         used[:, column + 1] = more
         length += more
     septets[:, width - 1] = rest
-    return PaddedBytes(septets, length, None if used.all() else used)
+    return PaddedBytes(septets, width) if used.all() else PaddedBytes(septets, length, used)
 
 
 def compress(pieces: Sequence[PaddedBytes]) -> bytes:
     """The used bytes of all rows, one row after another, its pieces in order."""
     n, widths = len(pieces[0]), [piece.octets.shape[1] for piece in pieces]
-    columns = list(pairwise(np.cumsum([0, *widths]).tolist()))
+    columns = list(zip(pieces, pairwise(np.cumsum([0, *widths]).tolist()), strict=True))
+    template = np.zeros(sum(widths), np.uint8)
+    for piece, (begin, end) in columns:
+        if n and piece.is_literal:
+            template[begin:end] = piece.octets[0]
+    varying = [(piece, bounds) for piece, bounds in columns if not piece.is_literal]
     out = []
     for low in range(0, n, _BLOCK):
         rows = slice(low, min(low + _BLOCK, n))
-        octets = np.empty((rows.stop - low, sum(widths)), np.uint8)
+        octets = np.empty((rows.stop - low, len(template)), np.uint8)
+        octets[:] = template
         used = np.ones(octets.shape, np.bool_)
-        for piece, (begin, end) in zip(pieces, columns, strict=True):
+        for piece, (begin, end) in varying:
             octets[:, begin:end] = piece.octets[rows]
+        for piece, (begin, end) in columns:
             if piece.used is not None:
                 used[:, begin:end] = piece.used[rows]
         out.append(octets[used].tobytes())

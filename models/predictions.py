@@ -25,6 +25,7 @@ from models.binary_column import BinaryColumn
 from models.java.doubles import java_double, parse_double
 from models.java.longs import LONG_MAX, LONG_MIN, parse_long
 from models.java.text import replace_malformed
+from models.padded_bytes import pad_column
 from models.rules import Int64s
 
 #: a student is in risk if the prediction is above this, not if it is equal
@@ -108,6 +109,8 @@ def in_risk(keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> InR
         own = own_predictions.match(values)
         if own.matched.all():
             rows = np.flatnonzero(own.risk > THRESHOLD)
+            if isinstance(keys, BinaryColumn) and _are_ids(in_risk_keys := keys.take(rows)):
+                return InRisk(rows.tolist(), in_risk_keys, values.take(rows), own.date[rows].tolist(), ())
             text_keys = _text_keys(keys, rows)
             if all(map(is_id, text_keys)):
                 selected = [cast(bytes, value) for value in values.take(rows)]
@@ -186,6 +189,16 @@ def is_id(key: bytes | None) -> bool:
     if key is None or 2 * len(key) <= MAX_ID_BYTES:
         return True
     return len(key.decode("latin-1").encode()) <= MAX_ID_BYTES
+
+
+def _are_ids(keys: BinaryColumn) -> bool:
+    """Whether all keys are ASCII, which KSQL does not alter, and can be ids of documents; False if one is null."""
+    length = keys.stop - keys.start
+    if (length < 0).any() or int(length.max(initial=0)) > MAX_ID_BYTES // 2:
+        return False
+    padded = pad_column(keys)
+    ascii_octets = padded.octets < 0x80
+    return bool((ascii_octets if padded.used is None else ascii_octets | ~padded.used).all())
 
 
 def _text_keys(keys: Sequence[bytes | None], rows: Int64s) -> Sequence[bytes | None]:

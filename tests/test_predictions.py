@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codec import output_rows
+from codec.record_batch import ROW_WISE_MAX, OutputColumns
 from models.binary_column import BinaryColumn
+from models.chunk import Chunk
 from models.own_predictions import ROW, match
 from models.predictions import (
     MAX_ID_BYTES,
@@ -270,6 +274,29 @@ def test_columns_and_rows_agree_on_altered_values(values, which, pos, inserted, 
     assert list(columns.skips) == list(rows.skips)
     for value, matched in zip(values, match(BinaryColumn.of(values)).matched.tolist(), strict=True):
         assert matched == (ROW.fullmatch(value) is not None and value[10:11] != b"-")
+
+
+def test_predictions_in_columns_are_written_as_one_by_one():
+    """Of two fetches, the first partly forwarded before, with keys of several lengths; and each shared header."""
+    header = (("model", b"x"),)
+    alerts: dict[bool, list[tuple[Chunk, InRisk, int]]] = {True: [], False: []}
+    for chunk, n in enumerate((700, 900)):
+        keys = [b"%d" % (17 ** (i % 5) + chunk) for i in range(n)]
+        values = [Prediction(i, (i % 10) / 10, i * chunk).row for i in range(n)]
+        for as_columns, found in alerts.items():
+            k, v = (BinaryColumn.of(keys), BinaryColumn.of(values)) if as_columns else (keys, values)
+            offsets = list(range(n))
+            fetched = Chunk("p", 0, offsets, k, v, 0, n, n, headers=[header] * n)
+            found.append((fetched, in_risk(k, v), 100 if chunk == 0 else 0))
+    repeated = {as_columns: [*found] * 4 for as_columns, found in alerts.items()}
+    rows = {as_columns: output_rows.in_risk(found) for as_columns, found in repeated.items()}
+    assert isinstance(rows[True], OutputColumns)
+    assert [(at, k, v, tuple(h)) for at, k, v, h in rows[True]] == [(at, k, v, tuple(h)) for at, k, v, h in rows[False]]
+    assert len(rows[True]) > ROW_WISE_MAX
+    fetched, found, _ = alerts[True][0]
+    other = replace(fetched, headers=[*[header] * 698, (), ()])
+    mixed = output_rows.in_risk([(other, found, 0), *repeated[True]])
+    assert [tuple(headers) for *_, headers in mixed].count(()) == 2
 
 
 def test_keys_in_a_column_become_text():

@@ -44,6 +44,23 @@ def test_bounds_of_one_schemas_records_are_guessed(n):
     assert listed(guess_bounds(buffer, bodies, counts)) == (true if length <= 8_191 else None)
 
 
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 11, 12, 13, 70])
+def test_bounds_of_one_writers_records_with_headers_are_guessed(size: int) -> None:
+    """As predictions have them: the model's name on each; all are read at once, unless one differs in a byte."""
+    same = [("m", b"x" * size)]
+    log = [Record(i, b"%d" % (i % 7 * 1_000), SCHEMA + b"x" * (i % 5), same) for i in range(20)]
+    buffer, bodies, counts, true = concatenate([[record(r) for r in log[:9]], [record(r) for r in log[9:]]])
+    assert listed(guess_bounds(buffer, bodies, counts)) == true
+    for at in range(size):
+        other = Record(5, b"k", SCHEMA, [("m", b"x" * at + b"y" + b"x" * (size - at - 1))])
+        raw = packed([*log[:5], other, *log[6:]])
+        memory = RawMemoryRecords(raw)
+        parsed = memory.next_batch()
+        read = columns([Batch(memory.raw_batch(), parsed)])
+        assert read is not None
+        assert list(map(tuple, read.headers or ())) == [headers for *_, headers in as_aiokafka(raw)]
+
+
 tails = st.sampled_from([b"", SCHEMA, b"\xff" + SCHEMA, b"\x7f\xff" + SCHEMA, b"\x0a" + SCHEMA + b"\0", b"\xff\xff"])
 values = st.one_of(
     st.builds(lambda a, b: SCHEMA + a + b, st.binary(max_size=3), tails),

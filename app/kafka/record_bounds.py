@@ -21,13 +21,15 @@ def guess_bounds(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s
     """Return the beginning of each record and the end of the last [n + 1], or None if the guess proves wrong.
 
     `bodies`: bounds of the batches' records in `buffer` [b + 1]; `counts`: records of each batch [b].
-    The guess: all values begin with the same prefix, as they do if one schema wrote them, and no record has headers.
+    The guess: all values begin with the same prefix, as they do if one schema wrote them, and all headers, if any, have
+    the size of the first record's.
     The proof: each record, by its own length field, ends where the next one begins.
     """
     octets, end = np.frombuffer(buffer, np.uint8), int(bodies[-1])
-    first = _first_value(buffer)
-    if first is None:
+    found = _first_value(buffer)
+    if found is None:
         return None
+    first, headers = found
     values = np.flatnonzero(octets[first + _PREFIX - 1 : end] == octets[first + _PREFIX - 1]) + first
     for i in range(_PREFIX - 1):
         values = values[octets[values + i] == octets[first + i]]
@@ -35,7 +37,7 @@ def guess_bounds(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s
         return None
     near, far = octets[values - 1].astype(np.int64), octets[values - 2].astype(np.int64)
     size = np.where(far >= MORE, far & 0x7F | near << 7, near) >> 1
-    bounds = np.concatenate((bodies[:1], values + size + 1))
+    bounds = np.concatenate((bodies[:1], values + size + headers))
     begin, stop = bounds[:-1], bounds[1:]
     if bounds.max() > end or (bounds[np.cumsum([0, *counts])] != bodies).any():
         return None
@@ -46,17 +48,18 @@ def guess_bounds(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s
     return bounds if proven.all() else None
 
 
-def _first_value(buffer: bytes) -> int | None:
-    """Return the position of the first record's value; None if it is shorter than the prefix."""
+def _first_value(buffer: bytes) -> tuple[int, int] | None:
+    """Return the position of the first record's value and the size of its headers; None if the value is too short."""
     try:
-        _, at = read_varint(buffer, 0)
-        _, at = read_varint(buffer, at + 1)
+        length, begin = read_varint(buffer, 0)
+        _, at = read_varint(buffer, begin + 1)
         _, at = read_varint(buffer, at)
         size, at = read_varint(buffer, at)
         size, at = read_varint(buffer, at + max(size, 0))
     except IndexError:
         return None
-    return at if size >= _PREFIX and at + size < len(buffer) - len(PAD) else None
+    headers = begin + length - at - size
+    return (at, headers) if size >= _PREFIX and headers > 0 and at + size < len(buffer) - len(PAD) else None
 
 
 def scan_bounds(buffer: bytes, bodies: Int64s, counts: Sequence[int]) -> Int64s | None:

@@ -164,7 +164,7 @@ def _read(buffer: bytes, bounds: Int64s, base: Int64s) -> Columns | None:
     headers: list[Headers] | None = None
     counts = octets[tail]
     if counts.any():
-        headers = _headers_column(buffer, tail, bounds[1:])
+        headers = _same_headers(buffer, words, tail, bounds[1:]) or _headers_column(buffer, tail, bounds[1:])
         if headers is None:
             return None
     elif (tail + 1 != bounds[1:]).any():
@@ -215,6 +215,21 @@ def _read_varint(octets: Octets, words: Words, pos: Int64s) -> tuple[Int64s, Int
     number = signed(squeeze(word, end, int(width.max(initial=0))))
     width[width == 0] = len(words)
     return number, pos + width
+
+
+def _same_headers(buffer: bytes, words: Words, start: Int64s, stop: Int64s) -> list[Headers] | None:
+    """Return the headers of every record [n] if all have the same bytes, as those of one writer have; else None."""
+    size = int(stop[0] - start[0])
+    if (stop - start != size).any():
+        return None
+    # whole words, the last of which may overlap the one before; of a short one only its bytes
+    mask = np.uint64((1 << 8 * min(size, 8)) - 1)
+    for at in [*range(0, size - 8, 8), max(size - 8, 0)]:
+        word = words[start + at] & mask
+        if (word != word[0]).any():
+            return None
+    headers = _headers(buffer, int(start[0]), int(stop[0]))
+    return None if headers is None else [headers] * len(start)
 
 
 def _headers_column(buffer: bytes, start: Int64s, stop: Int64s) -> list[Headers] | None:

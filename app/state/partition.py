@@ -160,9 +160,9 @@ class Partition:
 
     def load(self, students: StudentDictionary) -> Sequence[bytes | None]:
         """Return the state record of each student [u]. Raises StateError for one that is damaged or too new."""
-        records = [self._cache.get(student) for student in _cache_keys(students)]
-        missing = [i for i, record in enumerate(records) if record is None]
-        if missing:
+        records = list(map(self._cache.get, _cache_keys(students)))
+        if None in records:
+            missing = [i for i, record in enumerate(records) if record is None]
             keys = keys_of(students.student[missing], students.null[missing])
             stored = self._table.read(self.number, keys)
             with self._locating_errors():
@@ -286,7 +286,7 @@ class Partition:
                 self.closed = True
                 log.warning("%s-%d: another worker has taken over", self._table.changelog, self.number)
                 return False
-            await self._write({**changes[0], **changes[1], **last}, offset)
+            await self._write({**changes[0], **changes[1], **last} if changes[0] or changes[1] else last, offset)
             await failpoints.at("written")
             if cached is not None:
                 self._update_cache(*cached)
