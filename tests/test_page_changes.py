@@ -12,10 +12,11 @@ from models.assessment import Band
 from page.access.visitor import Visitor
 from page.reader.state import Phase, State
 from page.store.apply import Changes
+from page.store.changed import changed
 from page.store.meta import read_meta
 from page.web import changes
 from page.web.hub import MOST
-from tests.support.page_site import Site, site
+from tests.support.page_site import TODAY, Site, site
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def revision(page: Site) -> int:
 def change(page: Site, student: int, course: int, **fields: object) -> int:
     """Change an entry as the reader does; return the revision."""
     page.add(student, course, **fields)
-    page.services.hub.publish(Changes(revision(page), ((student, course),)))
+    entries = changed(page.services.database.read(), [(student, course)])
+    page.services.hub.publish(Changes(revision(page), entries, TODAY))
     return revision(page)
 
 
@@ -83,7 +85,7 @@ async def test_a_list_of_a_database_that_was_built_again_is_told_many(page: Site
 async def test_who_is_far_behind_is_told_many(page: Site) -> None:
     async with page.events(f"/changes?since={revision(page)}") as events:
         await events.next("banner")
-        page.services.hub.publish(Changes(revision(page), tuple((student, 1) for student in range(MOST + 1))))
+        page.services.hub.publish(Changes(revision(page), {(student, 1): None for student in range(MOST + 1)}))
         told = await events.next()
         assert (told["entries"], told["many"]) == ({}, True)
 

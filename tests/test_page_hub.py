@@ -7,14 +7,21 @@ import threading
 from dataclasses import dataclass, field
 
 from page.access.visitor import Visitor
-from page.web.hub import MOST, Hub, Key
+from page.store.changed import Changed, Key
+from page.web.hub import MOST, Hub
 
 
 @dataclass
 class _Changes:
     revision: int
-    entries: list[Key] = field(default_factory=list)
+    entries: Changed = field(default_factory=dict)
     new_day: bool = False
+    today: int | None = None
+
+
+def gone(*keys: Key) -> Changed:
+    """Entries of which only the keys matter here."""
+    return dict.fromkeys(keys)
 
 
 async def test_a_listener_gets_what_the_visitor_sees_and_the_course_that_it_asked_for() -> None:
@@ -24,12 +31,12 @@ async def test_a_listener_gets_what_the_visitor_sees_and_the_course_that_it_aske
         hub.listen(Visitor("ada", frozenset({1}))) as scoped,
         hub.listen(Visitor("all"), course=2) as one,
     ):
-        hub.publish(_Changes(7, [(10, 1), (11, 2), (12, 3)]))
-        assert (await everything.wait(1)).entries == {(10, 1), (11, 2), (12, 3)}
-        assert (await scoped.wait(1)).entries == {(10, 1)}
+        hub.publish(_Changes(7, gone((10, 1), (11, 2), (12, 3))))
+        assert (await everything.wait(1)).entries == gone((10, 1), (11, 2), (12, 3))
+        assert (await scoped.wait(1)).entries == gone((10, 1))
         news = await one.wait(1)
-        assert (news.revision, news.entries) == (7, {(11, 2)})
-        hub.publish(_Changes(8, [(12, 3)]))
+        assert (news.revision, news.entries) == (7, gone((11, 2)))
+        hub.publish(_Changes(8, gone((12, 3))))
         assert not await scoped.wait(0.02)
 
 
@@ -39,7 +46,7 @@ async def test_changes_of_another_thread_arrive_together() -> None:
 
         def read() -> None:
             for revision in range(1, 101):
-                hub.publish(_Changes(revision, [(revision % 10, 1)]))
+                hub.publish(_Changes(revision, gone((revision % 10, 1))))
 
         thread = threading.Thread(target=read)
         thread.start()
@@ -48,7 +55,7 @@ async def test_changes_of_another_thread_arrive_together() -> None:
         while revision < 100:
             news = await listener.wait(5)
             assert news, "the listener was not woken"
-            entries |= news.entries
+            entries |= news.entries.keys()
             revision = news.revision
         thread.join()
         assert len(entries) == 10
@@ -57,12 +64,12 @@ async def test_changes_of_another_thread_arrive_together() -> None:
 async def test_a_listener_that_is_far_behind_is_told_many_instead() -> None:
     hub = Hub()
     with hub.listen(Visitor("all")) as listener:
-        hub.publish(_Changes(1, [(student, 1) for student in range(MOST + 1)]))
+        hub.publish(_Changes(1, gone(*((student, 1) for student in range(MOST + 1)))))
         news = await listener.wait(1)
-        assert (news.many, news.entries) == (True, set())
-        hub.publish(_Changes(2, [(1, 1)]))
-        assert (await listener.wait(1)).entries == {(1, 1)}
-        hub.publish(_Changes(3, [], new_day=True))
+        assert (news.many, news.entries) == (True, {})
+        hub.publish(_Changes(2, gone((1, 1))))
+        assert (await listener.wait(1)).entries == gone((1, 1))
+        hub.publish(_Changes(3, new_day=True))
         assert (await listener.wait(1)).many
 
 

@@ -172,7 +172,7 @@ def test_an_entry_is_the_latest_row(database: Database) -> None:
     changes = write_risks(database, risk_row(1, 2, 4_000), risk_row(1, 2, 8_000, alert=True, since=TODAY - 3))
     entry = get_entry(database.read(), 1, 2)
     assert entry is not None
-    assert changes.entries == ((1, 2),)
+    assert list(changes.entries) == [(1, 2)]
     assert (entry.risk, entry.band, entry.alert, entry.since) == (8_000, Band.HIGH, True, TODAY - 3)
     assert (entry.last_visit, entry.silent_days(TODAY), entry.revision) == (TODAY - 2, 2, changes.revision)
     assert read_meta(database.read()).today == TODAY

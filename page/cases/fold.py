@@ -14,8 +14,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from page.cases.records import Erasure, Proposal, UnreadableRecord, decode
-from page.store.apply import Key, count_unreadable
+from page.store.apply import count_unreadable
 from page.store.case import refresh_case
+from page.store.changed import Key
 from page.store.rows import CaseRecord, UnreadableRow
 
 log = logging.getLogger(__name__)

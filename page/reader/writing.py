@@ -152,8 +152,9 @@ class Writing:
             revision = (value_of(connection, "revision") or 0) + 1
             set_value(connection, "revision", revision)
             set_value(connection, "complete", 1)
+            today = value_of(connection, "today")
         self.is_complete = True
-        return Changes(revision, new_day=True)
+        return Changes(revision, today=today, new_day=True)
 
     @staticmethod
     def _is_complete(connection: sqlite3.Connection) -> bool:

@@ -6,12 +6,13 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.days import DAY_MS, LocalDays
 from page.store.case import refresh_case
+from page.store.changed import Changed, Key, changed
 from page.store.meta import set_value, value_of
 from page.store.ranking import rank
 from page.store.rows import (
@@ -26,8 +27,6 @@ from page.store.rows import (
     UnreadableRow,
 )
 
-#: student and course
-Key = tuple[int, int]
 #: applies records of <app>-cases within the transaction: connection, records, revision → entries that have changed
 Fold = Callable[[sqlite3.Connection, Sequence[CaseRecord], int], Iterable[Key]]
 #: an event further ahead of this machine's clock does not make it later [ms]
@@ -59,9 +58,11 @@ class Changes:
 
     #: of the database after the batch
     revision: int
-    #: the entries that were written or deleted
-    entries: tuple[Key, ...] = ()
-    #: whether today is another day, so that every "days since" is another
+    #: the entries that were written or deleted; empty while the topics are read for the first time
+    entries: Changed = field(default_factory=dict)
+    #: the day of the newest event, None before there is one
+    today: int | None = None
+    #: whether that is another day than before, so that every "days since" is another
     new_day: bool = False
 
 
@@ -113,7 +114,7 @@ def apply(
         "INSERT OR REPLACE INTO position VALUES (?, ?, ?)",
         [(topic, partition, offset) for (topic, partition), offset in batch.positions.items()],
     )
-    return Changes(revision, tuple(keys), new_day)
+    return Changes(revision, {} if is_loading else changed(connection, keys), value_of(connection, "today"), new_day)
 
 
 def _advance(connection: sqlite3.Connection, batch: Batch, calendar: Calendar) -> tuple[int, int, bool]:

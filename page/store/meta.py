@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from page.store.fetch import fetch_rows
+
 
 @dataclass(frozen=True, slots=True)
 class Meta:
@@ -19,7 +21,7 @@ class Meta:
 
 def read_meta(connection: sqlite3.Connection) -> Meta:
     """Read it."""
-    values = dict(connection.execute("SELECT name, value FROM meta").fetchall())
+    values = dict(fetch_rows(connection, ("name", "value"), "FROM meta"))
     return Meta(values.get("newest_event"), values.get("today"), values.get("revision", 0))
 
 

@@ -6,18 +6,18 @@ entries come from the tallies where the filter allows it.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import orjson
+
 from models.assessment import Band
 from page.store.database import has_indexes
+from page.store.fetch import fetch_rows
 
-#: keys that one statement looks up
-_KEYS = 1_000
 #: the courses that a visitor may see; None: all
 Scope = frozenset[int] | None
 
@@ -94,16 +94,17 @@ class Entry:
     handled: int | None
 
     @classmethod
-    def of(cls, row: sqlite3.Row) -> Entry:
-        """Make it from a row with all columns."""
-        values = {name: row[name] for name in cls.__slots__}
-        values["band"], values["alert"] = Band(row["band"]), bool(row["alert"])
-        values["reasons"] = tuple(json.loads(row["reasons"]))
-        return cls(**values)
+    def of(cls, values: Sequence[Any]) -> Entry:
+        """Make it from the values of its columns, in the order of ENTRY_COLUMNS."""
+        student, course, risk, band, alert, since, reasons, *others = values
+        return cls(student, course, risk, Band(band), bool(alert), since, tuple(orjson.loads(reasons)), *others)
 
     def silent_days(self, today: int | None) -> int | None:
         """Days since the last visit as of `today`; None: longer than visit_days reaches, or unknown."""
         return None if self.last_visit is None or today is None else max(0, today - self.last_visit)
+
+
+ENTRY_COLUMNS = tuple(f"entry.{name}" for name in Entry.__slots__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,71 +144,45 @@ def list_entries(
     using = f"INDEXED BY {index}" if indexed else ""
     order = ", ".join(_reversed(column) if reverse else column for column in columns)
     inner = f"SELECT rowid AS id FROM entry {using} WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
-    query = f"SELECT entry.* FROM ({inner}) AS page JOIN entry ON entry.rowid = page.id ORDER BY {order}"
-    return [Entry.of(row) for row in connection.execute(query, (*values, limit, offset))]
+    source = f"FROM ({inner}) AS page JOIN entry ON entry.rowid = page.id ORDER BY {order}"
+    values += [limit, offset]
+    if limit < 0:  # in less memory
+        rows = connection.execute(f"SELECT {', '.join(ENTRY_COLUMNS)} {source}", values)
+        return [Entry.of(tuple(row)) for row in rows]
+    return _entries(connection, source, *values)
 
 
-def count_entries(connection: sqlite3.Connection, scope: Scope, chosen: Filter) -> int:
-    """Return how many entries `list_entries` would return without a limit."""
-    if not _may_see(scope, chosen):
-        return 0
-    where, values = _conditions(scope, chosen)
+def count_entries(connection: sqlite3.Connection, scope: Scope, *chosen: Filter) -> list[int]:
+    """Return for each filter how many entries `list_entries` would return without a limit."""
     indexed = has_indexes(connection)
-    if indexed and chosen.silent is None and chosen.assignee is None:
-        query = f"SELECT coalesce(sum(number), 0) FROM tally WHERE {where}"
-    elif indexed and chosen == Filter(course=chosen.course, silent=chosen.silent):
-        query = f"SELECT coalesce(sum(number), 0) FROM visit_tally WHERE {where}"
-    else:
-        index = "entry_by_visit" if chosen.silent is not None else "entry_by_assignee"
-        index = "entry_by_course" if chosen.course is not None and chosen.assignee is None else index
-        query = f"SELECT count(*) FROM entry {f'INDEXED BY {index}' if indexed else ''} WHERE {where}"
-    return int(connection.execute(query, values).fetchone()[0])
+    queries, values = list[str](), list[Any]()
+    for each in chosen:
+        query, of_query = _count(scope, each, indexed) if _may_see(scope, each) else ("SELECT 0", [])
+        queries.append(f"({query})")
+        values += of_query
+    return list(connection.execute(f"SELECT {', '.join(queries)}", values).fetchone())
 
 
 def get_entry(connection: sqlite3.Connection, student: int, course: int) -> Entry | None:
     """Return one entry, None if there is none."""
-    row = connection.execute("SELECT * FROM entry WHERE student = ? AND course = ?", (student, course)).fetchone()
-    return None if row is None else Entry.of(row)
+    found = _entries(connection, "FROM entry WHERE student = ? AND course = ?", student, course)
+    return found[0] if found else None
 
 
 def entries_of(connection: sqlite3.Connection, student: int, scope: Scope) -> list[Entry]:
     """Return the entries of a student that a visitor may see, by course."""
-    rows = connection.execute("SELECT * FROM entry WHERE student = ? ORDER BY course", (student,)).fetchall()
-    return [Entry.of(row) for row in rows if scope is None or row["course"] in scope]
+    found = _entries(connection, "FROM entry WHERE student = ? ORDER BY course", student)
+    return [entry for entry in found if scope is None or entry.course in scope]
 
 
-def changed_since(
-    connection: sqlite3.Connection, scope: Scope, course: int | None, revision: int, most: int
-) -> list[tuple[int, int]] | None:
-    """Return the keys of the entries that have changed after a revision; None if there are more than `most`.
-
-    course: only those of this one. Entries that have been deleted meanwhile are not among them.
-    """
-    query = "SELECT student, course FROM entry WHERE revision > ? ORDER BY revision LIMIT ?"
-    rows = connection.execute(query, (revision, most + 1)).fetchall()
-    if len(rows) > most:
-        return None
-    return [(s, c) for s, c in rows if (scope is None or c in scope) and course in (None, c)]
-
-
-def changed(
-    connection: sqlite3.Connection, scope: Scope, chosen: Filter, keys: Iterable[tuple[int, int]]
-) -> dict[tuple[int, int], tuple[int, bool]]:
-    """Return the revision of each of the entries that a visitor may see, and whether it meets the filter."""
-    where, values = _conditions(scope, chosen)
-    wanted = [key for key in keys if scope is None or key[1] in scope]
-    found = {}
-    # few statements: with each, a thread gives way to the others
-    for low in range(0, len(wanted), _KEYS):
-        some = wanted[low : low + _KEYS]
-        query = (
-            f"WITH wanted(student, course) AS (VALUES {', '.join(['(?, ?)'] * len(some))}) "
-            f"SELECT student, course, revision, ({where}) FROM wanted CROSS JOIN entry USING (student, course)"
-        )
-        numbers = (number for key in some for number in key)
-        for student, course, revision, is_listed in connection.execute(query, (*numbers, *values)):
-            found[student, course] = (revision, bool(is_listed))
-    return found
+def entries_at(connection: sqlite3.Connection, keys: Sequence[tuple[int, int]]) -> list[Entry]:
+    """Return the entries of keys (student, course), in their order; there need not be one of each."""
+    source = (
+        "FROM json_each(?) AS wanted CROSS JOIN entry"
+        " ON student = json_extract(wanted.value, '$[0]') AND course = json_extract(wanted.value, '$[1]')"
+        " ORDER BY wanted.key"
+    )
+    return _entries(connection, source, orjson.dumps(keys).decode()) if keys else []
 
 
 def histories(
@@ -217,11 +192,18 @@ def histories(
 
     The first is the one in force on `first_day`, if there was one, with its own day, which may be earlier.
     """
-    query = (
-        "SELECT day, risk, band FROM history WHERE student = ?1 AND course = ?2 AND day >= coalesce("
-        "(SELECT max(day) FROM history WHERE student = ?1 AND course = ?2 AND day <= ?3), ?3) ORDER BY day"
-    )
-    return {key: [tuple(row) for row in connection.execute(query, (*key, first_day))] for key in keys}
+    wanted = list(keys)
+    found: dict[tuple[int, int], list[tuple[int, int | None, int]]] = {key: [] for key in wanted}
+    ids = [f"json_extract(wanted.value, '$[{i}]')" for i in range(2)]
+    source = (
+        "FROM json_each(?1) AS wanted CROSS JOIN history ON student = {0} AND course = {1} AND day >= coalesce("
+        "(SELECT max(day) FROM history WHERE student = {0} AND course = {1} AND day <= ?2), ?2)"
+        " ORDER BY wanted.key, day"
+    ).format(*ids)
+    values = (orjson.dumps(wanted).decode(), first_day)
+    for key, day, risk, band in fetch_rows(connection, ("wanted.key", "day", "risk", "band"), source, values):
+        found[wanted[key]].append((day, risk, band))
+    return found
 
 
 def courses(connection: sqlite3.Connection, scope: Scope) -> list[CourseCount]:
@@ -245,9 +227,25 @@ def courses(connection: sqlite3.Connection, scope: Scope) -> list[CourseCount]:
     return counts
 
 
+def _entries(connection: sqlite3.Connection, source: str, *values: Any) -> list[Entry]:
+    return [Entry.of(row) for row in fetch_rows(connection, ENTRY_COLUMNS, source, values)]
+
+
 def _may_see(scope: Scope, chosen: Filter) -> bool:
     """Whether a visitor may see anything of what a filter is about."""
     return scope is None or (bool(scope) if chosen.course is None else chosen.course in scope)
+
+
+def _count(scope: Scope, chosen: Filter, indexed: bool) -> tuple[str, list[Any]]:
+    """The query that counts, and its values."""
+    where, values = _conditions(scope, chosen)
+    if indexed and chosen.silent is None and chosen.assignee is None:
+        return f"SELECT coalesce(sum(number), 0) FROM tally WHERE {where}", values
+    if indexed and chosen == Filter(course=chosen.course, silent=chosen.silent):
+        return f"SELECT coalesce(sum(number), 0) FROM visit_tally WHERE {where}", values
+    index = "entry_by_visit" if chosen.silent is not None else "entry_by_assignee"
+    index = "entry_by_course" if chosen.course is not None and chosen.assignee is None else index
+    return f"SELECT count(*) FROM entry {f'INDEXED BY {index}' if indexed else ''} WHERE {where}", values
 
 
 def _conditions(scope: Scope, chosen: Filter) -> tuple[str, list[Any]]:

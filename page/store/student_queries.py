@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from page.store.fetch import fetch_rows
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryRow:
@@ -36,10 +38,8 @@ class SessionRow:
 
 def history(connection: sqlite3.Connection, student: int, course: int) -> list[HistoryRow]:
     """Return the days on which there was a row, in their order."""
-    rows = connection.execute(
-        "SELECT day, risk, band FROM history WHERE student = ? AND course = ? ORDER BY day", (student, course)
-    )
-    return [HistoryRow(*row) for row in rows]
+    source = "FROM history WHERE student = ? AND course = ? ORDER BY day"
+    return [HistoryRow(*row) for row in fetch_rows(connection, ("day", "risk", "band"), source, (student, course))]
 
 
 def alerts(connection: sqlite3.Connection, student: int, course: int) -> list[AlertRow]:
@@ -53,8 +53,6 @@ def alerts(connection: sqlite3.Connection, student: int, course: int) -> list[Al
 
 def sessions(connection: sqlite3.Connection, student: int, since: int) -> list[SessionRow]:
     """Return the sessions that ended at `since` [epoch ms] or later, the newest first."""
-    rows = connection.execute(
-        'SELECT start, "end", activities FROM session WHERE student = ? AND "end" >= ? ORDER BY "end" DESC, start DESC',
-        (student, since),
-    )
+    source = 'FROM session WHERE student = ? AND "end" >= ? ORDER BY "end" DESC, start DESC'
+    rows = fetch_rows(connection, ("start", '"end"', "activities"), source, (student, since))
     return [SessionRow(*row) for row in rows]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from page.reader.state import Phase
-from page.store.meta import read_meta
+from page.store.meta import Meta, read_meta
 from page.web.services import Services
 
 _HOUR_MS = 3_600_000
@@ -29,9 +29,9 @@ class Banner:
     hours: int = 0
 
 
-def banner_of(services: Services) -> Banner | None:
-    """Return what is the matter with the data; None if nothing is."""
-    state, newest = services.follower.state, read_meta(services.database.read()).newest_event
+def banner_of(services: Services, meta: Meta | None = None) -> Banner | None:
+    """Return what is the matter with the data; None if nothing is. meta: of the database, if it has been read."""
+    state, newest = services.follower.state, (meta or read_meta(services.database.read())).newest_event
     if state.kind is Phase.FAILED:
         return Banner("failed", line=state.line, newest=newest)
     if state.kind is Phase.LOADING:

@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from page.access.visitor import Visitor
-from page.store import queries
+from page.store.changed import changed_since
 from page.store.meta import read_meta
 from page.web.banner import Banner, banner_of
 from page.web.hub import MOST, Listener, News
@@ -74,34 +74,35 @@ class _Stream:
                     yield await run_in_threadpool(self._loaded)
             news = await listener.wait(_IDLE_S)
             if news:
-                yield await run_in_threadpool(self._event, news)
+                yield self._event(news)
                 await asyncio.sleep(_PAUSE_S)
 
     def _missed(self, since: int) -> str:
         """The event of what has changed since a revision: between the page and its stream, or while it was closed."""
         connection = self._services.database.read()
-        revision = read_meta(connection).revision
-        if revision == since:
+        meta = read_meta(connection)
+        if meta.revision == since:
             return ": nothing\n\n"
         found = None
-        if revision > since:
-            scope = self._visitor.courses
-            found = queries.changed_since(connection, scope, self._course, since, MOST)
+        if meta.revision > since:
+            found = changed_since(connection, self._visitor.courses, self._course, since, MOST)
         # a revision that is not reached yet is of a database that was built again since
-        return self._event(News(revision, set(found or ()), many=found is None))
+        return self._event(News(meta.revision, dict(found or {}), meta.today, many=found is None))
 
     def _loaded(self) -> str:
         """The event of all that was read while the topics were loaded, of which the hub does not tell."""
         return self._event(News(read_meta(self._services.database.read()).revision, many=True))
 
     def _event(self, news: News) -> str:
-        connection = self._services.database.read()
-        found = queries.changed(connection, self._visitor.courses, self._chosen, news.entries)
+        """The event of changes. Asks nobody, so that all streams together take little time of the event loop."""
         entries: dict[str, int] = {}
         left: dict[str, int] = {}
-        for key in news.entries:
-            revision, is_listed = found.get(key, (news.revision, False))
-            (entries if is_listed else left)[self._services.tokens.encode(*key)] = revision
+        for key, entry in news.entries.items():
+            token = self._services.tokens.encode(*key)
+            if entry is not None and entry.meets(self._chosen, news.today):
+                entries[token] = entry.revision
+            else:
+                left[token] = news.revision if entry is None else entry.revision
         data = {"revision": news.revision, "entries": entries, "left": left, "many": news.many}
         return _text("changes", data, news.revision)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol
 
 from page.access.visitor import Visitor
+from page.store.changed import Changed, ChangedEntry, Key
 
-#: student, course
-Key = tuple[int, int]
 #: a browser that is behind by more entries than this is told "many" instead
 MOST = 2000
 
@@ -25,12 +24,16 @@ class Changes(Protocol):
         """The database's revision after the batch."""
 
     @property
-    def entries(self) -> Sequence[Key]:
+    def entries(self) -> Changed:
         """The entries that have changed, or are gone."""
 
     @property
+    def today(self) -> int | None:
+        """The day of the newest event."""
+
+    @property
     def new_day(self) -> bool:
-        """Whether today is another day, which changes what is said of every entry."""
+        """Whether that is another day than before, which changes what is said of every entry."""
 
 
 @dataclass(slots=True)
@@ -38,7 +41,8 @@ class News:
     """What a listener has not been told yet."""
 
     revision: int = 0
-    entries: set[Key] = field(default_factory=set)
+    entries: dict[Key, ChangedEntry | None] = field(default_factory=dict)
+    today: int | None = None
     #: there are more than MOST, or all of them
     many: bool = False
 
@@ -60,11 +64,11 @@ class Listener:
 
     def offer(self, changes: Changes) -> None:
         """Add changes, on any thread, with the lock held."""
-        wanted = [key for key in changes.entries if self._wants(key[1])]
+        wanted = {key: entry for key, entry in changes.entries.items() if self._wants(key[1])}
         if not wanted and not changes.new_day:
             return
         news = self._news
-        news.revision = changes.revision
+        news.revision, news.today = changes.revision, changes.today
         news.many |= changes.new_day or len(wanted) + len(news.entries) > MOST
         if news.many:
             news.entries.clear()

@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 
 from app.settings import Settings
 from page.access.visitor import Visitor
+from page.store.meta import Meta
 from page.web.banner import banner_of
 from page.web.services import Services, services_of
 from page.web.static import Static
@@ -38,10 +39,11 @@ def render(
     template: str,
     context: Mapping[str, Any] | None = None,
     *,
+    meta: Meta | None = None,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Answer `request` with a template.
+    """Answer `request` with a template. meta: of the database, if the view has read it.
 
     Besides `context` and what new_templates gives, a template has: visitor (None on pages before the login), csrf (for
     the field `csrf` of each form), banner (page.web.banner.Banner or None), now (epoch ms), path (of the request) and
@@ -49,7 +51,7 @@ def render(
     """
     services = services_of(request)
     visitor: Visitor | None = getattr(request.state, "visitor", None)
-    banner = None if visitor is None else banner_of(services)
+    banner = None if visitor is None else banner_of(services, meta)
     values = frame(services, visitor) | {"banner": banner, "path": request.url.path} | dict(context or {})
     return HTMLResponse(services.templates.get_template(template).render(values), status, headers)
 

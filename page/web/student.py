@@ -57,7 +57,7 @@ def student_page(
         "token": request.path_params["token"],
         "done": done,
     }
-    return render(request, "student.html", context, status=status)
+    return render(request, "student.html", context, meta=context["meta"], status=status)
 
 
 def _read(services: Services, visitor: Visitor, student: int, course: int) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _read(services: Services, visitor: Visitor, student: int, course: int) -> di
     thresholds = thresholds_of(settings.model, entry.model)
     return {
         "entry": entry,
-        "revision": meta.revision,
+        "meta": meta,
         "days": days,
         "reasons": reasons_of(entry.reasons),
         "thresholds": thresholds,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
@@ -19,7 +21,7 @@ from page.cases.audit import Look
 from page.reader.state import Phase
 from page.store import queries
 from page.store.meta import Meta, read_meta
-from page.store.queries import Sort
+from page.store.queries import Filter, Sort
 from page.web.export import students_csv
 from page.web.list_query import ROWS, SILENT, SORTS, ListQuery, QueryError
 from page.web.outcomes import read_outcomes
@@ -77,10 +79,11 @@ def listing(request: Request) -> Response:
         meta = read_meta(connection)
         entries = queries.list_entries(connection, visitor.courses, chosen, query.sort, offset=offset, limit=ROWS)
         counts = _Counts(connection, visitor, request.app.state.recent)
-        is_last = len(entries) < ROWS and bool(entries or not offset)
-        total = offset + len(entries) if is_last else max(counts.of(query), offset + len(entries))
+        choices = _choices(query)
+        number, *numbers = counts.of(query, *(each for *_, each in choices))
         courses = counts.courses()
-        quick = _quick(counts, query)
+    is_last = len(entries) < ROWS and bool(entries or not offset)
+    total = offset + len(entries) if is_last else max(number, offset + len(entries))
     shown, url = [(entry.student, entry.course) for entry in entries], query.url(page=query.page)
     services.audit.record(visitor, Look.LIST, shown, address=address_of(request), url=url)
     columns = list(_COLUMNS)
@@ -99,13 +102,13 @@ def listing(request: Request) -> Response:
         "revision": meta.revision,
         "changes_url": "/changes" + query.parameters(),
         "courses": sorted({*courses, *([] if query.course is None else [query.course])}),
-        "quick": quick,
+        "quick": _quick(choices, numbers, query),
         "silent_choices": sorted({*SILENT, *([query.silent] if query.silent else [])}),
         "sorts": SORTS,
         "columns": columns,
         "nothing": _nothing(services, visitor, query, total),
     }
-    return render(request, "students.html", context)
+    return render(request, "students.html", context, meta=meta)
 
 
 def rows_alone(request: Request) -> Response:
@@ -114,7 +117,7 @@ def rows_alone(request: Request) -> Response:
     connection = services.database.read()
     tokens = request.query_params.getlist("s")[:ROWS]
     keys = [key for token in tokens if (key := services.tokens.decode(token)) and visitor.sees(key[1])]
-    found = [entry for key in dict.fromkeys(keys) if (entry := queries.get_entry(connection, *key)) is not None]
+    found = queries.entries_at(connection, list(dict.fromkeys(keys)))
     today = today_of(services, read_meta(connection))
     shown = [(entry.student, entry.course) for entry in found]
     services.audit.record(visitor, Look.CHANGES, shown, address=address_of(request))
@@ -162,14 +165,20 @@ class _Counts:
     visitor: Visitor
     recent: Recent
 
-    def of(self, query: ListQuery) -> int:
-        """How many entries a list has."""
-        scope, chosen = self.visitor.courses, query.chosen(self.visitor.name)
+    def of(self, *lists: ListQuery) -> list[int]:
+        """How many entries each list has."""
+        scope = self.visitor.courses
 
-        def count() -> int:
-            return queries.count_entries(self.connection, scope, chosen)
+        def count(*chosen: Filter) -> list[int]:
+            return queries.count_entries(self.connection, scope, *chosen)
 
-        return self.recent.get((scope, chosen), count) if query.silent else count()
+        wanted = [each.chosen(self.visitor.name) for each in lists]
+        fast = [each for each in wanted if each.silent is None]
+        found = dict(zip(fast, count(*fast), strict=True))
+        for each in wanted:
+            if each.silent is not None:
+                (found[each],) = self.recent.get((scope, each), partial(count, each))
+        return [found[each] for each in wanted]
 
     def courses(self) -> list[int]:
         """The courses with entries."""
@@ -177,10 +186,15 @@ class _Counts:
         return self.recent.get(scope, lambda: [each.course for each in queries.courses(self.connection, scope)])
 
 
-def _quick(counts: _Counts, query: ListQuery) -> list[Quick]:
+#: text, icon, class of the style sheets, and list
+_Choice = tuple[str, str, str, ListQuery]
+
+
+def _choices(query: ListQuery) -> Sequence[_Choice]:
+    """The lists that are one click away."""
     everybody = ListQuery(course=query.course, sort=query.sort)
     high, gone = BANDS[Band.HIGH], BANDS[Band.GONE]
-    choices = (
+    return (
         ("All students", "", "", everybody),
         ("Alerts nobody has taken up", "alert", "alert", replace(everybody, alert=True, state=State.OPEN)),
         (f"{high.text} risk", high.name, f"band band-{high.name}", replace(everybody, band=Band.HIGH)),
@@ -188,14 +202,13 @@ def _quick(counts: _Counts, query: ListQuery) -> list[Quick]:
         ("No visit for 14 days", "", "", replace(everybody, silent=14)),
         ("Assigned to me", "person", "", replace(everybody, mine=True)),
     )
+
+
+def _quick(choices: Sequence[_Choice], numbers: Sequence[int], query: ListQuery) -> list[Quick]:
     shown = replace(query, page=1)
     return [
-        Quick(
-            *(text, icon, style, choice),
-            count=counts.of(choice),
-            current=choice == shown,
-        )
-        for text, icon, style, choice in choices
+        Quick(*choice, count=number, current=choice[-1] == shown)
+        for choice, number in zip(choices, numbers, strict=True)
     ]
 
 
