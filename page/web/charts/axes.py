@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 
 from markupsafe import Markup
 
@@ -38,12 +39,14 @@ def date_of(day: int) -> date:
     return date.fromordinal(ordinal)
 
 
+@lru_cache(4096)
 def short(day: int) -> str:
     """Return a day as `3 Feb`."""
     found = date_of(day)
     return f"{found.day} {found:%b}"
 
 
+@lru_cache(4096)
 def full(day: int) -> str:
     """Return a day as `Mon 3 Feb 2026`."""
     found = date_of(day)
@@ -104,6 +107,7 @@ def days_under(first: int, last: int, scale: Scale) -> Markup:
     return under([(day, short(day)) for day in day_ticks(first, last)], scale)
 
 
+@lru_cache(4096)
 def week_of(day: int) -> str:
     """Return a week as `3 Feb to 9 Feb`, from the day of its Monday."""
     start = date_of(day)

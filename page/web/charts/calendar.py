@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from markupsafe import Markup
 
 from page.store.layout import DAYS
@@ -51,6 +53,7 @@ def calendar(visits: int, submissions: int, today: int, first: int | None) -> Fi
     return Figure("calendar", f"The last {DAYS} days", words, picture, head, rows, legend)
 
 
+@lru_cache(4096)  # the pages of all students show the same days
 def _cell(day: int, start: int, seen: bool, handed_in: bool, before: bool, is_today: bool) -> Markup:
     week, weekday = divmod(day - start, 7)
     x, y = _LEFT + week * (_CELL + _GAP), _TOP + weekday * (_CELL + _GAP)

@@ -33,7 +33,8 @@ def tag(name: str, *children: Markup | str, **attributes: str | float | None) ->
 
 def join(children: Iterable[Markup | str]) -> Markup:
     """Return elements and text as one markup."""
-    return Markup("".join(map(escape, children)))
+    # escape would copy what is Markup already
+    return Markup("".join([child if type(child) is Markup else escape(child) for child in children]))
 
 
 def length(share: float) -> str:
