@@ -54,6 +54,10 @@ class NoKafka(Reader):
 
     def run(self, coroutine: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> Any:
         """Run nothing."""
+        self.begin(coroutine)
+
+    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run nothing."""
         coroutine.close()
         raise RuntimeError("there is no Kafka")
 

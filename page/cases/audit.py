@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 
 from page.access.visitor import Visitor
@@ -65,6 +66,20 @@ class Audit:
         entries: the students and courses that the answer shows; address: from which the request came; detail: what
         else belongs to it, such as the filter of a list. Raises NotWritten: the answer must not be sent.
         """
+        with self.recording(visitor, what, entries, address=address, **detail):
+            pass
+
+    @contextmanager
+    def recording(
+        self,
+        visitor: Visitor | str,
+        what: Look,
+        entries: Sequence[tuple[int, int]] = (),
+        *,
+        address: str = "",
+        **detail: Detail,
+    ) -> Iterator[None]:
+        """Begin to `record`, and wait at the end of the with block: for an answer that is made meanwhile."""
         at = round(1000 * self._clock())
         name = visitor if isinstance(visitor, str) else visitor.name
         head = {"AT": at, "USER": _shown(name, USER_CHARACTERS), "WHAT": what.value, "ADDRESS": _shown(address)}
@@ -73,7 +88,8 @@ class Audit:
             (None, json.dumps(head | more | part, ensure_ascii=False, separators=(",", ":")).encode())
             for part in _parts(entries)
         ]
-        self._writer.write(self._topic, rows, at)
+        with self._writer.writing(self._topic, rows, at):
+            yield
 
 
 def _parts(entries: Sequence[tuple[int, int]]) -> Iterator[dict[str, object]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -11,6 +12,9 @@ T = TypeVar("T")
 
 class Reader(Protocol):
     """A thread with an event loop that applies the topics to the database."""
+
+    def begin(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin to run a coroutine on the thread's event loop. Raises RuntimeError if the thread has ended."""
 
     def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on the thread's event loop and return its result.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager, suppress
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -40,14 +41,29 @@ class Writer:
 
         at: their timestamp [epoch ms]. Raises NotWritten.
         """
+        with self.writing(topic, rows, at) as offsets:
+            pass
+        return offsets
+
+    @contextmanager
+    def writing(
+        self, topic: str, rows: Sequence[tuple[bytes | None, bytes]], at: int | None = None
+    ) -> Iterator[list[int]]:
+        """Begin to `write`, and wait at the end of the with block; offsets are there after it. Raises NotWritten."""
+        offsets: list[int] = []
         try:
-            return self._reader.run(self._send(topic, rows, at), self._timeout_s)
-        except TimeoutError:
+            answer = self._reader.begin(self._send(topic, rows, at))
+        except RuntimeError as error:  # the page ends
+            raise _not_written(topic, error) from error
+        yield offsets
+        try:
+            offsets += answer.result(self._timeout_s)
+        except (TimeoutError, FutureTimeout):
+            answer.cancel()
             log.error("topic %s: Kafka has not confirmed a record of the page within %g s", topic, self._timeout_s)
             raise NotWritten(topic) from None
         except (KafkaError, ConfigError, RuntimeError, CancelledError) as error:  # the last two: the page ends
-            log.error("topic %s: a record of the page could not be written: %s", topic, str(error) or repr(error))
-            raise NotWritten(topic) from error
+            raise _not_written(topic, error) from error
 
     def close(self) -> None:
         """Stop the producer. Records that wait are written first, if Kafka takes them."""
@@ -89,6 +105,11 @@ class Writer:
         producer, self._producer = self._producer, None
         if producer is not None:
             await _stop(producer)
+
+
+def _not_written(topic: str, error: BaseException) -> NotWritten:
+    log.error("topic %s: a record of the page could not be written: %s", topic, str(error) or repr(error))
+    return NotWritten(topic)
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -87,16 +88,20 @@ class Follower:
             self._condition.wait_for(lambda: self._stopping or self._positions.get(topic, 0) > offset, timeout_s)
             return self._positions.get(topic, 0) > offset
 
+    def begin(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin to run a coroutine on the reader's event loop. Raises RuntimeError if the reader does not run."""
+        with self._condition:
+            if self._stopping or not self._thread.is_alive():
+                coroutine.close()
+                raise RuntimeError("the reader has ended")
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
     def run(self, coroutine: Coroutine[Any, Any, T], timeout_s: float | None = None) -> T:
         """Run a coroutine on the reader's event loop and return its result.
 
         Raises TimeoutError, after which the coroutine is cancelled, and RuntimeError if the reader does not run.
         """
-        with self._condition:
-            if self._stopping or not self._thread.is_alive():
-                coroutine.close()
-                raise RuntimeError("the reader has ended")
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        future = self.begin(coroutine)
         try:
             return future.result(timeout_s)
         except (TimeoutError, FutureTimeout):

@@ -51,13 +51,13 @@ def student_page(
     student, course = entry_of(request)
     context = _read(services, visitor, student, course)
     shown = [(student, course), *((student, other.course) for other, _ in context["others"])]
-    services.audit.record(visitor, Look.STUDENT, shown, address=address_of(request))
     context |= {
         "form": form(context["entry"].case_version),
         "token": request.path_params["token"],
         "done": done,
     }
-    return render(request, "student.html", context, meta=context["meta"], status=status)
+    with services.audit.recording(visitor, Look.STUDENT, shown, address=address_of(request)):
+        return render(request, "student.html", context, meta=context["meta"], status=status)
 
 
 def _read(services: Services, visitor: Visitor, student: int, course: int) -> dict[str, Any]:

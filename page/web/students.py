@@ -85,7 +85,6 @@ def listing(request: Request) -> Response:
     is_last = len(entries) < ROWS and bool(entries or not offset)
     total = offset + len(entries) if is_last else max(number, offset + len(entries))
     shown, url = [(entry.student, entry.course) for entry in entries], query.url(page=query.page)
-    services.audit.record(visitor, Look.LIST, shown, address=address_of(request), url=url)
     columns = list(_COLUMNS)
     if read_outcomes(services.settings.page_outcomes):
         columns.append(("outcome", "Outcome", None))
@@ -93,7 +92,6 @@ def listing(request: Request) -> Response:
         columns.append(("moodle", "Moodle", None))
     context = {
         "query": query,
-        "rows": rows_of(request).of(entries, today_of(services, meta)),
         "first": offset + 1,
         "total": total,
         "last_page": max(1, -(-total // ROWS)),
@@ -108,7 +106,9 @@ def listing(request: Request) -> Response:
         "columns": columns,
         "nothing": _nothing(services, visitor, query, total),
     }
-    return render(request, "students.html", context, meta=meta)
+    with services.audit.recording(visitor, Look.LIST, shown, address=address_of(request), url=url):
+        context["rows"] = rows_of(request).of(entries, today_of(services, meta))
+        return render(request, "students.html", context, meta=meta)
 
 
 def rows_alone(request: Request) -> Response:

@@ -84,6 +84,9 @@ class Page:
     def read(self) -> sqlite3.Connection:
         return self.connection
 
+    def begin(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        raise NotImplementedError
+
     def run(self, coroutine: Coroutine[Any, Any, Any], timeout_s: float | None = None) -> Any:
         raise NotImplementedError
 

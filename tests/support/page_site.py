@@ -48,6 +48,12 @@ class AuditBook:
     records: list[tuple[str, Look, list[tuple[int, int]], dict[str, Any]]] = field(default_factory=list)
     is_broken: bool = False
 
+    @contextmanager
+    def recording(self, *args: Any, **detail: Any) -> Iterator[None]:
+        """Keep a record at the end."""
+        yield
+        self.record(*args, **detail)
+
     def record(
         self,
         visitor: Visitor | str,
