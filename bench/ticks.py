@@ -1,6 +1,6 @@
 """`python -m bench.ticks`: what the daily tick of a million students costs one worker, and how long it holds the loop.
 
-The agents' code over RocksDB, with one visits partition; Kafka is left out, but record batches are encoded as for it.
+The agents' code over RocksDB, with some visits partitions; Kafka is left out, but record batches are encoded as for it.
 Each student has one course; first days and visits are random. Some ticks run in turn, in each of which stream time
 comes to the next day. Prints one line of JSON: seconds of CPU per tick, and the longest time [ms] for which
 nothing else could run. Exit code 1 above 2 s for each million, or above 50 ms.
@@ -54,9 +54,10 @@ _BLOCK = 20_000
 class _Partition:
     """A visits partition in RocksDB. Implements what ticks need of agents.ports.StatePartition. Mutable."""
 
-    number, generation = 0, 0
+    generation = 0
 
-    def __init__(self, path: Path, log: _Log) -> None:
+    def __init__(self, number: int, path: Path, log: _Log) -> None:
+        self.number = number
         self._database, self._log = rocksdict.Rdict(str(path), Options().as_options()), log
         self.ticks = Ticks(_FIRST + _DAYS, _FIRST + _DAYS)
         self.rows = 0
@@ -109,11 +110,13 @@ class _Partition:
 class _Log:
     """Implements what ticks need of agents.ports.Log."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.names, self.sums = settings.topic_names, CohortSums(settings, 1)
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        self.names, self.sums = settings.topic_names, CohortSums(settings, partitions)
 
     async def cohorts(self, _: StatePartition, days: Sequence[int]) -> Mapping[int, Cohorts]:
-        """Return the sums as of `days`."""
+        """Return the sums as of `days`, once all partitions have written theirs."""
+        while not self.sums.are_complete(max(days)):
+            await asyncio.sleep(0.001)
         return await self.sums.read(days)
 
     def outdated_sums(self, partition: int) -> Sequence[bytes]:
@@ -155,17 +158,28 @@ def random_activity(students: int, courses: int) -> Iterator[tuple[Int64s, Seque
         yield ids, activity_records.pack(activity, np.full(len(ids), -1))
 
 
-async def measure(students: int, courses: int, ticks: int, directory: Path) -> dict[str, object]:
-    """Run ticks, and return the figures."""
+async def run_tick(ticker: Ticker, partition: _Partition, days: LocalDays) -> None:
+    """Run the next tick of a partition."""
+    at = days.tick_at(partition.ticks.reached + 1)
+    async for effect in ticker.steps(partition, None, at):  # type: ignore[arg-type]
+        assert effect is not None
+        await ticker.flush(partition, effect)  # type: ignore[arg-type]
+
+
+async def measure(students: int, courses: int, partitions: int, ticks: int, directory: Path) -> dict[str, object]:
+    """Run ticks of some `partitions`, and return the figures."""
     settings = Settings(model="v2s")
     models = load_models("v2s")
     assert models is not None
     model = models.for_log(with_events=True).standing
     assert model is not None
-    days, metrics, log = LocalDays(ZoneInfo("UTC")), Metrics(), _Log(settings)
-    partition = _Partition(directory / "state", log)
+    days, metrics, log = LocalDays(ZoneInfo("UTC")), Metrics(), _Log(settings, partitions)
+    owned = [_Partition(p, directory / f"{p}", log) for p in range(partitions)]
     for ids, records in random_activity(students, courses):
-        await partition.write(dict(zip(ids.tolist(), records, strict=True)))
+        for partition in owned:
+            mine = ids % partitions == partition.number
+            some = [record for record, own in zip(records, mine.tolist(), strict=True) if own]
+            await partition.write(dict(zip(ids[mine].tolist(), some, strict=True)))
     options = RiskOptions(model, days)
     tables = Tables(log, model)  # type: ignore[arg-type]
     risk = Risk(settings.topic_names, options, tables)
@@ -173,23 +187,22 @@ async def measure(students: int, courses: int, ticks: int, directory: Path) -> d
     cpu: list[float] = []
     held: list[float] = []
     rows: list[int] = []
-    gc.freeze()  # as the worker does
+    gc.freeze()  # both as the worker does
+    gc.set_threshold(200_000, 20, 50)
     for turn in range(-1, 2 * ticks):
         watch = _Watch()
         watching = asyncio.create_task(watch.run()) if turn % 2 else None  # it spins while the loop has nothing to do
         await asyncio.sleep(0.01)
-        before, watch.longest = partition.rows, 0.0
+        before, watch.longest = sum(p.rows for p in owned), 0.0
         began = time.process_time()
-        async for effect in ticker.steps(partition, None, days.tick_at(partition.ticks.reached + 1)):  # type: ignore[arg-type]
-            assert effect is not None
-            await ticker.flush(partition, effect)  # type: ignore[arg-type]
+        await asyncio.gather(*(run_tick(ticker, partition, days) for partition in owned))
         used = time.process_time() - began
         await asyncio.sleep(0)
         if watching is not None:
             watching.cancel()
         if turn >= 0:  # the first one publishes everybody
             (held if turn % 2 else cpu).append(round(1e3 * watch.longest, 1) if turn % 2 else round(used, 3))
-            rows.append(partition.rows - before)
+            rows.append(sum(p.rows for p in owned) - before)
     return {"students": students, "courses": courses, "cpu_s": cpu, "held_ms": held, "rows": rows}
 
 
@@ -200,12 +213,13 @@ def main() -> int:
     )
     parser.add_argument("--students", type=at_least(1), default=1_000_000, help="number of students")
     parser.add_argument("--courses", type=at_least(1), default=1_000, help="number of courses")
+    parser.add_argument("--partitions", type=at_least(1), default=4, help="number of visits partitions")
     parser.add_argument(
         "--ticks", type=at_least(1), default=3, help="pairs of ticks: the CPU of one, the loop in the other"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="moodle-risk-ticks-") as name:
-        line = asyncio.run(measure(arguments.students, arguments.courses, arguments.ticks, Path(name)))
+        line = asyncio.run(measure(**vars(arguments), directory=Path(name)))
     print(json.dumps(line))
     cpu, held = line["cpu_s"], line["held_ms"]
     assert isinstance(cpu, list)
