@@ -58,12 +58,30 @@ def _renumbered(chosen: Bools) -> tuple[Int64s, Int64s]:
     return np.flatnonzero(chosen), np.cumsum(chosen) - 1
 
 
+class Turns:
+    """Lets one of several tasks work in each turn of the event loop: other work waits for one piece of theirs."""
+
+    def __init__(self) -> None:
+        self._is_taken = False
+
+    async def take(self) -> None:
+        """Let other work go on, and return when it is the caller's turn."""
+        await asyncio.sleep(0)
+        while self._is_taken:
+            await asyncio.sleep(0)
+        self._is_taken = True
+        asyncio.get_running_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        self._is_taken = False
+
+
 class Scan:
     """All entries of a partition, read once if they are few. Mutable; valid while nobody else writes."""
 
-    def __init__(self, partition: StatePartition, due: Callable[[EarlyEvents], Int64s]) -> None:
+    def __init__(self, partition: StatePartition, due: Callable[[EarlyEvents], Int64s], turns: Turns) -> None:
         """due: see Risk.due."""
-        self._partition, self._due = partition, due
+        self._partition, self._due, self._turns = partition, due, turns
         self._kept: Sequence[Entries] | None = None
 
     async def run(self, effect: Effect) -> AsyncIterator[Entries]:
@@ -73,17 +91,17 @@ class Scan:
         """
         if self._kept is not None:
             for entries in self._kept:
+                await self._turns.take()
                 yield entries
-                await asyncio.sleep(0)
             return
         kept, number = [], 0
         for entries in _entries_of(self._partition, effect, self._due):
-            await asyncio.sleep(0)
             number += len(entries.students)
             if number <= _KEPT:
                 kept.append(entries)
+            await self._turns.take()
             yield entries
-            await asyncio.sleep(0)
+            await self._turns.take()
         self._kept = kept if number <= _KEPT else None
 
 

@@ -34,6 +34,9 @@ from models.figures import is_forgotten
 from models.rules import Bools, Int64s
 from models.topic_names import TopicNames
 
+#: number of rows of MOODLE_RISK that are made at once, about
+ROWS = 2_000
+
 
 class Risk:
     """Scores entries of activity."""
@@ -114,10 +117,10 @@ class Risk:
         entries.taken[some.events.owner] = True
         return await self._add(effect, partition, entries, some, scored)
 
-    def finish(self, effect: Effect, entries: Entries) -> None:
-        """Complete an effect, after the ticks, with what they left of `entries`."""
-        entries.keep(effect)
-        self._output.complete(effect)
+    def make_rows(self, effect: Effect, at_least: int = ROWS) -> None:
+        """Make rows of what has been published, if there are so many: one call of a few thousand costs least."""
+        if sum(map(len, effect.published)) >= at_least:
+            self._output.complete(effect)
 
     async def _add(
         self, effect: Effect, partition: StatePartition, entries: Entries, early: EarlyEvents, scored: int

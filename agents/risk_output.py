@@ -49,6 +49,9 @@ class Published:
     as_of: Int64s
     is_tick: Bools
 
+    def __len__(self) -> int:
+        return len(self.at)
+
 
 @dataclass(frozen=True, slots=True)
 class Turned:

@@ -9,11 +9,10 @@ order of one tick after the other. Whoever finds the sums without the scores mak
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from agents.cohort_tables import MANY_COHORTS, TABLES_BEFORE, Tables, in_thread_if
-from agents.entries import Entries, Scan
+from agents.entries import Entries, Scan, Turns
 from agents.ports import Log, Metrics, StatePartition, Target
 from agents.risk import Risk
 from agents.risk_output import Effect, RiskOptions
@@ -37,6 +36,7 @@ class Ticker:
     ) -> None:
         self._log, self._names, self._metrics = log, names, metrics
         self._options, self._risk, self._tables = options, risk, tables
+        self._turns = Turns()
 
     async def begin(self, partition: StatePartition, ticks: Ticks) -> bool:
         """Store the first `ticks` of a partition. False if another worker owns it by now."""
@@ -47,7 +47,7 @@ class Ticker:
         ticks = partition.ticks
         if ticks is None or ticks.scored == ticks.reached:
             return True
-        scan, latest = Scan(partition, self._risk.due), NO_DAY
+        scan, latest = Scan(partition, self._risk.due, self._turns), NO_DAY
         async for entries in scan.run(Effect()):
             early = entries.early.events.day[entries.due < ticks.reached]
             latest = max(latest, int(entries.activity.newest.max(initial=NO_DAY)), int(early.max(initial=NO_DAY)))
@@ -67,7 +67,7 @@ class Ticker:
         ticks, last = partition.ticks, self._options.days.last_tick(stream_time)
         is_due = ticks is not None and ticks.reached < last
         effect = await self._risk.of_events(partition, counted, before_ticks=is_due)
-        scan = Scan(partition, self._risk.due)
+        scan = Scan(partition, self._risk.due, self._turns)
         while effect is not None and ticks is not None and ticks.reached < last:
             to = min(last, ticks.reached + (1 if self._options.budget else self._tables.days_together))
             days, to = await self._sum(partition, scan, effect, ticks, to, last)
@@ -130,7 +130,7 @@ class Ticker:
                 figures = figures_for(model, activity, day)
                 line = alerts.waiting(model, activity, figures, day, students=entries.students, budget=budget)
                 total.add(activity.course, activity.first, figures, line)
-                await asyncio.sleep(0)
+                await self._turns.take()
         return latest
 
     def _sums_rows(self, partition: StatePartition, sums: Sequence[Row], ticks: Ticks) -> list[Row]:
@@ -156,10 +156,12 @@ class Ticker:
                     return None
                 entered += len(entries.activity)
                 self._risk.tick(effect, entries, day, tables)
-                await asyncio.sleep(0)
+                self._risk.make_rows(effect)
+                await self._turns.take()
             if not await self._risk.settle(effect, partition, entries, to, is_last=is_last):
                 return None
-            self._risk.finish(effect, entries)
+            entries.keep(effect)
+        self._risk.make_rows(effect, 0)
         effect.ticks = Ticks(to, to)
         self._metrics.add("ticks", len(days))
         self._metrics.add("scored", entered)

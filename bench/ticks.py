@@ -34,9 +34,10 @@ from app.kafka.producer import BATCH_BYTES
 from app.model_file import load_models
 from app.ops.metrics import Metrics
 from app.settings import Settings
+from app.state.partition import changelog_pieces
 from app.state.store import Options
 from bench.environment import at_least
-from codec.record_batch import OutputColumns, Rows, batches, changelog_rows
+from codec.record_batch import OutputColumns, Rows, batches
 from models import activity_records
 from models.activity import Activity, Events, add
 from models.cohorts import Cohorts
@@ -99,7 +100,8 @@ class _Partition:
         """Write records of activity, as app/state/partition.py does."""
         students = np.fromiter(activity, np.int64, len(activity))
         changed = dict(zip(activity_records.keys_of(students), activity.values(), strict=True))
-        await _encode(changelog_rows(changed, 0))
+        async for rows in changelog_pieces(changed, 0):
+            await _encode(rows)
         batch = rocksdict.WriteBatch(raw_mode=True)
         for key, record in changed.items():
             if record is not None:

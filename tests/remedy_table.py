@@ -119,7 +119,7 @@ REMEDIES = (
     Remedy(
         "state-goes-to-the-changelog",
         ("wiped", "compaction"),
-        "app.state.partition:Partition._commit",
+        "app.state.partition:changelog_pieces",
         call("changelog_rows", "OLD[-1:]"),
         (
             _DEATHS("killed_and_its_state_wiped"),

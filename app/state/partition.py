@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -45,7 +45,7 @@ Records: TypeAlias = Mapping[bytes, bytes | None]
 
 #: maximum number of records cached per partition; RocksDB holds the rest
 CACHED_RECORDS = 50_000
-#: maximum number of records written without another thread
+#: maximum number of records written without another thread, and that become rows at once
 _WRITTEN_AT_ONCE = 5_000
 #: maximum number of records of log ids cached per partition, of at most 528 B each
 CACHED_LOG_IDS = 4_096
@@ -353,8 +353,7 @@ class Partition:
             sent += await send_rows(self._producer, topic, partition, output)
         now = time.time_ns() // 1_000_000
         for records in changes:  # of different sizes: not in one batch, whose columns would be mostly padding
-            if records:
-                changed = changelog_rows(records, now)
+            async for changed in changelog_pieces(records, now):
                 sent += await send_rows(self._producer, self._table.changelog, self.number, changed)
         offset = await last_offset(sent)
         await failpoints.at("sent")
@@ -386,6 +385,15 @@ class Partition:
         async with self._flushing:
             self.closed = True
         await self._producer.stop()
+
+
+async def changelog_pieces(records: Records, at: int) -> AsyncIterator[Rows]:
+    """Yield the rows of state records, some at a time: many would hold the event loop."""
+    left = iter(records.items())
+    while some := dict(islice(left, _WRITTEN_AT_ONCE)):
+        yield changelog_rows(some, at)
+        if len(some) == _WRITTEN_AT_ONCE:
+            await asyncio.sleep(0)
 
 
 def _by_key(activity: Mapping[int, bytes | None]) -> Records:
