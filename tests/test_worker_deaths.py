@@ -309,6 +309,7 @@ def wait_for_suspension(worker: Worker) -> None:
 LONG = (
     "the_second_of_two_killed",
     "a_second_worker_ten_seconds_later",
+    "killed_while_it_takes_over",
     "killed_at_begun",
     "killed_at_committed",
     "killed_at_processed",
