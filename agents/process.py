@@ -71,12 +71,15 @@ class Process:
         deduplicate: bool = False,
         risk: RiskOptions | None = None,
     ) -> None:
-        """batch_rows: maximum number of visits in one flush; risk: None switches it and its topics off.
+        """batch_rows: maximum number of visits in one flush, half of it to emit every change.
 
+        risk: None switches it and its topics off;
         model: of totals, whose score is written to MOODLE_LOGS_PREDICTION, None for none.
         """
         self._log, self._names, self._model, self._metrics = log, names, model, metrics
-        self._batch_rows, self._emit_every_change = batch_rows, emit_every_change
+        # every change of a visit is five rows, all of them in memory until the transaction ends
+        self._batch_rows = max(1, batch_rows // 2) if emit_every_change else batch_rows
+        self._emit_every_change = emit_every_change
         self._deduplicate = deduplicate
         self._options, self._days = risk, None if risk is None else risk.days
         self._ticker: Ticker | None = None
