@@ -162,6 +162,20 @@ def test_who_is_faster_in_the_log_has_acted(page: Page) -> None:
     assert page.rows() == other.rows()
 
 
+def test_a_page_that_is_behind_refuses_nothing_by_itself(page: Page) -> None:
+    """A visitor has seen on one page what the other has not read yet, and acts there, or sends the form again."""
+    behind = Page(page.log)
+    page.act("ann", ENTRY, 0, "contact", "action-1")
+    page.act("ann", ENTRY, 1, "reopen", "action-2")
+    assert isinstance(behind.act("ann", ENTRY, 1, "reopen", "action-2"), Done)
+    page.follow()
+    page.act("bob", ENTRY, 2, "note", "action-3", note="x")
+    assert isinstance(behind.act("ann", ENTRY, 3, "contact", "action-4"), Done)
+    page.follow()
+    assert page.rows() == behind.rows()
+    assert page.version(ENTRY) == 4
+
+
 def test_an_action_that_is_sent_again_counts_once(page: Page) -> None:
     """If the answer was lost, and if the page had not read it when it was sent again."""
     page.loses_answers = True

@@ -101,12 +101,15 @@ class Desk:
         return self._answer(asked) or self._refused(asked)
 
     def _answer(self, asked: Proposal) -> Done | Refused | None:
-        """What is known of an action so far: that it has been accepted, or that another was; None: neither."""
+        """What is known of an action so far: that it has been accepted, or that another was; None: neither.
+
+        A visitor who has seen a later version than this page, on another page, is not refused: the log decides.
+        """
         actions = actions_of(self._tables.read(), asked.student, asked.course)
         for action in actions:
             if action.id == asked.id:
                 return Done(action)
-        return None if len(actions) == asked.version else self._refused(asked)
+        return self._refused(asked) if len(actions) > asked.version else None
 
     def _refused(self, asked: Proposal) -> Refused:
         actions = actions_of(self._tables.read(), asked.student, asked.course)
