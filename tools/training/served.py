@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from app.settings import Settings
 from codec.avro_schema import Json, check
 from codec.moodle_log import LogDecoder
 from models.assessment import Band, Code
+from models.days import DAY_MS
 from models.standing import StandingModel
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
@@ -20,7 +22,7 @@ from tools.training.course_runs import CourseRun
 from tools.training.outcomes_file import day_of
 from tools.training.scored import Codes, Risks, Scored
 
-#: rows of the log in one fetch
+#: most rows of the log in one fetch
 FETCH = 20_000
 _SCHEMA_ID = 1
 
@@ -36,14 +38,19 @@ class _Schemas:
 
 
 async def serve(rows: LogRows, model: StandingModel, settings: Settings) -> TopologyTestDriver:
-    """Run the log through the pipeline; the driver's topics then have what came out."""
+    """Run the log through the pipeline, a day at a time as on a live site; the driver's topics then have what came out.
+
+    Where several days are read at once, fewer rows are written between two ticks.
+    """
     schema = json.loads(debezium.schemas_of(settings.source_topic, rows).value)
     declared = check(schema, settings.source_topic)
     decoder = LogDecoder(_Schemas(schema), declared, counting=settings.counting)
     driver = TopologyTestDriver(settings, decoder, standing=model)
     async with driver:
-        for start in range(0, len(rows), FETCH):
-            part = rows.take(slice(start, start + FETCH))
+        days = np.flatnonzero(np.diff(rows.at // DAY_MS)) + 1
+        cuts = np.unique([*days, *range(0, len(rows), FETCH), len(rows)]).tolist()
+        for start, stop in pairwise(cuts):
+            part = rows.take(slice(start, stop))
             values = debezium.values(part, _SCHEMA_ID)
             await driver.feed(settings.source_topic, debezium.keys(part, _SCHEMA_ID), values)
     return driver
