@@ -71,14 +71,14 @@ class Process:
         deduplicate: bool = False,
         risk: RiskOptions | None = None,
     ) -> None:
-        """batch_rows: maximum number of visits in one flush, half of it to emit every change.
+        """batch_rows: maximum number of visits in one flush, a third of it to emit every change.
 
         risk: None switches it and its topics off;
         model: of totals, whose score is written to MOODLE_LOGS_PREDICTION, None for none.
         """
         self._log, self._names, self._model, self._metrics = log, names, model, metrics
         # every change of a visit is five rows, all of them in memory until the transaction ends
-        self._batch_rows = max(1, batch_rows // 2) if emit_every_change else batch_rows
+        self._batch_rows = max(1, batch_rows // 3) if emit_every_change else batch_rows
         self._emit_every_change = emit_every_change
         self._deduplicate = deduplicate
         self._options, self._days = risk, None if risk is None else risk.days

@@ -136,7 +136,7 @@ class Settings(PageSettings):
         "how long an event may wait for others, so that they share a transaction [ms]; 0: not at all",
     )
     batch_rows: int = _setting(
-        _WORKER, 40_000, "RISK_BATCH_ROWS", "most visits in one flush, half of it with RISK_EMIT=changes"
+        _WORKER, 40_000, "RISK_BATCH_ROWS", "most visits in one flush, a third of it with RISK_EMIT=changes"
     )
     max_batch_bytes: int = _setting(
         _WORKER, 1 << 28, "RISK_MAX_BATCH_BYTES", "largest record batch that is read, unpacked [bytes]"
