@@ -42,7 +42,8 @@ class Thread(AIOKafkaConsumerThread):
             isolation_level="read_committed",
             check_crcs=conf.broker_check_crcs,
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
-            fetch_max_wait_ms=1000,
+            # no longer: after a seek a node is asked again only when it has answered, so a takeover waits for it
+            fetch_max_wait_ms=500,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
