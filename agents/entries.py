@@ -106,27 +106,27 @@ class Scan:
 
 
 def _entries_of(partition: StatePartition, effect: Effect, due: Callable[[EarlyEvents], Int64s]) -> Iterator[Entries]:
-    size = SLICE
-    early = _early_of(partition, effect, size)
+    early = _early_of(partition, effect)
     early_students = np.array(sorted(early), np.int64)
     written = dict(effect.activity)
-    for students, records in partition.scan_activity(size):
+    written_students = np.fromiter(written, np.int64, len(written))
+    for students, records in partition.scan_activity(SLICE):
         changed: list[bytes | None] = list(records)
-        for i in np.flatnonzero(np.isin(students, np.fromiter(written, np.int64, len(written)))).tolist():
+        for i in np.flatnonzero(np.isin(students, written_students)).tolist():
             changed[i] = written.pop(int(students[i]))
         mine = np.isin(early_students, students)
         yield _unpack(students, changed, early_students[mine], early, due)
         early_students = early_students[~mine]
     new = np.union1d(early_students, np.array([s for s, record in written.items() if record is not None], np.int64))
-    for low in range(0, len(new), size):
-        students = new[low : low + size]
+    for low in range(0, len(new), SLICE):
+        students = new[low : low + SLICE]
         yield _unpack(students, [written.get(s) for s in students.tolist()], students, early, due)
 
 
-def _early_of(partition: StatePartition, effect: Effect, size: int) -> dict[int, bytes]:
+def _early_of(partition: StatePartition, effect: Effect) -> dict[int, bytes]:
     """All records of early events by student."""
     early: dict[int, bytes | None] = {}
-    for students, records in partition.scan_early(size):
+    for students, records in partition.scan_early(SLICE):
         early.update(zip(students.tolist(), records, strict=True))
     early.update(effect.early)
     return {student: record for student, record in early.items() if record is not None}

@@ -22,7 +22,7 @@ from agents.ticker import Ticker, count_rows
 from codec import output_rows
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
-from models import state, ticks
+from models import state
 from models.chunk import Chunk
 from models.murmur2 import keys_of
 from models.position import Gap
@@ -81,7 +81,7 @@ class Process:
         self._batch_rows = max(1, batch_rows // 3) if emit_every_change else batch_rows
         self._emit_every_change = emit_every_change
         self._deduplicate = deduplicate
-        self._options, self._days = risk, None if risk is None else risk.days
+        self._options = risk
         self._ticker: Ticker | None = None
         if risk is not None:
             tables = Tables(log, risk.model)
@@ -145,7 +145,7 @@ class Process:
 
     async def _forget(self, partition: int, part: Part) -> None:
         students, request = self._owned(partition, part), part.visit_batch
-        if students is None or request is None or not await self._prepare_ticks(students, ()):
+        if students is None or request is None or not await self._prepare(students, ()):
             return  # revoked in the meantime: the new owner reads the request again
         scoring = self._model is not None or self._options is not None
         done = await forget.apply(
@@ -178,7 +178,7 @@ class Process:
 
         False if another worker owns the partition by now.
         """
-        if not await self._prepare_ticks(students, batches):
+        if not await self._prepare(students, batches):
             return False
         batch = sessionize(students, batches, emit_every_change=self._emit_every_change, deduplicate=self._deduplicate)
         if self._ticker is None:
@@ -196,14 +196,8 @@ class Process:
         self._report_gaps(batch.gaps)
         return True
 
-    async def _prepare_ticks(self, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
-        """Begin the ticks of a partition with its first event, or finish those that were interrupted."""
-        if self._ticker is None or self._days is None:
-            return True
-        if students.ticks is not None:
-            return await self._ticker.finish(students)
-        first = ticks.first(self._days, students.position, batches)
-        return first is None or await self._ticker.begin(students, first)
+    async def _prepare(self, students: StatePartition, batches: Sequence[VisitBatch]) -> bool:
+        return self._ticker is None or await self._ticker.prepare(students, batches)
 
     async def _flush(self, students: StatePartition, batch: Sessionized, effect: Effect) -> bool:
         """Roll up, score and write a batch with its `effect`; False if another worker owns the partition by now."""

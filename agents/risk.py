@@ -168,7 +168,7 @@ class Risk:
             some = activity.take(rows[group])
             assessment = self._assess(some, some.newest, tables[day])
             risk[rows[group]], band[rows[group]] = assessment.units, assessment.band
-            self._output.publish(effect, students, some, assessment, at[group], some.newest, "event")
+            self._output.publish(effect, students, some, assessment, at[group], some.newest, by_tick=False)
         return replace(activity, risk=risk, band=band)
 
     def tick(self, effect: Effect, entries: Entries, day: int, tables: Mapping[int, CohortTable]) -> None:
@@ -205,7 +205,7 @@ class Risk:
         )
         rows = np.flatnonzero(final)
         when, as_of = np.full(len(rows), at), np.full(len(rows), day)
-        self._output.publish(effect, students, after.take(rows), assessment.take(rows), when, as_of, "tick")
+        self._output.publish(effect, students, after.take(rows), assessment.take(rows), when, as_of, by_tick=True)
         after, again = self._view_later(effect, students, after, turned, day, tables)
         self._output.write_alerts(
             effect, students, after, assessment, np.flatnonzero(turned), advanced.opened, advanced.why, day

@@ -35,6 +35,10 @@ class RiskOptions:
     #: whether a student has a risk in each course
     per_course: bool = True
 
+    def keys(self, student: Int64s, course: Int64s) -> Keys:
+        """The keys of entries [k]."""
+        return Keys(student, course, not self.per_course)
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -52,6 +56,19 @@ class Published:
     def __len__(self) -> int:
         return len(self.at)
 
+    def rows(self, options: RiskOptions) -> Rows:
+        """Make the rows."""
+        return risk_rows.risk(
+            self.at,
+            options.keys(self.student, self.course),
+            self.assessment,
+            options.model,
+            alert=self.alert,
+            opened=self.opened,
+            as_of=self.as_of,
+            is_tick=self.is_tick,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Turned:
@@ -65,6 +82,19 @@ class Turned:
     day: Int64s
     opened: Int64s
     why: Int64s
+
+    def rows(self, options: RiskOptions) -> Rows:
+        """Make the rows."""
+        return risk_rows.alerts(
+            self.at,
+            options.keys(self.student, self.course),
+            self.assessment,
+            options.model,
+            is_opening=self.is_opening,
+            day=self.day,
+            opened=self.opened,
+            why=self.why,
+        )
 
 
 @dataclass(slots=True)
@@ -92,10 +122,6 @@ class RiskOutput:
     def __init__(self, names: TopicNames, options: RiskOptions) -> None:
         self._names, self._options = names, options
 
-    def keys(self, students: Int64s, entries: Activity) -> Keys:
-        """The keys of entries, whose owners are indices of `students` [u]."""
-        return Keys(students[entries.owner], entries.course, not self._options.per_course)
-
     def publish(
         self,
         effect: Effect,
@@ -104,44 +130,22 @@ class RiskOutput:
         assessment: Assessment,
         at: Int64s,
         as_of: Int64s,
-        trigger: str,
+        *,
+        by_tick: bool,
     ) -> None:
         """Write entries [k] as they were assessed as of the days as_of [k]; at [k] ms: timestamps."""
         if len(entries):
-            is_tick = np.full(len(entries), trigger == "tick")
+            is_tick = np.full(len(entries), by_tick)
             keys = (students[entries.owner], entries.course)
-            published = Published(at, *keys, assessment, entries.alert, entries.opened, as_of, is_tick)
-            effect.published.append(published)
+            effect.published.append(Published(at, *keys, assessment, entries.alert, entries.opened, as_of, is_tick))
 
     def complete(self, effect: Effect) -> None:
         """Make rows of what has been published, turned and predicted."""
         if effect.published:
-            made = concatenate(effect.published)
-            rows = risk_rows.risk(
-                made.at,
-                Keys(made.student, made.course, not self._options.per_course),
-                made.assessment,
-                self._options.model,
-                alert=made.alert,
-                opened=made.opened,
-                as_of=made.as_of,
-                is_tick=made.is_tick,
-            )
-            effect.rows.append(((self._names.risk, 0), rows))
+            effect.rows.append(((self._names.risk, 0), concatenate(effect.published).rows(self._options)))
             effect.published = []
         if effect.turned:
-            alerts = concatenate(effect.turned)
-            rows = risk_rows.alerts(
-                alerts.at,
-                Keys(alerts.student, alerts.course, not self._options.per_course),
-                alerts.assessment,
-                self._options.model,
-                is_opening=alerts.is_opening,
-                day=alerts.day,
-                opened=alerts.opened,
-                why=alerts.why,
-            )
-            effect.rows.append(((self._names.risk_alerts, 0), rows))
+            effect.rows.append(((self._names.risk_alerts, 0), concatenate(effect.turned).rows(self._options)))
             effect.turned = []
         if effect.predicted:
             students, risk, at = (np.concatenate(column) for column in zip(*effect.predicted, strict=True))
@@ -175,7 +179,8 @@ class RiskOutput:
         """Delete entries that are forgotten at the tick of `day`, at `at` ms, and close their alerts."""
         self.complete(effect)  # a tombstone comes behind what was published before
         times = np.full(len(entries), at)
-        effect.rows.append(((self._names.risk, 0), risk_rows.tombstones(times, self.keys(students, entries))))
+        keys = self._options.keys(students[entries.owner], entries.course)
+        effect.rows.append(((self._names.risk, 0), risk_rows.tombstones(times, keys)))
         open_ = entries.take(entries.alert)
         self.close(effect, students, open_, times[: len(open_)], np.full(len(open_), day))
 

@@ -25,7 +25,9 @@ from models.assessment import figures_for
 from models.cohort_keys import reached_key, sums_key
 from models.cohorts import CohortSums
 from models.ticks import Ticks
+from models.ticks import first as first_ticks
 from models.topic_names import TopicNames
+from models.visit_batch import VisitBatch
 
 
 class Ticker:
@@ -38,14 +40,21 @@ class Ticker:
         self._options, self._risk, self._tables = options, risk, tables
         self._turns = Turns()
 
-    async def begin(self, partition: StatePartition, ticks: Ticks) -> bool:
-        """Store the first `ticks` of a partition. False if another worker owns it by now."""
-        return await self.flush(partition, Effect(sums=self._sums_rows(partition, [], ticks), ticks=ticks))
+    async def prepare(self, partition: StatePartition, batches: Sequence[VisitBatch]) -> bool:
+        """Begin the ticks of a partition with its first event, or finish those that were interrupted.
 
-    async def finish(self, partition: StatePartition) -> bool:
+        batches: those that are applied next. False if another worker owns the partition by now.
+        """
+        if partition.ticks is not None:
+            return await self._finish(partition, partition.ticks)
+        first = first_ticks(self._options.days, partition.position, batches)
+        if first is None:
+            return True
+        return await self.flush(partition, Effect(sums=self._sums_rows(partition, [], first), ticks=first))
+
+    async def _finish(self, partition: StatePartition, ticks: Ticks) -> bool:
         """Score the days of which only the sums are written. False if another worker owns the partition by now."""
-        ticks = partition.ticks
-        if ticks is None or ticks.scored == ticks.reached:
+        if ticks.scored == ticks.reached:
             return True
         scan, latest = Scan(partition, self._risk.due, self._turns), NO_DAY
         async for entries in scan.run(Effect()):

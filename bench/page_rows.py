@@ -8,8 +8,8 @@ from datetime import date, timedelta
 
 from codec.output_rows import session_key
 from codec.record import NO_HEADERS, Row
+from models.days import DAY_MS
 
-DAY_MS = 86_400_000
 #: the newest day, days since 1970-01-01: 2026-11-01
 TODAY = 20_758
 #: the course whose changes are timed, with few students

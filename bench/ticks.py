@@ -119,7 +119,7 @@ class _Log:
         """Return the sums as of `days`, once all partitions have written theirs."""
         while not self.sums.are_complete(max(days)):
             await asyncio.sleep(0.001)
-        return await self.sums.read(days)
+        return await self.sums.tables(days)
 
     def outdated_sums(self, partition: int) -> Sequence[bytes]:
         """Return the keys of the sums that are not needed any more."""

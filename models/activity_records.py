@@ -12,7 +12,6 @@ They are in the same table as state records (models/state.py), under keys of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import cast
 
 import numpy as np
@@ -21,38 +20,19 @@ from models import state
 from models.activity import NONE, Activity
 from models.rules import Int64s
 from models.state import StateError
+from models.student_keys import StudentKeys
 
 #: layout that this code reads and writes
 VERSION = 1
 _RECORD = "an activity record"
 #: start of the keys
 PREFIX = b"r"
+_KEYS = StudentKeys(PREFIX)
+keys_of, student_of, students_of, is_key = _KEYS.keys_of, _KEYS.student_of, _KEYS.students_of, _KEYS.is_key
 _HEAD, _ENTRY, _WORD = 2, 6, 8
 _LOW = 0xFFFF_FFFF
 #: largest number of ticks in a row that is stored
 _MAX_TICKS = 2**15 - 1
-
-
-def keys_of(students: Int64s) -> list[bytes]:
-    """The keys of the records of `students` [u]; no other record of the table has such a key."""
-    raw = students.astype(">i8").tobytes()
-    return [PREFIX + raw[i : i + 8] for i in range(0, len(raw), 8)]
-
-
-def student_of(key: bytes) -> int:
-    """The student of a record's key."""
-    return int.from_bytes(key[1:], "big", signed=True)
-
-
-def students_of(keys: Sequence[bytes]) -> Int64s:
-    """The students of the records' keys [u]."""
-    raw = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 9)
-    return np.ascontiguousarray(raw[:, 1:]).view(">i8").reshape(-1).astype(np.int64)
-
-
-def is_key(key: bytes) -> bool:
-    """Whether the record under `key` is one of activity."""
-    return len(key) == 9 and key.startswith(PREFIX)
 
 
 def check(records: Sequence[bytes]) -> None:
@@ -114,15 +94,6 @@ def unpack(records: Sequence[bytes | None], *, verify: bool = False) -> tuple[Ac
 
 def pack(activity: Activity, predicted: Int64s) -> list[bytes | None]:
     """One record for each of u students, None for one without entries; for `predicted` [u] see `unpack`."""
-    u = len(predicted)
-    n = np.bincount(activity.owner, minlength=u).astype(np.int64)
-    has = n > 0
-    size = np.where(has, _HEAD + _ENTRY * n, 0)
-    stop = np.cumsum(size)
-    head = (stop - size)[has]
-    words = np.empty(int(stop[-1]) if u else 0, "<i8")
-    body = np.ones(len(words), np.bool_)
-    body[head] = body[head + 1] = False
     table = np.empty((len(activity), _ENTRY), np.int64)
     table[:, 0] = activity.course
     table[:, 1] = activity.visits.view(np.int64)
@@ -132,12 +103,7 @@ def pack(activity: Activity, predicted: Int64s) -> list[bytes | None]:
     ticks = np.minimum(activity.above, _MAX_TICKS) << 32 | np.minimum(activity.below, _MAX_TICKS) << 48
     bands = (activity.band + 1) << 16 | (activity.tick_band + 1) << 20
     table[:, 5] = (activity.risk + 1) | bands | activity.alert.astype(np.int64) << 24 | ticks
-    words[body] = table.reshape(-1)
-    words[head + 1] = predicted[has]
-    words[head] = VERSION | state.checksum(words, head, VERSION) << 32
-    raw = words.tobytes()
-    bounds = pairwise([0, *(stop * _WORD).tolist()])
-    return [raw[a:b] if b > a else None for a, b in bounds]
+    return state.pack_tables(VERSION, activity.owner, predicted[:, None], table)
 
 
 def _low(words: Int64s) -> Int64s:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from models.activity import Events
 from models.day_bits import COUNTED_DAYS, WINDOW
 from models.rules import Bools, Int64s
 from models.state import StateError
+from models.student_keys import StudentKeys
 
 #: layout that this code reads and writes
 VERSION = 2
@@ -32,6 +32,8 @@ VERSION = 2
 HORIZON = WINDOW - COUNTED_DAYS
 #: start of the keys
 PREFIX = b"e"
+_KEYS = StudentKeys(PREFIX)
+keys_of, students_of, is_key = _KEYS.keys_of, _KEYS.students_of, _KEYS.is_key
 _RECORD = "a record of early events"
 #: words before the events, and of an event
 _HEAD, _EVENT = 1, 4
@@ -82,38 +84,11 @@ def join(earlier: EarlyEvents, later: EarlyEvents) -> EarlyEvents:
     return EarlyEvents(Events(owner[rows], course[rows], day[rows], submission[rows]), at[rows], tick[rows])
 
 
-def keys_of(students: Int64s) -> list[bytes]:
-    """The keys of the records of `students` [u]; no other record of the table has such a key."""
-    raw = students.astype(">i8").tobytes()
-    return [PREFIX + raw[i : i + 8] for i in range(0, len(raw), 8)]
-
-
-def students_of(keys: Sequence[bytes]) -> Int64s:
-    """The students of the records' keys [u]."""
-    raw = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 9)
-    return np.ascontiguousarray(raw[:, 1:]).view(">i8").reshape(-1).astype(np.int64)
-
-
-def is_key(key: bytes) -> bool:
-    """Whether the record under `key` is one of early events."""
-    return len(key) == 9 and key.startswith(PREFIX)
-
-
 def pack(early: EarlyEvents, students: int) -> list[bytes | None]:
     """One record for each of u `students`, None for one without events."""
     events = early.events
-    n = np.bincount(events.owner, minlength=students).astype(np.int64)
-    size = np.where(n > 0, _HEAD + _EVENT * n, 0)
-    stop = np.cumsum(size)
-    head = (stop - size)[n > 0]
-    words = np.empty(int(stop[-1]) if students else 0, "<i8")
-    body = np.ones(len(words), np.bool_)
-    body[head] = False
     columns = (events.course, events.day << 1 | events.submission, early.at, early.tick)
-    words[body] = np.stack(columns, axis=1).reshape(-1)
-    words[head] = VERSION | state.checksum(words, head, VERSION) << 32
-    raw = words.tobytes()
-    return [raw[a:b] if b > a else None for a, b in pairwise([0, *(8 * stop).tolist()])]
+    return state.pack_tables(VERSION, events.owner, np.empty((students, 0), np.int64), np.stack(columns, axis=1))
 
 
 def unpack(records: Sequence[bytes | None]) -> EarlyEvents:

@@ -81,6 +81,29 @@ def pack(totals: Totals, sessions: Sessions) -> list[bytes]:
     return [raw[a:b] for a, b in pairwise([0, *(stop * _WORD).tolist()])]
 
 
+def pack_tables(version: int, owner: Int64s, heads: Int64s, table: Int64s) -> list[bytes | None]:
+    """One record for each of u owners: its words of `heads` [u, h], then its rows of `table` [n, w]; None without rows.
+
+    owner [n]: of each row, ascending; in front of each record is a word with `version` and checksum.
+    """
+    u, head_size = len(heads), 1 + heads.shape[1]
+    n = np.bincount(owner, minlength=u).astype(np.int64)
+    has = n > 0
+    size = np.where(has, head_size + table.shape[1] * n, 0)
+    stop = np.cumsum(size)
+    head = (stop - size)[has]
+    words = np.empty(int(stop[-1]) if u else 0, "<i8")
+    body = np.ones(len(words), np.bool_)
+    for i in range(head_size):
+        body[head + i] = False
+    words[body] = table.reshape(-1)
+    for i, column in enumerate(heads.T, 1):
+        words[head + i] = column[has]
+    words[head] = version | checksum(words, head, version) << 32
+    raw = words.tobytes()
+    return [raw[a:b] if b > a else None for a, b in pairwise([0, *(stop * _WORD).tolist()])]
+
+
 def empty_record() -> bytes:
     """The record of a student without visits."""
     return pack_words(VERSION, np.array([0, 0, 0, 0, -1], np.int64))

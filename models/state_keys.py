@@ -12,6 +12,7 @@ a student's id as text, or "null"    sessions and totals        (models/state.py
 from __future__ import annotations
 
 from models import activity_records, early_events, forgotten, log_ids, position, ticks
+from models.student_keys import StudentKeys
 
 #: the keys of which each partition has one record
 OF_PARTITION = (position.KEY, ticks.KEY, forgotten.KEY)
@@ -24,7 +25,7 @@ def is_student(key: bytes) -> bool:
 
 def student_key(key: bytes) -> bytes:
     """The key by which a record is routed: that of the student whose sessions, activity or early events it has."""
-    return b"%d" % int.from_bytes(key[1:], "big", signed=True) if _is_binary(key) else key
+    return b"%d" % StudentKeys.student_of(key) if _is_binary(key) else key
 
 
 def _is_binary(key: bytes) -> bool:

@@ -41,14 +41,18 @@ async def read(consumer: AIOKafkaConsumer, *, waiting: bool = False) -> list[tup
     return [(chunk.partition, len(chunk)) for chunk in chunks]
 
 
+async def read_one_of_each(consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
+    """Write and read a record of each partition; the next request, for both, is not sent before the caller waits."""
+    for tp in sorted(consumer.assignment(), reverse=True):
+        # a request for both partitions is outstanding, which the first record ends
+        await producer.send_and_wait(tp.topic, b"x", partition=tp.partition)
+        assert await read(consumer) == [(tp.partition, 1)]
+
+
 async def test_records_of_a_held_partition_come_in_one_answer_at_the_time(cluster, reader):
     held, free = sorted(reader.assignment())
     async with AIOKafkaProducer(bootstrap_servers=cluster.broker) as producer:
-        await producer.send_and_wait(held.topic, b"x", partition=free.partition)
-        assert await read(reader) == [(1, 1)]
-        # a request for both partitions is outstanding, which the first record ends
-        await producer.send_and_wait(held.topic, b"x", partition=held.partition)
-        assert await read(reader) == [(0, 1)]
+        await read_one_of_each(reader, producer)
         began = time.monotonic()
         fetcher_of(reader).hold([held], began + 1.5)
         for _ in range(4):
@@ -63,12 +67,9 @@ async def test_records_of_a_held_partition_come_in_one_answer_at_the_time(cluste
 
 async def test_a_partition_without_records_does_not_delay_the_answer(cluster, reader):
     """The outstanding request ends at the time, although the broker would wait longer, and the next one waits not."""
-    held, free = sorted(reader.assignment())
+    held = min(reader.assignment())
     async with AIOKafkaProducer(bootstrap_servers=cluster.broker) as producer:
-        await producer.send_and_wait(held.topic, b"x", partition=free.partition)
-        assert await read(reader) == [(1, 1)]
-        await producer.send_and_wait(held.topic, b"x", partition=held.partition)
-        assert await read(reader) == [(0, 1)]
+        await read_one_of_each(reader, producer)
         fetcher_of(reader).hold([held], time.monotonic() + 0.3)
         began = time.monotonic()
         assert await read(reader, waiting=True) == []

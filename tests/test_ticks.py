@@ -132,7 +132,7 @@ def sums(course: int, entries: int) -> Cohorts:
     return Cohorts(np.array([course]), np.array([2_300]), table, counts, none.waiting)
 
 
-def test_sums_are_complete_when_all_partitions_have_reached_the_day() -> None:
+async def test_sums_are_complete_when_all_partitions_have_reached_the_day() -> None:
     """They are followed by the day that is reached; those of other partitions and earlier days do not count."""
     followed = CohortSums(Settings(), 2)
     for partition, course in ((0, 5), (1, 5)):
@@ -145,7 +145,7 @@ def test_sums_are_complete_when_all_partitions_have_reached_the_day() -> None:
     followed.apply(cohort_keys.reached_key(1), b"101")
     assert followed.are_complete(100)
     assert not followed.are_complete(101)
-    tables = followed.tables([99, 100])
+    tables = await followed.tables([99, 100])
     assert tables[100].sums[:, 0].tolist() == [7]
     assert not len(tables[99])
 

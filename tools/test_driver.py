@@ -266,7 +266,7 @@ class TopologyTestDriver:
     async def cohorts(self, partition: StatePartition, days: Sequence[int]) -> Mapping[int, Cohorts] | None:
         """Return the cohort sums of the one partition as of each of `days`."""
         assert not days or self._sums.are_complete(max(days)), "sums are written before they are asked for"
-        return self._sums.tables(days)
+        return await self._sums.tables(days)
 
     def outdated_sums(self, partition: int) -> Sequence[bytes]:
         """Return the keys of the cohort sums that are not needed any more."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from agents.cohort_tables import in_thread_if
 from app.kafka.clients import new_consumer
 from app.settings import Settings
 from models import cohort_records, cohorts
@@ -106,22 +107,23 @@ class CohortSums:
                 return False
         return self.are_complete(day)
 
-    def tables(self, days: Sequence[int]) -> Mapping[int, Cohorts]:
-        """Return the sums over all partitions as of `days`, which are complete. Raises StateError for damaged ones."""
-        for day in days:
-            if day not in self._tables:
-                self._tables[day] = self._add(self._parts(day))
-        return self._keep(days)
+    async def tables(self, days: Sequence[int]) -> Mapping[int, Cohorts]:
+        """Return the sums over all partitions as of `days`, which are complete; other work gets its turn meanwhile.
 
-    async def read(self, days: Sequence[int]) -> Mapping[int, Cohorts]:
-        """Return what `tables` does; other work gets its turn in the meantime."""
+        Raises StateError for damaged ones.
+        """
+        tables: dict[int, Cohorts] = {}
         for day in days:
-            if day not in self._tables:
+            known = self._tables.get(day)
+            if known is None:
                 parts = self._parts(day)
                 is_large = sum(len(piece) for part in parts for piece in part) > _LARGE
-                self._tables[day] = await asyncio.to_thread(self._add, parts) if is_large else self._add(parts)
+                known = self._tables[day] = await in_thread_if(is_large, self._add, parts)
                 await asyncio.sleep(0)
-        return self.tables(days)
+            tables[day] = known
+        while len(self._tables) > _TABLES:
+            del self._tables[min(self._tables)]
+        return tables
 
     def _parts(self, day: int) -> list[list[bytes]]:
         """The pieces of each partition that has some."""
@@ -131,12 +133,6 @@ class CohortSums:
     def _add(self, parts: Sequence[Sequence[bytes]]) -> Cohorts:
         decoded = [cohort_records.decode(pieces) for pieces in parts]
         return cohorts.add(decoded or [Cohorts.none()], self._settings.alert_budget)
-
-    def _keep(self, days: Sequence[int]) -> Mapping[int, Cohorts]:
-        tables = {day: self._tables[day] for day in days}
-        while len(self._tables) > _TABLES:
-            del self._tables[min(self._tables)]
-        return tables
 
     def outdated(self, partition: int) -> list[bytes]:
         """Return the keys of a partition's sums as of days that no partition needs any more."""

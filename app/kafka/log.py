@@ -123,7 +123,7 @@ class KafkaLog:
                         return None
             finally:
                 self.resume(self._visits, partition.number)
-        return await self._sums.read(days)
+        return await self._sums.tables(days)
 
     def outdated_sums(self, partition: int) -> Sequence[bytes]:
         """Return the keys of the cohort sums of a partition that no partition needs any more."""

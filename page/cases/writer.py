@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
 
 from aiokafka import AIOKafkaProducer
@@ -58,7 +57,7 @@ class Writer:
         yield offsets
         try:
             offsets += answer.result(self._timeout_s)
-        except (TimeoutError, FutureTimeout):
+        except TimeoutError:
             answer.cancel()
             log.error("topic %s: Kafka has not confirmed a record of the page within %g s", topic, self._timeout_s)
             raise NotWritten(topic) from None

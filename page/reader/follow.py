@@ -8,7 +8,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -104,7 +103,7 @@ class Follower:
         future = self.begin(coroutine)
         try:
             return future.result(timeout_s)
-        except (TimeoutError, FutureTimeout):
+        except TimeoutError:
             future.cancel()
             raise TimeoutError from None
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from page.store.fetch import fetch_rows
-from page.store.queries import Filter, Scope
+from page.store.queries import WANTED_ENTRIES, Filter, Scope
 
 #: student, course
 Key = tuple[int, int]
@@ -50,12 +50,8 @@ _COLUMNS = ("student", "entry.course", "revision", "band", "state", "alert", "la
 def changed(connection: sqlite3.Connection, keys: Iterable[Key]) -> Changed:
     """Return the entries of these keys as they are now."""
     found: dict[Key, ChangedEntry | None] = dict.fromkeys(keys)
-    source = (
-        "FROM json_each(?) AS wanted CROSS JOIN entry"
-        " ON student = json_extract(wanted.value, '$[0]') AND course = json_extract(wanted.value, '$[1]')"
-    )
     if found:
-        found |= _entries(fetch_rows(connection, _COLUMNS, source, (orjson.dumps(list(found)).decode(),)))
+        found |= _entries(fetch_rows(connection, _COLUMNS, WANTED_ENTRIES, (orjson.dumps(list(found)).decode(),)))
     return found
 
 

@@ -104,6 +104,10 @@ class Entry:
         return None if self.last_visit is None or today is None else max(0, today - self.last_visit)
 
 
+#: student and course of a key of a JSON array of such pairs
+_WANTED = tuple(f"json_extract(wanted.value, '$[{i}]')" for i in range(2))
+#: the entries of the keys of such an array
+WANTED_ENTRIES = f"FROM json_each(?) AS wanted CROSS JOIN entry ON student = {_WANTED[0]} AND course = {_WANTED[1]}"
 ENTRY_COLUMNS = tuple(f"entry.{name}" for name in Entry.__slots__)
 
 
@@ -177,12 +181,7 @@ def entries_of(connection: sqlite3.Connection, student: int, scope: Scope) -> li
 
 def entries_at(connection: sqlite3.Connection, keys: Sequence[tuple[int, int]]) -> list[Entry]:
     """Return the entries of keys (student, course), in their order; there need not be one of each."""
-    source = (
-        "FROM json_each(?) AS wanted CROSS JOIN entry"
-        " ON student = json_extract(wanted.value, '$[0]') AND course = json_extract(wanted.value, '$[1]')"
-        " ORDER BY wanted.key"
-    )
-    return _entries(connection, source, orjson.dumps(keys).decode()) if keys else []
+    return _entries(connection, f"{WANTED_ENTRIES} ORDER BY wanted.key", orjson.dumps(keys).decode()) if keys else []
 
 
 def histories(
@@ -194,12 +193,11 @@ def histories(
     """
     wanted = list(keys)
     found: dict[tuple[int, int], list[tuple[int, int | None, int]]] = {key: [] for key in wanted}
-    ids = [f"json_extract(wanted.value, '$[{i}]')" for i in range(2)]
     source = (
         "FROM json_each(?1) AS wanted CROSS JOIN history ON student = {0} AND course = {1} AND day >= coalesce("
         "(SELECT max(day) FROM history WHERE student = {0} AND course = {1} AND day <= ?2), ?2)"
         " ORDER BY wanted.key, day"
-    ).format(*ids)
+    ).format(*_WANTED)
     values = (orjson.dumps(wanted).decode(), first_day)
     for key, day, risk, band in fetch_rows(connection, ("wanted.key", "day", "risk", "band"), source, values):
         found[wanted[key]].append((day, risk, band))
