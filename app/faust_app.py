@@ -199,10 +199,6 @@ class RiskApp(faust.App):
         log.critical("agent %s failed: %s: %s", agent.name, type(error).__name__, error)
         await self.crash(error)
 
-    async def is_member(self) -> bool:
-        """Whether this worker belongs to the consumer group's current generation, according to the broker."""
-        return isinstance(self.consumer, Consumer) and await self.consumer.is_member()
-
     # -- life cycle
 
     async def on_start(self) -> None:

@@ -22,10 +22,14 @@ RISK_SOURCE_TOPIC                        any number of partitions, keyed by log 
 
 from __future__ import annotations
 
+from typing import cast
+
 from agents.pipeline import Options, Pipeline
 from agents.ports import Agent
 from agents.risk_output import RiskOptions
 from app.faust_app import RiskApp, Runtime
+from app.kafka.claims import Claims
+from app.kafka.driver import Consumer
 from app.kafka.log import KafkaLog
 from app.ops.drain import Drain
 from app.ops.preflight import Checked
@@ -69,8 +73,8 @@ def assemble(app: RiskApp, checked: Checked, *, drain_for: int | None = None) ->
     """
     settings, names = app.settings, app.settings.topic_names
     counts = {"partitions": checked.partitions, "sources": checked.sources}
-    students = _owned(app, STUDENTS, settings.app_id, **counts)
-    alerts = _owned(app, ALERTS, f"{settings.app_id}-alerts")
+    students = _owned(app, STUDENTS, settings.app_id, names.visits, **counts)
+    alerts = _owned(app, ALERTS, f"{settings.app_id}-{ALERTS}", names.prediction)
     models = checked.models
     standing = None if models is None else models.standing
     kafka = KafkaLog(settings, students, alerts, cohorts_of=0 if standing is None else checked.partitions)
@@ -112,9 +116,10 @@ def risk_options(settings: Settings, standing: StandingModel, counting: Counting
     )
 
 
-def _owned(app: RiskApp, table_name: str, transactional_id: str, **counts: int) -> OwnedPartitions:
+def _owned(app: RiskApp, table_name: str, prefix: str, topic: str, **counts: int) -> OwnedPartitions:
+    """Own the partitions of a table; prefix: of its transactional ids; topic: what its agent reads."""
     table = app.tables[table_name]
     assert isinstance(table, StateTable)
-    owned = OwnedPartitions(table, app.settings, transactional_id, app.is_member, **counts)
+    owned = OwnedPartitions(table, app.settings, prefix, Claims(lambda: cast(Consumer, app.consumer), topic), **counts)
     table.on_owned = owned.renew
     return owned

@@ -109,8 +109,13 @@ REMEDIES = (
     Remedy(
         "rocksdb-is-written-after-the-commit",
         ("killed", "worst"),
-        "app.state.partition:Partition._commit",
-        insert_after("last_offset", "self._table.write(self.number, state, offset)"),
+        "app.state.partition:Partition._send",
+        replace(
+            "last_offset",
+            "offset = await last_offset(sent)\n"
+            "for records in changes:\n    self._table.write(self.number, records, offset)\n"
+            "return offset",
+        ),
         (
             "tests/test_partitions.py::test_the_store_is_written_after_the_commit_and_memory_after_the_store",
             _DEATHS("killed_at_sent"),
@@ -129,12 +134,12 @@ REMEDIES = (
     Remedy(
         "the-changelog-is-in-the-transaction",
         ("worst", "wiped"),
-        "app.state.partition:Partition._commit",
+        "app.state.partition:Partition._send",
         replace(
             "self._table.changelog",
-            "other = new_producer(Settings(broker=','.join(self._producer.client._bootstrap_servers)))\n"
+            "other = AIOKafkaProducer(bootstrap_servers=producer.client._bootstrap_servers)\n"
             "await other.start()\n"
-            "logged = await send_rows(other, self._table.changelog, self.number, changes)\n"
+            "logged = await send_rows(other, self._table.changelog, self.number, changed)\n"
             "await last_offset(logged)\n"
             "await other.stop()\n"
             "sent += logged",
@@ -145,7 +150,7 @@ REMEDIES = (
         "log-ids-are-written-with-the-flush",
         ("wiped", "worst"),
         "app.state.partition:Partition.flush",
-        argument("_commit_or_restart", 1, "[{}, *OLD[1:]]"),
+        argument("partial", 2, "[{}, *OLD[1:]]"),
         (
             "tests/test_partitions.py::test_log_ids_are_part_of_the_transaction_and_read_from_the_cache_afterwards",
             _DEATHS("killed_while_a_log_is_read_that_is_sent_twice"),
@@ -245,14 +250,52 @@ REMEDIES = (
     ),
     # -- ownership of partitions
     Remedy(
-        "one-transactional-id-for-all-owners",
+        "the-next-owner-fences-whoever-wrote-a-partition",
         ("suspended", "dies"),
-        "app.state.owned:OwnedPartitions._start_producer",
-        keyword("transactional_id", "OLD + str(__import__('uuid').uuid4())"),
+        "app.state.owned:OwnedPartitions._take_over",
+        drop("fence"),
         (
-            "tests/test_partitions.py::test_every_owner_of_a_partition_has_the_same_transactional_id",
+            "tests/test_partitions.py::test_former_owners_are_fenced_before_their_partitions_are_claimed",
             _DEATHS("suspended_between_sending_and_committing"),
         ),
+    ),
+    Remedy(
+        "claims-name-the-writer",
+        ("suspended", "dies"),
+        "app.kafka.thread:Thread._commit",
+        argument("metadata_of", 1, "None"),
+        (_DEATHS("suspended_between_sending_and_committing"),),
+    ),
+    Remedy(
+        "an-owner-is-claimed-after-the-one-before-it-is-fenced",
+        ("suspended", "joins"),
+        "app.state.owned:OwnedPartitions._take_over",
+        insert_after("self._claims.read", "await self._claims.make(numbers, transactional_id)"),
+        ("tests/test_partitions.py::test_former_owners_are_fenced_before_their_partitions_are_claimed",),
+    ),
+    Remedy(
+        "who-cannot-claim-owns-nothing",
+        ("suspended",),
+        "app.state.owned:OwnedPartitions._take_over",
+        condition("self._claims.make", "OLD or True"),
+        ("tests/test_partitions.py::test_a_worker_that_is_no_member_any_more_owns_nothing",),
+    ),
+    Remedy(
+        "a-transactional-id-is-used-in-one-generation",
+        ("joins",),
+        "app.kafka.claims:new_id",
+        value("prefix", "f'{prefix}-{__import__(\"os\").getpid()}'"),
+        (
+            "tests/test_partitions.py::test_all_partitions_have_one_producer_whose_id_is_new_in_each_generation",
+            "tests/test_claims.py::test_a_worker_that_keeps_some_partitions_is_not_fenced_by_who_takes_the_others",
+        ),
+    ),
+    Remedy(
+        "a-cancelled-flush-leaves-the-transaction-of-the-others",
+        ("sigterm", "joins"),
+        "app.state.transactions:Transactions.run",
+        call("asyncio.shield", "OLD.args[0]"),
+        ("tests/test_transactions.py::test_a_flush_that_is_cancelled_does_not_end_the_transaction_of_the_others",),
     ),
     Remedy(
         "former-owners-are-fenced-before-recovery",
@@ -285,7 +328,7 @@ REMEDIES = (
     Remedy(
         "a-forgotten-producer-is-started-again",
         ("rest",),
-        "app.state.partition:Partition._commit_or_restart",
+        "app.state.transactions:Transactions._commit_or_restart",
         condition("is_forgotten", "True"),
         (
             "tests/test_partitions.py::test_a_forgotten_producer_is_started_again",
@@ -295,7 +338,7 @@ REMEDIES = (
     Remedy(
         "only-a-member-of-the-group-starts-a-forgotten-producer",
         ("rest", "suspended"),
-        "app.state.partition:Partition._require_membership",
+        "app.state.transactions:Transactions._require_membership",
         condition("self._is_member", "False"),
         ("tests/test_partitions.py::test_a_forgotten_producer_of_a_former_owner_writes_nothing",),
     ),

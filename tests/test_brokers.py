@@ -55,7 +55,7 @@ def test_the_brokers_that_coordinate_a_worker_are_killed(trio: stack.Environment
         stack.wipe(first, trio.directory)
         stack.restart(first, trio.directory)
         until(lambda: (fleet.supervise(), replicas.out_of_sync())[1], lambda missing: not missing, timeout=TIMEOUT_S)
-        second = NODES[replicas.coordinator(f"{deployment.settings.app_id}-0", TRANSACTION) - 1]
+        second = NODES[replicas.coordinator(replicas.claims()[0], TRANSACTION) - 1]
         stack.kill(second, trio.directory)
         until(lambda: idle(fleet), timeout=2 * TIMEOUT_S)
         fleet.running[1].wait_idle(timeout=TIMEOUT_S)

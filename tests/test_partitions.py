@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,7 @@ from app.ops.metrics import Metrics
 from app.settings import Settings
 from app.state.owned import OwnedPartitions
 from app.state.partition import Partition
+from app.state.transactions import Transactions
 from codec.record import NO_HEADERS
 from models import log_ids, state
 from models import position as positions
@@ -54,9 +55,9 @@ class FakeTable:
 class FakeProducer:
     """A transactional producer that records its calls, and raises `fail`'s error of a call."""
 
-    def __init__(self, steps: list[Any], fail: dict[str, Exception] | None = None, transactions: Any = None) -> None:
+    def __init__(self, steps: list[Any], fail: dict[str, Exception] | None = None, manager: Any = None) -> None:
         self.steps, self.fail = steps, fail or {}
-        self._txn_manager = transactions  # aiokafka's transaction manager
+        self._txn_manager = manager  # aiokafka's transaction manager
 
     def _step(self, name: str) -> None:
         self.steps.append(name)
@@ -83,7 +84,7 @@ class FakeProducer:
 
 
 def partition(
-    fail: dict[str, Exception] | None = None, transactions: Any = None, member: Sequence[bool] = ()
+    fail: dict[str, Exception] | None = None, manager: Any = None, member: Sequence[bool] = ()
 ) -> tuple[Partition, FakeTable, list[Any]]:
     """Create a partition; return it with its table and the list of calls.
 
@@ -93,16 +94,17 @@ def partition(
     table: Any = FakeTable(steps)
     answers = iter(member)
 
-    async def new_producer(number: int) -> Any:
-        steps.append(f"start {number}")
+    async def new_producer() -> Any:
+        steps.append("start another")
         return FakeProducer(steps)
 
     async def is_member() -> bool:
         steps.append("ask")
         return next(answers)
 
-    producer: Any = FakeProducer(steps, fail, transactions)
-    return Partition(3, table, producer, new_producer, is_member, partitions=4, sources=1), table, steps
+    producer: Any = FakeProducer(steps, fail, manager)
+    transactions = Transactions(table.name, producer, new_producer, is_member, table.flushes.commit.observe)
+    return Partition(3, table, transactions, partitions=4, sources=1), table, steps
 
 
 async def flush(p: Partition) -> bool:
@@ -199,7 +201,7 @@ async def test_a_forgotten_producer_is_started_again():
     """After a week of rest: the same flush is committed by a new producer, once, between two questions."""
     p, table, steps = partition({"send students-changelog": forgotten()}, member=[True, True])
     assert await flush(p)
-    restart = ["ask", "start 3", "stop", "ask"]
+    restart = ["ask", "start another", "stop", "ask"]
     flushed = ["begin", "send out", "send students-changelog"]
     assert steps == [*flushed, *restart, *flushed, "commit", ("store", 102)]
     assert positions.KEY in table.records
@@ -217,7 +219,7 @@ async def test_a_producer_is_forgotten_whatever_aiokafka_raises():
 
 
 @pytest.mark.parametrize(
-    ("member", "restart"), [([False], ["ask"]), ([True, False], ["ask", "start 3", "stop", "ask"])]
+    ("member", "restart"), [([False], ["ask"]), ([True, False], ["ask", "start another", "stop", "ask"])]
 )
 async def test_a_forgotten_producer_of_a_former_owner_writes_nothing(member, restart):
     """A worker that was suspended for a week: somebody else owns the partition, and Kafka cannot tell it.
@@ -234,8 +236,13 @@ async def test_a_forgotten_producer_of_a_former_owner_writes_nothing(member, res
 async def test_closing_waits_for_the_flush_in_progress():
     """A rebalance gives a partition up only when its flush has ended."""
     p, _, steps = partition()
-    await asyncio.gather(flush(p), p.close())
-    assert steps.index("commit") < steps.index("stop")
+
+    async def close() -> None:
+        await p.close()
+        steps.append("closed")
+
+    await asyncio.gather(flush(p), close())
+    assert steps.index(("store", 102)) < steps.index("closed")
     assert not await flush(p)
 
 
@@ -249,19 +256,47 @@ async def test_loaded_position_does_not_read_the_store():
     assert p.loaded_position is p.position
 
 
-async def never_asked() -> bool:
-    """Whether this worker is a member of the group."""
-    raise AssertionError("nobody asks while the transactional id is known")
+class FakeClaims:
+    """The claims on partitions of a group with one member."""
+
+    def __init__(self, steps: list[Any], *, is_member: bool = True, made: dict[int, str] | None = None) -> None:
+        self.steps, self.member, self.made = steps, is_member, made or {}
+
+    async def read(self, numbers: Collection[int]) -> dict[int, str]:
+        self.steps.append("read claims")
+        return {n: self.made[n] for n in numbers if n in self.made}
+
+    async def make(self, numbers: Collection[int], transactional_id: str) -> bool:
+        self.steps.append("claim")
+        if self.member:
+            self.made.update(dict.fromkeys(numbers, transactional_id))
+        return self.member
+
+    async def is_member(self) -> bool:
+        """Whether this worker is a member of the group."""
+        raise AssertionError("nobody asks while the transactional id is known")
+
+
+def take_over(monkeypatch: pytest.MonkeyPatch, steps: list[Any], claims: Any) -> OwnedPartitions:
+    """Create the owned partitions of a table, whose producers record their ids and calls."""
+
+    def producer(_: Settings, *, transactional_id: str) -> FakeProducer:
+        steps.append(transactional_id)
+        return FakeProducer(steps)
+
+    for module in ("app.state.owned", "app.kafka.claims"):
+        monkeypatch.setattr(f"{module}.new_producer", producer)
+    table: Any = FakeTable(steps)
+    return OwnedPartitions(table, Settings(), "app", claims)
 
 
 async def test_a_released_partition_is_not_owned(monkeypatch):
-    """After a revocation `get` returns None, so that no batch starts; renewing fences first."""
+    """After a revocation `get` returns None, so that no batch starts."""
     steps: list[Any] = []
-    table: Any = FakeTable(steps)
-    monkeypatch.setattr("app.state.owned.new_producer", lambda *_, **__: FakeProducer(steps))
-    owned = OwnedPartitions(table, Settings(), "t", never_asked)
+    claims = FakeClaims(steps)
+    owned = take_over(monkeypatch, steps, claims)
     await owned.renew({3}, 1)
-    first = owned.get(3)
+    first, claimed = owned.get(3), claims.made[3]
     assert first is not None
     assert owned.get(4) is None
     await owned.renew({3}, 2)
@@ -269,22 +304,48 @@ async def test_a_released_partition_is_not_owned(monkeypatch):
     assert owned.get(3) not in (None, first)
     await owned.release()
     assert owned.get(3) is None
-    assert steps == ["start", "stop", "start", "stop"]
+    fencing = [
+        *("read claims", "app-3", "start", "stop", "claim", claimed, "start", "stop"),
+        *("read claims", claimed, "start", "stop", "claim", claims.made[3], "start", "stop"),
+    ]
+    assert steps == fencing
 
 
-async def test_every_owner_of_a_partition_has_the_same_transactional_id(monkeypatch):
-    """The next owner's producer thus fences a worker that was suspended."""
-    ids: list[str] = []
+async def test_all_partitions_have_one_producer_whose_id_is_new_in_each_generation(monkeypatch):
+    """Fencing it must stop what the worker did before the rebalance, and not what it does afterwards."""
+    claims = FakeClaims([])
+    owned = take_over(monkeypatch, [], claims)
+    await owned.renew({3, 5}, 1)
+    (former,) = set(claims.made.values())
+    await owned.renew({5}, 2)
+    assert former.startswith("app-")
+    assert claims.made[3] == former
+    assert claims.made[5] != former
 
-    def producer(_: Settings, *, transactional_id: str) -> FakeProducer:
-        ids.append(transactional_id)
-        return FakeProducer([])
 
-    monkeypatch.setattr("app.state.owned.new_producer", producer)
-    for _ in range(2):
-        table: Any = FakeTable([])
-        await OwnedPartitions(table, Settings(), "app", never_asked).renew({3}, 1)
-    assert ids == ["app-3", "app-3"]
+async def test_former_owners_are_fenced_before_their_partitions_are_claimed(monkeypatch):
+    """Whoever reads a claim fences its id alone: the id before it must be fenced by then.
+
+    Of an earlier version, and of `faust -A app grow`, there is no claim, but it is known with which ids they write.
+    """
+    steps: list[Any] = []
+    claims = FakeClaims(steps, made={0: "app-dead", 1: "app-dead", 2: "app-suspended"})
+    owned = take_over(monkeypatch, steps, claims)
+    await owned.renew({0, 1, 2, 3}, 1)
+    fenced = steps[: steps.index("claim")]
+    assert sorted(step for step in fenced if step.startswith("app-")) == ["app-0", "app-3", "app-dead", "app-suspended"]
+    assert fenced.count("stop") == 4
+    assert owned.get(3) is not None
+
+
+async def test_a_worker_that_is_no_member_any_more_owns_nothing(monkeypatch):
+    """Suspended within a takeover: the broker refuses its claim, so nobody would know of it."""
+    steps: list[Any] = []
+    owned = take_over(monkeypatch, steps, FakeClaims(steps, is_member=False))
+    await owned.renew({3}, 1)
+    assert owned.get(3) is None
+    assert steps == ["read claims", "app-3", "start", "stop", "claim"]
+    await owned.release()
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ pytestmark = pytest.mark.broker
 TOPIC, GROUP, CLUSTER, TRANSACTIONAL = 2, 3, 4, 5
 ALL, READ, WRITE, CREATE, DESCRIBE = 2, 3, 4, 5, 8
 DENY, ALLOW = 2, 3
+#: Kafka's numbers of pattern types, and those that are not literal by type of resource
+LITERAL, PATTERNS = 3, {TRANSACTIONAL: 4}
 #: type and name of a resource, and the operation denied on it
 Denied = tuple[int, str, int]
 
@@ -35,7 +37,7 @@ DENIALS: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
     "create output": (lambda p: (TOPIC, p.names.sessions, CREATE), "Create topic {0.sessions}"),
     "write output": (lambda p: (TOPIC, p.names.agg, WRITE), "Write on topic {0.agg}"),
     "join group": (lambda p: (GROUP, p.settings.app_id, READ), "Read on group "),
-    "begin transaction": (lambda p: (TRANSACTIONAL, f"{p.settings.app_id}-1", WRITE), "Write on transactional id "),
+    "begin transaction": (lambda p: (TRANSACTIONAL, f"{p.settings.app_id}-", WRITE), "Write on transactional ids "),
 }
 MORE_DENIALS: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
     "describe output": (lambda p: (TOPIC, p.names.in_risk, DESCRIBE), "Describe topic {0.in_risk}"),
@@ -47,7 +49,6 @@ MORE_DENIALS: dict[str, tuple[Callable[[Deployment], Denied], str]] = {
     "write visits": (lambda p: (TOPIC, p.names.visits, WRITE), "Write on topic {0.visits}"),
     "read state": (lambda p: (TOPIC, p.names.students_changelog, READ), "Read on topic {0.students_changelog}"),
     "write state": (lambda p: (TOPIC, p.names.alerts_changelog, WRITE), "Write on topic {0.alerts_changelog}"),
-    "alert": (lambda p: (TRANSACTIONAL, f"{p.settings.app_id}-alerts-0", WRITE), "-alerts-0"),
 }
 
 
@@ -77,7 +78,9 @@ def acls(servers: stack.Environment, *entries: tuple[int, str, int, int]) -> Non
         await admin.start()
         try:
             for kind, name, operation, permission in entries:
-                request = CreateAclsRequest(kind, name, 3, "User:ANONYMOUS", "*", operation, permission)
+                request = CreateAclsRequest(
+                    kind, name, PATTERNS.get(kind, LITERAL), "User:ANONYMOUS", "*", operation, permission
+                )
                 answer = await send_request(admin, request)
                 assert [code for code, *_ in answer.creation_responses] == [0]
         finally:
@@ -108,7 +111,7 @@ def test_a_missing_right_ends_the_start_in_one_line(guarded, tmp_path):
 
 @pytest.mark.parametrize("name", MORE_DENIALS)
 def test_each_right_is_checked(guarded, tmp_path, name):
-    """The rights on every topic and every transactional id are checked."""
+    """The rights on every topic are checked."""
     denial, message = MORE_DENIALS[name]
     deployment = Deployment.new(guarded, tmp_path)
     deny(deployment, denial(deployment))
@@ -123,12 +126,13 @@ def test_all_missing_rights_are_reported_at_once(guarded, tmp_path):
     deployment = Deployment.new(guarded, tmp_path)
     app_id = deployment.settings.app_id
     deny(
-        deployment, (TOPIC, deployment.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-0", WRITE)
+        deployment, (TOPIC, deployment.names.visits, READ), (GROUP, app_id, READ), (TRANSACTIONAL, f"{app_id}-", WRITE)
     )
     with pytest.raises(ConfigError) as caught:
         run_async(preflight(deployment.settings))
     wanted = (
-        f"rights Read on topic {deployment.names.visits}, Read on group {app_id}, Write on transactional id {app_id}-0:"
+        f"rights Read on topic {deployment.names.visits}, Read on group {app_id}, "
+        f"Write on transactional ids with the prefix {app_id}-:"
     )
     assert wanted in str(caught.value)
 

@@ -11,7 +11,7 @@ import pytest
 
 import stack
 from app.kafka import topics
-from app.kafka.clients import new_producer
+from app.kafka.claims import fence
 from app.ops.failpoints import VARIABLE
 from app.ops.watchdog import StallDetector, Status, Watchdog
 from tests.support.cluster import RETAINED, SCHEMA, START, TIMEOUT_S, Deployment, run_async, visit
@@ -117,21 +117,16 @@ def test_a_worker_that_is_stuck_ends_itself(results: dict[str, Future[str]], fau
 
 @pytest.mark.broker
 def test_a_partition_that_nobody_can_write_ends_the_worker(deployment: Deployment) -> None:
-    """A partition's producer is fenced and no other worker has come; meanwhile the other partition makes progress.
+    """The worker's producer is fenced and no other worker has come.
 
     The broker does that by itself when it could not be reached for the length of the transaction's timeout.
     """
     deployment.declare(topics.Topic(deployment.names.source, 2, RETAINED))
     schema = deployment.register(SCHEMA)
 
-    async def fence() -> None:
-        producer = new_producer(deployment.settings, transactional_id=f"{deployment.settings.app_id}-0")
-        await producer.start()
-        await producer.stop()
-
     with deployment.worker(RISK_STALL_TIMEOUT="5") as worker:
         worker.wait(lambda stats: stats["problem"] is None and bool(stats["lag"]), timeout=TIMEOUT_S)
-        run_async(fence())
+        run_async(fence(deployment.settings, deployment.claims().values()))
         for n in range(round(TIMEOUT_S)):
             if not worker.running:
                 break

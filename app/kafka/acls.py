@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
+from uuid import uuid4
 
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -57,20 +58,18 @@ def of_page(names: TopicNames) -> dict[str, tuple[Right, ...]]:
     }
 
 
-def transactional_ids(app_id: str, partitions: int) -> list[str]:
-    """Return the transactional ids on which a worker needs Write, for a source topic of `partitions`."""
-    return [*(f"{app_id}-{n}" for n in range(partitions)), f"{app_id}-alerts-0"]
+def id_prefix(app_id: str) -> str:
+    """Return the prefix of the transactional ids on which a worker needs Write (claims.py)."""
+    return f"{app_id}-"
 
 
-async def missing(
-    admin: AIOKafkaAdminClient, topics: Mapping[str, Sequence[Right]], group: str, transactional_ids: Sequence[str]
-) -> list[str]:
+async def missing(admin: AIOKafkaAdminClient, topics: Mapping[str, Sequence[Right]], app_id: str) -> list[str]:
     """Return the rights this client lacks, e.g. "Read on topic x", except those an old broker does not report.
 
-    Raises KafkaError.
+    app_id: the consumer group, whose transactional ids begin with it. Raises KafkaError.
     """
     answers = await asyncio.gather(
-        _topics(admin, topics), _group(admin, group), *(_transactions(admin, name) for name in transactional_ids)
+        _topics(admin, topics), _group(admin, app_id), _transactions(admin, id_prefix(app_id))
     )
     return [line for lines in answers for line in lines]
 
@@ -95,8 +94,8 @@ async def _group(admin: AIOKafkaAdminClient, group: str) -> list[str]:
     return [f"{Right.READ} on group {group}"] if error == _GROUP_AUTHORIZATION_FAILED else []
 
 
-async def _transactions(admin: AIOKafkaAdminClient, transactional_id: str) -> list[str]:
-    """End a transaction as an unknown producer. Beginning one would fence a running worker."""
-    error = await end_transaction_error(admin, transactional_id)
+async def _transactions(admin: AIOKafkaAdminClient, prefix: str) -> list[str]:
+    """End a transaction of an id that nobody uses, as an unknown producer."""
+    error = await end_transaction_error(admin, f"{prefix}{uuid4().hex}")
     refused = error == _TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-    return [f"{Right.WRITE} on transactional id {transactional_id}"] if refused else []
+    return [f"{Right.WRITE} on transactional ids with the prefix {prefix}"] if refused else []

@@ -14,10 +14,10 @@ Faust keeps the app, agents, assignment, recovery, flow control and timers. The 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import ConsumerStoppedError
@@ -35,6 +35,8 @@ from app.kafka.thread import Thread
 from app.upstream.faust import new_message
 from models.chunk import Chunk
 from models.rules import NEVER
+
+T = TypeVar("T")
 
 #: pause if no partition may be fetched [s]
 _IDLE_S = 0.02
@@ -107,6 +109,27 @@ class Consumer(driver.Consumer):
         """
         offsets = {tp: self._ledger.done(tp, start) for tp, start in self._start_offsets.items()}
         return bool(offsets) and await self._chunk_thread.commit(offsets)
+
+    async def claims(self, topic: str, numbers: Collection[int]) -> dict[int, str] | None:
+        """Return the claim on each of some partitions of a topic, where there is one; see claims.py.
+
+        None if the worker is stopping. Raises KafkaError.
+        """
+        found = await self._unless_stopping(self._chunk_thread.claims({TP(topic, number) for number in numbers}))
+        return None if found is None else {tp.partition: claim for tp, claim in found.items()}
+
+    async def claim(self, topic: str, numbers: Collection[int], transactional_id: str) -> bool:
+        """Claim some partitions of a topic; whether that could be done. Raises KafkaError.
+
+        It cannot if the group has another generation by now, or if the worker is stopping.
+        """
+        claiming = self._chunk_thread.claim({TP(topic, number) for number in numbers}, transactional_id)
+        return bool(await self._unless_stopping(claiming))
+
+    async def _unless_stopping(self, call: Awaitable[T]) -> T | None:
+        """Return the answer of the consumer's thread; None once this service stops: the thread does not answer then."""
+        answer: T | None = (await self.wait(call)).result
+        return answer
 
     def partitions(self, topic: str) -> int:
         """Return the number of partitions that a topic had at the start of this generation, 0 if it is unknown."""

@@ -1,7 +1,7 @@
 """What the consumer group's committed offsets say about the settings they were made with.
 
 Positions and state belong to the topics and the unit they were made from. The topics are those with offsets; the unit
-is committed as the offsets' metadata.
+is committed as the offsets' metadata, and so is the claim on a partition's state (claims.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     CoordinatorLoadInProgressError,
@@ -22,12 +23,27 @@ from app.settings import Settings
 
 #: wait before the group's coordinator is asked again [s]
 _RETRY_S = 0.2
-_UNIT = "timecreated="
+_UNIT, _CLAIM = "timecreated=", " writer="
 
 
-def metadata_of(settings: Settings) -> str:
-    """Return what is committed with each offset."""
-    return f"{_UNIT}{settings.time_unit}"
+def metadata_of(settings: Settings, claim: str | None = None) -> str:
+    """Return what is committed with an offset; claim: on the state of the partition, if there is one."""
+    return f"{_UNIT}{settings.time_unit}" + (f"{_CLAIM}{claim}" if claim else "")
+
+
+def claim_of(metadata: str | None) -> str | None:
+    """Return the claim that was committed with an offset; None without one."""
+    return (metadata or "").partition(_CLAIM)[2] or None
+
+
+async def read_claims(admin: AIOKafkaAdminClient, group: str, topic: str, patience_s: float) -> dict[int, str]:
+    """Return the claims on the partitions of a topic that a group has read.
+
+    Raises KafkaError if the group's coordinator does not answer for `patience_s`.
+    """
+    offsets = await _offsets(admin, group, patience_s)
+    claims = {tp.partition: claim_of(metadata) for tp, metadata in offsets.items() if tp.topic == topic}
+    return {number: claim for number, claim in claims.items() if claim is not None}
 
 
 async def check_group(admin: AIOKafkaAdminClient, settings: Settings, patience_s: float) -> None:
@@ -38,7 +54,7 @@ async def check_group(admin: AIOKafkaAdminClient, settings: Settings, patience_s
     names, prefix, app_id = settings.topic_names, settings.topic_prefix, settings.app_id
     scored = names.prediction.removeprefix(prefix)
     remedy = f"set it back, or set another RISK_APP_ID than {app_id} to start over"
-    for topic, metadata in await _offsets(admin, app_id, patience_s):
+    for topic, metadata in sorted({(tp.topic, m) for tp, m in (await _offsets(admin, app_id, patience_s)).items()}):
         if topic == names.source:
             if metadata.startswith(_UNIT) and metadata != metadata_of(settings):
                 unit = metadata.removeprefix(_UNIT)
@@ -50,17 +66,17 @@ async def check_group(admin: AIOKafkaAdminClient, settings: Settings, patience_s
             raise ConfigError(f"RISK_SOURCE_TOPIC was {topic} so far, and is {names.source} now: {remedy}")
 
 
-async def _offsets(admin: AIOKafkaAdminClient, group: str, patience_s: float) -> set[tuple[str, str]]:
-    """Return topic and metadata of the group's committed offsets; none if this user may not see them."""
+async def _offsets(admin: AIOKafkaAdminClient, group: str, patience_s: float) -> dict[TopicPartition, str]:
+    """Return the metadata of the group's committed offsets; none if this user may not see them."""
     give_up = time.monotonic() + patience_s
     while True:
         try:
             offsets = await admin.list_consumer_group_offsets(group)
         except GroupAuthorizationFailedError:
-            return set()  # the check of rights says so
+            return {}  # the check of rights says so
         except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError):
             if time.monotonic() > give_up:
                 raise
             await asyncio.sleep(_RETRY_S)
         else:
-            return {(tp.topic, committed.metadata or "") for tp, committed in offsets.items()}
+            return {tp: committed.metadata or "" for tp, committed in offsets.items()}

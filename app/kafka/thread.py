@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import aiokafka
@@ -12,10 +12,10 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from app.kafka.clients import new_consumer
-from app.kafka.group_offsets import metadata_of
+from app.kafka.group_offsets import claim_of, metadata_of
 from app.kafka.linger import Linger
 from app.kafka.reader import read_chunks
-from app.upstream.aiokafka import count_partitions, is_closed
+from app.upstream.aiokafka import committed_offsets, count_partitions, is_closed
 from app.upstream.holding import fetcher_of
 from models.chunk import Chunk
 
@@ -29,6 +29,8 @@ class Thread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         app: Any = self.app
         settings = app.settings
+        #: the claims that are committed with offsets, by partition
+        self._claims: dict[TP, str] = {}
         self._linger = Linger(settings.source_topic, settings.topic_names.prediction, settings.linger_ms / 1000)
         conf = app.conf
         self._assignor = self.app.assignor
@@ -83,13 +85,37 @@ class Thread(AIOKafkaConsumerThread):
         Returns False if there is none, or if the group has another generation by now.
         """
         app: Any = self.app
-        metadata, consumer = metadata_of(app.settings), self._ensure_consumer()
-        wanted = {TopicPartition(*tp): OffsetAndMetadata(offset, metadata) for tp, offset in offsets.items()}
+        consumer = self._ensure_consumer()
+        wanted = {
+            TopicPartition(*tp): OffsetAndMetadata(offset, metadata_of(app.settings, self._claims.get(tp)))
+            for tp, offset in offsets.items()
+        }
         try:
             await consumer.commit({tp: offset for tp, offset in wanted.items() if tp in consumer.assignment()})
         except (CommitFailedError, IllegalStateError):
             return False
         return not consumer.assignment().isdisjoint(wanted)
+
+    async def claims(self, tps: Collection[TP]) -> dict[TP, str]:
+        """Return the claim that was committed last with the offset of each of `tps`, where there is one."""
+        return await self.call_thread(self._read_claims, tps)  # type: ignore[no-any-return]
+
+    async def _read_claims(self, tps: Collection[TP]) -> dict[TP, str]:
+        committed = await committed_offsets(self._ensure_consumer(), tps)
+        claims = {TP(*tp): claim_of(offset.metadata) for tp, offset in committed.items()}
+        return {tp: claim for tp, claim in claims.items() if claim is not None}
+
+    async def claim(self, tps: Collection[TP], claim: str) -> bool:
+        """Commit a claim with the offsets of `tps`, as they are; False if the group has another generation by now."""
+        return await self.call_thread(self._claim, tps, claim)  # type: ignore[no-any-return]
+
+    async def _claim(self, tps: Collection[TP], claim: str) -> bool:
+        consumer = self._ensure_consumer()
+        committed = await committed_offsets(consumer, tps)
+        # the beginning, if nothing is committed: a worker would begin there anyway
+        offsets = {tp: committed[tp].offset if tp in committed else 0 for tp in tps}
+        self._claims.update(dict.fromkeys(tps, claim))
+        return consumer.assignment().issuperset(tps) and await self._commit(offsets)
 
     async def count_partitions(self, topics: set[str]) -> dict[str, int]:
         """Ask the broker for the number of partitions of topics that this worker reads."""

@@ -1,7 +1,7 @@
 """Growing the app's own topics: the students are divided among more partitions, in one transaction.
 
     lock       join the consumer group as its only member, so that no worker can
-    fence      take over the transactional ids of all partitions, so that no worker that was suspended can write
+    fence      take over the transactional ids that wrote the partitions, so that no worker that was suspended can write
     drain      unless all partitions are at the same source offsets and ticks: unlock, run a draining worker, begin
                again
     rewind     commit these offsets: whatever was sent beyond them is read again, and what the visits topic still holds
@@ -28,13 +28,15 @@ from aiokafka.errors import KafkaError
 
 from app.errors import ConfigError
 from app.kafka import topics
+from app.kafka.claims import fence, former_ids
 from app.kafka.clients import new_consumer, new_producer
 from app.kafka.group import locked, wait_until_idle
+from app.kafka.group_offsets import read_claims
 from app.kafka.producer import last_offset, send_rows
 from app.kafka.reader import read_chunks
 from app.model_file import load_models
 from app.ops.failpoints import failpoints
-from app.ops.preflight import connect
+from app.ops.preflight import PATIENCE_S, connect
 from app.settings import Settings
 from app.state.stored_positions import divided_by, read_positions, read_ticks
 from codec.record import NO_HEADERS, Row
@@ -95,7 +97,7 @@ async def _try_to_grow(
         )
     if partitions < max(counts.values()):
         raise ConfigError(f"--partitions: there are {max(counts.values())} already, and partitions cannot be removed")
-    async with _fencing(settings, partitions) as producer:
+    async with _fencing(settings, admin, partitions) as producer:
         records = await read_positions(settings, counts[names.students_changelog])
         before = divided_by(records)
         if before == partitions == min(counts.values()):
@@ -133,17 +135,13 @@ def _with_risk(settings: Settings) -> bool:
 
 
 @asynccontextmanager
-async def _fencing(settings: Settings, partitions: int) -> AsyncIterator[AIOKafkaProducer]:
-    """Fence the owners of all partitions; yield the producer of partition 0, which any worker that starts fences."""
-    for number in reversed(range(partitions)):
-        producer = new_producer(
-            settings,
-            transactional_id=f"{settings.app_id}-{number}",
-            transaction_timeout_ms=_TRANSACTION_MS,
-        )
-        await producer.start()
-        if number:
-            await producer.stop()
+async def _fencing(settings: Settings, admin: AIOKafkaAdminClient, partitions: int) -> AsyncIterator[AIOKafkaProducer]:
+    """Fence the owners of all partitions; yield a producer that any worker which takes over partition 0 fences."""
+    claims = await read_claims(admin, settings.app_id, settings.topic_names.visits, PATIENCE_S)
+    own = f"{settings.app_id}-0"
+    await fence(settings, former_ids(settings.app_id, range(partitions), claims) - {own})
+    producer = new_producer(settings, transactional_id=own, transaction_timeout_ms=_TRANSACTION_MS)
+    await producer.start()
     try:
         yield producer
     finally:

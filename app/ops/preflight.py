@@ -91,7 +91,7 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
         wanted = topics.wanted(names, *internal.values(), risk=with_risk)
         for line in await topics.declare(admin, wanted, settings.replication, max_ahead_ms=settings.max_ahead_ms):
             log.warning("%s", line)
-        await _require_rights(admin, settings, max(internal.values()), scoring=models is not None, risk=with_risk)
+        await _require_rights(admin, settings, scoring=models is not None, risk=with_risk)
         partitions = await _divided_among(settings, internal, draining=draining)
         if sources > partitions:
             log.info(
@@ -146,13 +146,10 @@ def check_schema(settings: Settings, schema: Json, origin: str) -> DeclaredColum
     return declared
 
 
-async def _require_rights(
-    admin: AIOKafkaAdminClient, settings: Settings, partitions: int, *, scoring: bool, risk: bool
-) -> None:
+async def _require_rights(admin: AIOKafkaAdminClient, settings: Settings, *, scoring: bool, risk: bool) -> None:
     """Raise ConfigError with all rights that the broker does not grant."""
     wanted = acls.needed(settings.topic_names, scoring=scoring, risk=risk)
-    ids = acls.transactional_ids(settings.app_id, partitions)
-    if denied := await acls.missing(admin, wanted, settings.app_id, ids):
+    if denied := await acls.missing(admin, wanted, settings.app_id):
         raise ConfigError(
             f"{settings.broker} (RISK_BROKER) does not grant the user this worker runs as the rights "
             f"{', '.join(denied)}: grant them (kafka-acls --add)"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from agents.ports import Target
 from app.errors import PartitionsChanged
@@ -21,7 +21,7 @@ from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
 from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
-from app.upstream.aiokafka import is_fenced, is_forgotten
+from app.state.transactions import Transactions
 from codec.record_batch import Rows, changelog_rows
 from models import activity_records as activities
 from models import early_events, state
@@ -59,32 +59,27 @@ _REMEDY = (
 class Partition:
     """State and output of one partition, for one assignment. Mutable; discarded as a whole, never repaired.
 
-    A flush is one Kafka transaction of output rows, changelog records and the position. After its
-    commit the same records are written to RocksDB, then to the cache.
+    A flush writes output rows, changelog records and the position in one Kafka transaction, perhaps with the flushes
+    of other partitions. After its commit the same records are written to RocksDB, then to the cache.
     """
 
     def __init__(
         self,
         number: int,
         table: StateTable,
-        producer: AIOKafkaProducer,
-        new_producer: Callable[[int], Awaitable[AIOKafkaProducer]],
-        is_member: Callable[[], Awaitable[bool]],
+        transactions: Transactions,
         *,
         generation: int = 0,
         partitions: int = 0,
         sources: int = 0,
         max_ahead_ms: int = 0,
     ) -> None:
-        """new_producer: starts a producer for a partition; is_member: see app.state.owned.
+        """generation: see agents.ports.StatePartition; partitions: of the table, 0 if it keeps no position.
 
-        generation: see agents.ports.StatePartition; partitions: of the table, 0 if it keeps no position; sources:
-        partitions of the source topic, at least.
+        sources: partitions of the source topic, at least.
         """
-        self._new_producer, self._is_member = new_producer, is_member
         self.number, self.generation = number, generation
-        self._table = table
-        self._producer = producer
+        self._table, self._transactions = table, transactions
         self._partitions, self._sources = partitions, sources
         self._histograms = table.flushes
         self._max_ahead_ms = max_ahead_ms
@@ -279,9 +274,9 @@ class Partition:
                 last |= dict(zip(early_events.keys_of(_students(early)), early.values(), strict=True))
             changes = [log_ids or {}, _by_key(activity or {}), last]
             try:
-                offset = await self._commit_or_restart([*rows.items(), *more], changes)
+                offset = await self._transactions.run(partial(self._send, [*rows.items(), *more], changes))
             except Exception as error:
-                if not is_fenced(self._producer, error):
+                if not self._transactions.is_fenced(error):
                     raise
                 self.closed = True
                 log.warning("%s-%d: another worker has taken over", self._table.changelog, self.number)
@@ -314,54 +309,18 @@ class Partition:
             finally:
                 await writing  # if cancelled too: nothing may be written after the partition was given up
 
-    async def _commit_or_restart(self, rows: Sequence[tuple[Target, Rows]], changes: Sequence[Records]) -> int:
-        """Commit; if Kafka has forgotten the transactional id, start the producer again and commit once more.
-
-        Kafka forgets an id that had no transaction for transactional.id.expiration.ms, seven days by default. It does
-        so only between transactions, so nothing of this one was written.
-        """
-        try:
-            return await self._commit(rows, changes)
-        except (KafkaError, IllegalOperation) as error:
-            if not is_forgotten(self._producer, error):
-                raise
-        await self._restart()
-        return await self._commit(rows, changes)
-
-    async def _restart(self) -> None:
-        """Start the producer again. Raises ProducerFenced if this worker may not own the partition any more.
-
-        Without the id Kafka cannot tell an owner from a former one, so the consumer group has to. Asked before: a
-        former owner must not fence the present one. Asked after: as long as this worker is a member of the current
-        generation nobody else has taken over, and whoever does so later fences the new producer.
-        """
-        await self._require_membership()
-        log.warning("%s-%d: Kafka has forgotten the transactional id, starting it again", self._table.name, self.number)
-        former, self._producer = self._producer, await self._new_producer(self.number)
-        await former.stop()
-        await self._require_membership()
-
-    async def _require_membership(self) -> None:
-        if not await self._is_member():
-            raise ProducerFenced
-
-    async def _commit(self, rows: Sequence[tuple[Target, Rows]], changes: Sequence[Records]) -> int:
-        await self._producer.begin_transaction()
-        await failpoints.at("begun")
+    async def _send(
+        self, rows: Sequence[tuple[Target, Rows]], changes: Sequence[Records], producer: AIOKafkaProducer
+    ) -> int:
+        """Hand everything to a producer, and wait for the broker; return the last offset of the changelog."""
         sent = []
         for (topic, partition), output in rows:
-            sent += await send_rows(self._producer, topic, partition, output)
+            sent += await send_rows(producer, topic, partition, output)
         now = time.time_ns() // 1_000_000
         for records in changes:  # of different sizes: not in one batch, whose columns would be mostly padding
             async for changed in changelog_pieces(records, now):
-                sent += await send_rows(self._producer, self._table.changelog, self.number, changed)
-        offset = await last_offset(sent)
-        await failpoints.at("sent")
-        began = time.monotonic()
-        await self._producer.commit_transaction()
-        self._histograms.commit.observe(time.monotonic() - began)
-        await failpoints.at("committed")
-        return offset
+                sent += await send_rows(producer, self._table.changelog, self.number, changed)
+        return await last_offset(sent)
 
     def _update_cache(self, students: StudentDictionary, records: Sequence[bytes | None]) -> None:
         if len(self._cache) + len(records) > CACHED_RECORDS:
@@ -384,7 +343,6 @@ class Partition:
         """Wait for the flush in progress, then refuse further ones."""
         async with self._flushing:
             self.closed = True
-        await self._producer.stop()
 
 
 async def changelog_pieces(records: Records, at: int) -> AsyncIterator[Rows]:

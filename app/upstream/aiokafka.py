@@ -33,7 +33,7 @@ from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from crc32c import crc32c
 
 from app.kafka.record_columns import Batch
@@ -119,6 +119,19 @@ async def count_partitions(consumer: AIOKafkaConsumer, topics: Collection[str]) 
         if (updated and all(counts.values())) or is_closed(consumer):
             return counts
         await asyncio.sleep(_METADATA_RETRY_S)
+
+
+async def committed_offsets(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+) -> Mapping[TopicPartition, OffsetAndMetadata]:
+    """Ask the broker for the offsets that the consumer's group has committed, with their metadata.
+
+    Raises KafkaError. Upstream change: `AIOKafkaConsumer.committed_offsets(*partitions)`; `committed` has no metadata.
+    """
+    wanted = [TopicPartition(*tp) for tp in partitions]
+    offsets: Mapping[TopicPartition, OffsetAndMetadata]
+    offsets = await consumer._coordinator.fetch_committed_offsets(wanted)
+    return offsets
 
 
 async def read_fetched(

@@ -119,6 +119,16 @@ REACHES = (
         },
     ),
     Reach(
+        "Committed metadata",
+        "aiokafka",
+        "app/upstream/aiokafka.py",
+        "the metadata that was committed with an offset is not public",
+        {
+            **_of("aiokafka:AIOKafkaConsumer", "_coordinator"),
+            **_of("aiokafka.consumer.group_coordinator:GroupCoordinator", fetch_committed_offsets="self, partitions"),
+        },
+    ),
+    Reach(
         "Decompression",
         "aiokafka",
         "app/kafka/unpack.py",

@@ -18,6 +18,7 @@ from aiokafka import TopicPartition
 import stack
 from app.kafka import topics
 from app.kafka.clients import new_admin, new_consumer, new_producer
+from app.kafka.group_offsets import read_claims
 from app.kafka.producer import last_offset, send_rows
 from app.settings import Settings
 from codec.record import NO_HEADERS, Row
@@ -119,6 +120,20 @@ class Deployment:
         own = {"RISK_DATADIR": str(self.state(number))}
         kind = ForkedWorker if forked else Worker
         return kind({**self.variables, **own, **variables}, self.directory / f"worker-{number}.log")
+
+    def claims(self) -> dict[int, str]:
+        """Return the transactional id that writes each partition of the table of students."""
+        settings = self.settings
+
+        async def read() -> dict[int, str]:
+            admin = new_admin(settings)
+            await admin.start()
+            try:
+                return await read_claims(admin, settings.app_id, settings.topic_names.visits, TIMEOUT_S)
+            finally:
+                await admin.close()
+
+        return run_async(read())
 
     def state(self, number: int = 1) -> Path:
         """Return the data directory of a worker."""

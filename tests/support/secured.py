@@ -22,6 +22,8 @@ from tests.support.cluster import Deployment, run_async
 
 #: Kafka's numbers of resource types, operations and permissions
 TOPIC, GROUP, TRANSACTIONAL, CREATE, ALLOW = 2, 3, 5, 5, 3
+#: Kafka's numbers of pattern types, and those that are not literal by type of resource
+LITERAL, PATTERNS = 3, {TRANSACTIONAL: 4}
 
 #: resource type, name, operation; and how the worker calls the missing right
 Grant = tuple[int, str, int, str]
@@ -93,15 +95,13 @@ def as_worker(deployment: Deployment, login: Mapping[str, str]) -> Deployment:
 def grants(settings: Settings, partitions: int) -> list[Grant]:
     """List the rights that docs/operations.md grants a worker which creates its topics itself."""
     names = settings.topic_names
+    prefix = acls.id_prefix(settings.app_id)
     on_topics = acls.needed(names, scoring=True, risk=True)
     return [
         *((TOPIC, topic, int(right), f"{right} on topic {topic}") for topic in on_topics for right in on_topics[topic]),
         *((TOPIC, topic.name, CREATE, f"Create topic {topic.name}") for topic in topics.wanted(names, partitions)),
         (GROUP, settings.app_id, int(acls.Right.READ), f"Read on group {settings.app_id}"),
-        *(
-            (TRANSACTIONAL, name, int(acls.Right.WRITE), f"Write on transactional id {name}")
-            for name in acls.transactional_ids(settings.app_id, partitions)
-        ),
+        (TRANSACTIONAL, prefix, int(acls.Right.WRITE), f"Write on transactional ids with the prefix {prefix}"),
     ]
 
 
@@ -123,7 +123,9 @@ def grant(administrator: Settings, given: Sequence[Grant], user: str = USER) -> 
         await admin.start()
         try:
             for kind, name, operation, _ in given:
-                request = CreateAclsRequest(kind, name, 3, f"User:{user}", "*", operation, ALLOW)
+                request = CreateAclsRequest(
+                    kind, name, PATTERNS.get(kind, LITERAL), f"User:{user}", "*", operation, ALLOW
+                )
                 answer = await send_request(admin, request)
                 assert [code for code, *_ in answer.creation_responses] == [0]
         finally:

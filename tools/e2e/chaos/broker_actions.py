@@ -51,8 +51,14 @@ def any_node(context: Context) -> str:
 
 
 def transaction_coordinator(context: Context) -> str:
-    """Return the name of the broker that coordinates the transactions of a random partition of the state."""
-    transactional_id = f"{context.settings.app_id}-{context.rng.randrange(context.partitions)}"
+    """Return the name of the broker that coordinates the transactions of a random partition of the state.
+
+    A random broker if no worker has claimed a partition yet.
+    """
+    claims = replicas_of(context).claims()
+    if not claims:
+        return any_node(context)
+    transactional_id = claims[context.rng.choice(sorted(claims))]
     return NODES[replicas_of(context).coordinator(transactional_id, TRANSACTION) - 1]
 
 

@@ -15,6 +15,7 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
 
 from app.kafka.clients import new_admin
+from app.kafka.group_offsets import read_claims
 from app.settings import Settings
 from app.upstream.aiokafka import send_request
 from tools.e2e.workers import E2EError
@@ -59,6 +60,11 @@ class Replicas:
     def coordinator(self, key: str, kind: int) -> int:
         """Return the id of the broker that coordinates a group or a transactional id."""
         return int(self._ask(lambda admin: admin.find_coordinator(key, kind)))
+
+    def claims(self) -> dict[int, str]:
+        """Return the transactional id that writes each partition of the table of students."""
+        app_id, visits = self._settings.app_id, self._settings.topic_names.visits
+        return self._ask(lambda admin: read_claims(admin, app_id, visits, _REQUEST_S))
 
     def move_leaders(self, rng: random.Random) -> int:
         """Make another replica the preferred leader of every partition and elect it; return how many moved."""
