@@ -220,7 +220,7 @@ async def test_a_schema_that_is_not_avro_is_unknown(clock: Clock, text: str) -> 
 
 
 async def test_latest(clock: Clock) -> None:
-    """The latest version is not cached, since it changes. A subject may contain any character."""
+    """What is the latest version is not cached, since it changes. A subject may contain any character."""
     answer = json.dumps({"subject": "a/b", "version": 3, "id": 9, "schema": json.dumps(SCHEMA)})
     registry = FakeRegistry((200, answer))
     async with registry.running() as url:
@@ -241,12 +241,23 @@ async def test_latest_waits_for_the_registry(clock: Clock) -> None:
         assert await clock.schemas(url).latest("s") == (9, {})
 
 
-async def test_known_schemas_are_not_requested(clock: Clock) -> None:
+async def test_the_latest_schema_is_not_requested_by_its_id(clock: Clock) -> None:
     """The preflight checks have read the subject's latest schema: the registry may go down after them."""
-    async with FakeRegistry((404, UNKNOWN)).running() as url:
-        schemas = SchemaRegistry(url, known={7: SCHEMA}, clock=lambda: clock.now, sleep=clock.sleep)
+    registry = FakeRegistry((200, json.dumps({"id": 7, "schema": json.dumps(SCHEMA)})), (404, UNKNOWN))
+    async with registry.running() as url:
+        schemas = clock.schemas(url)
+        await schemas.latest("s")
         assert await schemas.schema(7) == SCHEMA
         assert await schemas.schema(8) is None
+    assert registry.requested == ["/subjects/s/versions/latest", "/schemas/ids/8"]
+
+
+async def test_the_preflight_checks_request_an_unknown_id_once(clock: Clock) -> None:
+    """Whatever RISK_REGISTRY_PATIENCE says: a start that is refused says so soon."""
+    registry = FakeRegistry((404, UNKNOWN))
+    async with registry.running() as url:
+        assert await clock.schemas(url, patience_s=10.0).schema(8, patiently=False) is None
+    assert registry.requested == ["/schemas/ids/8"]
 
 
 async def test_the_last_error_is_kept_without_the_password(clock: Clock) -> None:

@@ -227,6 +227,21 @@ async def test_an_answer_without_a_token_is_an_error_without_the_secret(
         assert server.url in str(caught.value)
 
 
+async def test_a_token_endpoint_on_this_machine_is_asked_directly_and_an_error_names_the_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://me:hush-hush@127.0.0.1:1")
+    with running(Tokens()) as server:
+        server.response = 200, {"expires_in": 1000}
+        settings = Settings.from_env(OAUTH | {"RISK_KAFKA_OAUTH_URL": server.url})
+        assert await TokenProvider(settings).token() == "token-1"
+    with pytest.raises(TokenUnavailable) as caught:
+        await TokenProvider(Settings.from_env(OAUTH)).token()
+    assert "login.example/token through the proxy http://127.0.0.1:1 (https_proxy)" in str(caught.value)
+    assert "hush-hush" not in str(caught.value)
+
+
 # -- refusals, and the debug log
 
 

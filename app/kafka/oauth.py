@@ -15,6 +15,7 @@ from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError
 
 from app.errors import ConfigError
 from app.kafka.security import SecuritySettings
+from app.proxies import proxy_for
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +73,17 @@ def _request(settings: SecuritySettings) -> tuple[str, float]:
     try:
         login = httpx.BasicAuth(settings.oauth_client_id, settings.secret("oauth_client_secret"))
         verify = ssl.create_default_context(cafile=settings.oauth_ca) if settings.oauth_ca else True
-        answer = httpx.post(settings.oauth_url, data=form, auth=login, timeout=REQUEST_S, verify=verify)
+        proxy = proxy_for(settings.oauth_url)
+        # not httpx's own choice of a proxy, which sends requests to this machine to one
+        with httpx.Client(verify=verify, trust_env=False, proxy=proxy.url if proxy else None) as client:
+            answer = client.post(settings.oauth_url, data=form, auth=login, timeout=REQUEST_S)
     except ConfigError as error:
         raise TokenRefused(str(error)) from None
     except OSError as error:
         raise TokenRefused(f"RISK_KAFKA_OAUTH_CA: cannot read {settings.oauth_ca}: {error.strerror or error}") from None
     except httpx.HTTPError as error:
-        raise TokenUnavailable(f"no token from {settings.oauth_url}: {error or type(error).__name__}") from None
+        where = f"{settings.oauth_url} {proxy}" if proxy else settings.oauth_url
+        raise TokenUnavailable(f"no token from {where}: {error or type(error).__name__}") from None
     where = f"{settings.oauth_url} (RISK_KAFKA_OAUTH_URL)"
     if answer.status_code in (400, 401, 403):
         raise TokenRefused(

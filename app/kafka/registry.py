@@ -13,7 +13,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from urllib.parse import quote
 
 import httpx
@@ -62,16 +62,14 @@ class SchemaRegistry:
         url: str,
         login: Login | None = None,
         *,
-        known: Mapping[int, Json] | None = None,
         patience_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`url` may hold user and password; `known`: schemas by id, never requested.
+        """`url` may hold user and password; patience_s: how long an unknown id is requested [s].
 
-        patience_s: how long an unknown id is requested [s]; the rest is for tests. Raises ConfigError if the login
-        cannot be used.
+        The rest is for tests. Raises ConfigError if the login cannot be used.
         """
         self._client = RegistryClient(url, login)
         #: the URL without user and password, and the proxy if there is one
@@ -82,7 +80,7 @@ class SchemaRegistry:
         self.last_error = ""
         #: how often the registry has answered
         self.answers = 0
-        self._schemas: dict[int, Json] = dict(known or {})
+        self._schemas: dict[int, Json] = {}
         #: time until which an unknown id is not requested again
         self._unknown_until: dict[int, float] = {}
         self._requesting: dict[int, asyncio.Lock] = {}
@@ -92,11 +90,11 @@ class SchemaRegistry:
         self._in_vain_at = -math.inf
         self._requests = asyncio.Semaphore(MAX_REQUESTS)
 
-    async def schema(self, schema_id: int) -> Json:
+    async def schema(self, schema_id: int, *, patiently: bool = True) -> Json:
         """Return the Avro schema of an id; None if the registry does not know the id, or not as Avro.
 
         Schemas are cached forever, unknown ids for UNKNOWN_FOR_S. Concurrent calls for one id share one
-        request. Raises ConfigError if access is refused.
+        request. patiently: whether an id that is unknown is requested again. Raises ConfigError if access is refused.
         """
         if schema_id in self._schemas:
             return self._schemas[schema_id]
@@ -106,7 +104,7 @@ class SchemaRegistry:
                 return self._schemas[schema_id]
             if self._clock() < self._unknown_until.get(schema_id, -math.inf):
                 return None
-            answer = await self._request_patiently(schema_id)
+            answer = await (self._request_patiently(schema_id) if patiently else self._request(_path(schema_id)))
             self._requesting.pop(schema_id, None)  # waiting callers find the answer in the cache
             if answer is not None:
                 self._schemas[schema_id] = _avro(answer)
@@ -118,7 +116,7 @@ class SchemaRegistry:
 
     async def _request_patiently(self, schema_id: int) -> dict[str, Json] | None:
         """Request an id until the registry knows it; None if it does not for as long as the id deserves."""
-        path, began = f"schemas/ids/{schema_id}", self._clock()
+        path, began = _path(schema_id), self._clock()
         wait, longest = ASK_AGAIN_S
         answer = await self._request(path)
         # unknown before: it has had its time. No registry gives the id 0
@@ -146,14 +144,15 @@ class SchemaRegistry:
         return self._patience_s * (SHORTER if recently else 1.0)
 
     async def latest(self, subject: str) -> tuple[int, Json] | None:
-        """Return id and schema of the subject's latest version; None if there is no such subject."""
+        """Return id and schema of the subject's latest version, and cache it; None if there is no such subject."""
         answer = await self._request(f"subjects/{quote(subject, safe='')}/versions/latest")
         if answer is None:
             return None
         schema_id = answer.get("id")
         if not isinstance(schema_id, int):
             raise ConfigError(f"the schema registry {self.name} returns no id for subject {subject}")
-        return schema_id, _avro(answer)
+        self._schemas[schema_id] = _avro(answer)
+        return schema_id, self._schemas[schema_id]
 
     async def _request(self, path: str) -> dict[str, Json] | None:
         """Return the registry's answer, None for "not found"; repeat the request until there is one."""
@@ -194,6 +193,10 @@ class SchemaRegistry:
             return body
         # something else has answered, e.g. a proxy while the registry is down
         raise _UnusableAnswer(f"HTTP {code} that is not a registry's answer")
+
+
+def _path(schema_id: int) -> str:
+    return f"schemas/ids/{schema_id}"
 
 
 def _avro(answer: dict[str, Json]) -> Json:

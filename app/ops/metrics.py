@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram
 
-from app.ops.refusals import Refusals
+from app.ops.rejected_topics import RejectedTopics
 
 #: upper bounds of the histograms' buckets: durations [s], and numbers of rows
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -32,7 +32,7 @@ class Metrics:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}
-        self.refusals = Refusals()
+        self.rejected_topics = RejectedTopics()
         #: what /metrics shows; app/ops/prometheus.py adds the counters
         self.registry = CollectorRegistry()
         self._duration = self._histogram("flush_duration_seconds", "Duration of a flush.", DURATIONS_S)
@@ -55,8 +55,8 @@ class Metrics:
         return FlushHistograms(self._duration.labels(table), self._commit.labels(table), self._rows.labels(table))
 
     def outcome(self, topic: str, used: int, refused: int, last: str = "") -> None:
-        """Add what became of a fetch of `topic`, see Refusals.add."""
-        self.refusals.add(topic, used, refused, last)
+        """Add what became of a fetch of `topic`, see RejectedTopics.add."""
+        self.rejected_topics.add(topic, used, refused, last)
 
     def __getitem__(self, name: str) -> int:
         return self._counts[name]

@@ -103,13 +103,10 @@ async def preflight(settings: Settings, *, draining: bool = False) -> Checked:
         raise ConfigError(REFUSALS.reason(settings) or refused) from error
     finally:
         await admin.close()
-    login = Login.of(settings)
+    # it keeps the schema that is found: most records have it, and can be decoded even if the registry goes down
+    registry = SchemaRegistry(settings.schema_registry, Login.of(settings), patience_s=settings.registry_patience_s)
     with silent("app.kafka.registry"):
-        registry = SchemaRegistry(settings.schema_registry, login)
         found = await source_schema(settings, registry, sources, PATIENCE_S)
-    # most records have this schema: with it known, they can be decoded even if the registry goes down
-    known = {found.schema_id: found.schema}
-    registry = SchemaRegistry(settings.schema_registry, login, known=known, patience_s=settings.registry_patience_s)
     declared = check_schema(settings, found.schema, found.origin)
     counting = counting_rules(settings, declared) if with_risk else None
     models = None if models is None else models.for_log(with_events="EVENTNAME" in declared.columns)

@@ -70,7 +70,7 @@ async def source_schema(
         )
     record = max(framed, key=lambda r: r.timestamp)
     schema_id = int.from_bytes(record.value[1:HEADER], "big")
-    schema = await _answer(registry, registry.schema(schema_id), patience_s)
+    schema = await _answer(registry, registry.schema(schema_id, patiently=False), patience_s)
     if schema is None:
         raise ConfigError(
             f"the schema registry has neither the subject {subject} nor an Avro schema with the id {schema_id} of "

@@ -35,7 +35,7 @@ def add_pages(app: RiskApp) -> None:
             "cautions": cautions.lines(positions, now_ms),
         }
         if problem == "rejecting":
-            answer["reason"] = app.metrics.refusals.reason
+            answer["reason"] = app.metrics.rejected_topics.reason
         return web.json(answer, status=200 if problem is None else 503)
 
     @app.page("/stats", name="stats")
@@ -57,7 +57,7 @@ def _problem(app: RiskApp) -> str | None:
         return "recovering"
     if not app.tables.actives_ready:
         return "starting"
-    if app.metrics.refusals.reason is not None:
+    if app.metrics.rejected_topics.reason is not None:
         return "rejecting"
     return None
 

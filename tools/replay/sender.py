@@ -21,6 +21,7 @@ from app.errors import ConfigError
 from app.kafka import topics
 from app.kafka.clients import new_consumer, new_producer
 from app.kafka.producer import SentBatch, send_rows
+from app.kafka.ranges import read_ranges
 from app.kafka.registry_client import Login, RegistryClient, reason_of
 from app.kafka.topic_limits import LARGE_BATCHES
 from app.ops.preflight import connect
@@ -163,7 +164,6 @@ async def last_records(settings: Settings, count: int) -> dict[int, ConsumerReco
         begin, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         last = {}
         for tp in partitions:
-            consumer.assign([tp])
             record = await asyncio.wait_for(_last_record(consumer, tp, begin[tp], end[tp]), READ_TIMEOUT_S)
             if record is not None:
                 last[tp.partition] = record
@@ -179,13 +179,10 @@ async def _last_record(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: in
     back = 1
     while begin < end:
         start = max(begin, end - back)
-        consumer.seek(tp, start)
-        last = None
-        while await consumer.position(tp) < end:
-            for record in (await consumer.getmany(tp, timeout_ms=100)).get(tp, ()):
-                last = record if record.offset < end else last
-        if last is not None or start == begin:
-            return last
+        batches = [batch async for batch in read_ranges(consumer, {tp: start}, {tp: end})]
+        records = [record for batch in batches for record in batch if record.offset < end]
+        if records or start == begin:
+            return records[-1] if records else None
         back *= 16
     return None
 

@@ -81,9 +81,7 @@ async def _partitions(settings: Settings) -> int:
 
 async def _decoder(settings: Settings, partitions: int) -> LogDecoder:
     """The decoder of a worker with these settings."""
-    registry = SchemaRegistry(settings.schema_registry, Login.of(settings))
+    registry = SchemaRegistry(settings.schema_registry, Login.of(settings), patience_s=PATIENCE_S)
     found = await source_schema(settings, registry, partitions, PATIENCE_S)
-    known = {found.schema_id: found.schema}
-    registry = SchemaRegistry(settings.schema_registry, Login.of(settings), known=known, patience_s=PATIENCE_S)
     declared = check_schema(settings, found.schema, found.origin)
     return LogDecoder(registry, declared, unit_ms=settings.unit_ms, counting=counting_rules(settings, declared))

@@ -11,6 +11,7 @@ from pathlib import Path
 import stack
 from stack.kafka import NODES
 from tools.e2e.chaos.actions import ACTIONS, Action, Context
+from tools.e2e.chaos.fleet import wait_until
 from tools.e2e.chaos.replicas import GROUP, TRANSACTION, Replicas
 from tools.e2e.workers import E2EError
 
@@ -141,11 +142,13 @@ def damage_node(context: Context) -> None:
 
 def wait_until_replaced(context: Context, name: str) -> None:
     """Wait until a killed broker is in sync with nothing: it must not lead with the disk that it comes back with."""
-    deadline, number = time.monotonic() + IN_SYNC_S, NODES.index(name) + 1
-    while any(number in p.in_sync or p.leader == number for p in replicas_of(context).partitions()):
-        if time.monotonic() > deadline:
-            raise E2EError(f"{name} is still in sync {IN_SYNC_S:g} s after it was killed")
-        context.fleet.sleep(0.2)
+    number = NODES.index(name) + 1
+
+    def replaced() -> bool:
+        partitions = replicas_of(context).partitions()
+        return not any(number in p.in_sync or p.leader == number for p in partitions)
+
+    wait_until(replaced, IN_SYNC_S, f"{name}, which was killed, is still in sync", sleep=context.fleet.sleep)
 
 
 def damage_logs(data: Path, rng: random.Random) -> None:

@@ -19,7 +19,7 @@ class _Topic:
     last: str = ""
 
 
-class Refusals:
+class RejectedTopics:
     """Topics that are refused as a whole, for /health and the log. Mutable."""
 
     def __init__(self) -> None:
