@@ -25,6 +25,8 @@ from stack import Environment, mariadb
 from stack.connect import SETTINGS as CONNECT_SETTINGS
 from stack.registry import BASE, COMPATIBILITY, VERSION
 from tests.test_connect import CONFIGS
+from tools.demo.sources import CREATE
+from tools.replay.log_rows import ALL_COLUMNS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -372,10 +374,28 @@ def test_declaring_topics_is_idempotent(cluster: Environment) -> None:
 
 
 def test_rows_of_a_new_database_are_in_the_configured_unit() -> None:
-    rows = re.findall(r"\(\d+, '[^']*', \d+, (\d+)\)", (ROOT / "docker/mariadb/1_moodle_log.sql").read_text())
+    rows = re.findall(
+        r"\(\d+, '[^']*', \d+, \d+, (\d+), 'web'\)", (ROOT / "docker/mariadb/1_moodle_log.sql").read_text()
+    )
     assert rows
     assert ENV_EXAMPLE["RISK_TIME_UNIT"] == "ms"
     assert all(int(timecreated) > 10**12 for timecreated in rows)
+
+
+def test_a_new_database_has_the_columns_that_the_connectors_capture() -> None:
+    """All that counts for the risk, as the demo through the database declares it: the page is not empty of courses."""
+    script = (ROOT / "docker/mariadb/1_moodle_log.sql").read_text()
+
+    def columns(statement: str) -> list[str]:
+        (body,) = re.findall(r"CREATE TABLE[^(]*\((.*?)\);", statement, re.DOTALL)
+        return [" ".join(column.split()) for column in body.split(", " if "\n" not in body else ",\n")]
+
+    assert columns(script) == columns(CREATE)
+    for name in ("source-mariadb", "source-mysql"):
+        (captured,) = re.findall(r"\((.*)\)", CONFIGS[name]["column.include.list"])
+        assert captured.split("|") == [column.split()[0] for column in columns(script)] == list(ALL_COLUMNS)
+    inserted = re.findall(r"INSERT INTO \S+ \(([^)]*)\)", script)
+    assert {"courseid", "origin"} <= set(inserted[0].split(", "))
 
 
 def test_the_cdc_user_has_no_right_to_write() -> None:
@@ -424,13 +444,10 @@ def test_scripts_for_a_new_mariadb_create_the_log_and_a_user_who_can_only_read_i
     database = re.compile(r"\bdemo\b")
     folder = ROOT / "docker/mariadb"
     mariadb.execute(chain.directory, database.sub("composed", (folder / "1_moodle_log.sql").read_text()))
-    rows = mariadb.execute(
-        chain.directory, "SELECT id, eventname, userid, timecreated FROM composed.mdl_logstore_standard_log"
-    )
+    rows = mariadb.execute(chain.directory, f"SELECT {', '.join(ALL_COLUMNS)} FROM composed.mdl_logstore_standard_log")
     assert [line.split("\t") for line in rows.splitlines()] == [
-        ["1", r"\\core\\event\\course_viewed", "2", "1561975200000"],
-        ["2", r"\\core\\event\\course_viewed", "3", "1561975200000"],
-        ["3", r"\\core\\event\\course_viewed", "3", "1561975300000"],
+        [row, r"\\core\\event\\course_viewed", student, "5", "NULL", "0", at, "web", "NULL"]
+        for row, student, at in (("1", "2", "1561975200000"), ("2", "3", "1561975200000"), ("3", "3", "1561975300000"))
     ]
     user, password = "o'brien", r"it's \ a $secret"
     (tmp_path / ".my.cnf").write_text(f"[client]\nsocket={mariadb.socket_of(chain.directory / 'mariadb')}\n")
