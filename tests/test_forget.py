@@ -24,6 +24,7 @@ from models.risk import RiskModel
 from models.state import StateError
 from models.visit_batch import SourceRange, VisitBatch, encode
 from models.visits import Visits
+from tests import test_deduplicate
 from tests.support.oracle import Ksql
 from tests.support.recount import latest_rows
 from tests.support.standing import standing_model
@@ -165,6 +166,25 @@ async def test_activity_and_risk_are_forgotten_and_alerts_closed(courses: str) -
         assert (closing.key, closed["ALERT"], closed["WHY"]) == (keys[1], "closed", "erased")
         assert (closed["OPENED"], closed["DAY"]) == ("2013-11-11", "2013-11-16")
         assert [row.key for row in driver.topics[driver.names.prediction]] == [b"%d" % s for s in students]
+
+
+@pytest.mark.parametrize("deduplicate", ["off", "log-id"])
+async def test_of_two_accounts_that_were_merged_one_is_left(deduplicate: str) -> None:
+    """Moodle rewrites the userid of old rows, which Debezium sends again; then the former account is forgotten."""
+    settings = replace(SETTINGS, deduplicate=deduplicate)
+    log = [(n, 7 + n % 2, test_deduplicate.NOW + n * 60 * MINUTE) for n in range(1, 101)]
+    merged = [(n, 8, at) for n, student, at in log if student == 7]
+    async with test_deduplicate.new_driver(settings) as driver:
+        for rows in (log, merged):
+            await driver.feed(driver.names.source, [None] * len(rows), test_deduplicate.values(rows))
+        await driver.feed(driver.names.visits, [None], [request(7)])
+    # a day before the newest event and more is late
+    recent = [row for row in merged if row[2] > log[-1][2] - 1_440 * MINUTE + 15 * MINUTE]
+    again = 0 if settings.deduplicates else len(recent)
+    totals = latest_rows(driver, driver.names.agg).values()
+    assert {row["USERID"]: row["ACTIVITIES"] for row in totals} == {8: 50 + again}
+    assert set(stored(driver)) == {b"8"}
+    assert driver.metrics["late"] == (0 if settings.deduplicates else len(merged) - len(recent))
 
 
 async def test_the_in_risk_topic_gets_the_tombstones_in_their_place_and_no_others() -> None:

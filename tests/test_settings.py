@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from app.errors import ConfigError
+from app.ops.preflight import check_names
 from app.settings import Settings
+from app.upstream.connections import addresses
 from models.counting import CountingRules
 
 
@@ -27,6 +29,12 @@ def test_variables_are_converted_to_their_types():
     )
     assert settings.brokers == ["a:1", "b:2"]
     assert (settings.unit_ms, settings.web_port, settings.datadir) == (1000, 7000, Path("/x"))
+
+
+def test_brokers_may_have_ipv6_addresses() -> None:
+    brokers = Settings.from_env({"RISK_BROKER": "[::1]:9092,kafka:9093"}).brokers
+    assert addresses(brokers) == [("::1", 9092), ("kafka", 9093)]
+    check_names("RISK_BROKER", [server.rpartition(":")[0] for server in brokers[:1]])
 
 
 @pytest.mark.parametrize(
