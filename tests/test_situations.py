@@ -49,6 +49,7 @@ def test_a_situation_depends_on_its_seed_only_and_everything_is_drawn() -> None:
     assert {name for s in drawn for name in s.settings} >= set(SETTINGS)
     assert sum(any(s.settings.get(k) == v for k, v in MISTAKES) for s in drawn) > 10
     assert sum(bool(s.topics) for s in drawn) > 30
+    assert sum(any(row.partition >= s.partitions for row in s.rows) for s in drawn) > 20
 
 
 def test_every_kind_of_row_has_bytes() -> None:
@@ -65,6 +66,14 @@ def test_all_kinds_of_rows_in_one_log(cluster, tmp_path) -> None:
     situation = replace(PLAIN, rows=specs("plain", *(k for k in GOOD if k != "future"), *BAD, "plain"))
     outcome = run(situation, cluster, tmp_path, worker)
     assert outcome == Outcome("", counted=2 + len(GOOD) - 2, late=0, rejected=len(BAD))
+
+
+@pytest.mark.broker
+def test_partitions_that_are_added_under_a_running_worker_count(cluster, tmp_path) -> None:
+    """Or their rows would be missed: the recount expects them."""
+    rows = [*specs("plain", "plain"), *specs("plain", "plain", "bad-magic", partition=2)]
+    outcome = run(replace(PLAIN, seed=3, rows=rows, added=2), cluster, tmp_path, worker)
+    assert outcome == Outcome("", counted=4, late=0, rejected=1)
 
 
 @pytest.mark.broker

@@ -63,7 +63,7 @@ class Situation:
     seed: int
     #: RISK_ variables that differ from the defaults
     settings: Mapping[str, str]
-    #: number of partitions of the source topic
+    #: number of partitions of the source topic at the start
     partitions: int
     #: topic (field of TopicNames) → its number of partitions, 0 for what the app needs, and its configuration
     topics: Mapping[str, tuple[int, Mapping[str, str]]]
@@ -75,12 +75,15 @@ class Situation:
     #: whether timecreated is in another unit than RISK_TIME_UNIT says
     wrong_unit: bool
     rows: Sequence[RowSpec]
+    #: number of partitions that are added to the source topic under the running worker
+    added: int = 0
 
     def describe(self) -> str:
         """Return one line for a report."""
         kinds = sorted({row.kind for row in self.rows} - {"plain"})
         topics = {name: {"partitions": n, **config} for name, (n, config) in self.topics.items()}
-        source = f"{len(self.rows)} rows {kinds} in {self.partitions} partitions, {self.compression or 'uncompressed'}"
+        partitions = f"{self.partitions}{f' and then {self.added} more' * bool(self.added)} partitions"
+        source = f"{len(self.rows)} rows {kinds} in {partitions}, {self.compression or 'uncompressed'}"
         more = ", transactional" * self.transactional + ", in the wrong unit" * self.wrong_unit
         return f"settings {dict(self.settings)}; registry {self.registry}; topics {topics}; {source}{more}"
 
@@ -91,11 +94,11 @@ def draw(seed: int) -> Situation:
     settings = {name: rng.choice(values) for name, values in SETTINGS.items() if rng.random() < 0.2}
     if rng.random() < 0.08:
         settings.update([rng.choice(MISTAKES)])
-    partitions = rng.choice((1, 1, 2, 3))
+    partitions, added = rng.choice((1, 1, 2, 3)), rng.choice((0,) * 8 + (1, 2))
     topics = {name: _topic(rng) for name in TOPICS if rng.random() < 0.3} if rng.random() < 0.25 else {}
     kinds = _kinds(rng)
     count = rng.choice((0, 1, 20, 20, 60))
-    rows = [draw_row(rng, i, rng.choice(kinds), rng.randrange(partitions)) for i in range(count)]
+    rows = [draw_row(rng, i, rng.choice(kinds), rng.randrange(partitions + added)) for i in range(count)]
     return Situation(
         seed=seed,
         settings=settings,
@@ -106,6 +109,7 @@ def draw(seed: int) -> Situation:
         transactional=rng.random() < 0.2,
         wrong_unit=rng.random() < 0.1,
         rows=rows,
+        added=added,
     )
 
 

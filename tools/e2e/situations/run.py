@@ -6,13 +6,13 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import NewTopic
+from aiokafka.admin import NewPartitions, NewTopic
 
 import stack
 from app.errors import ConfigError
@@ -75,7 +75,11 @@ def run(
         asyncio.run(_prepare(situation, plain, variables, now_ms))
         log = directory / f"{tag}.log"
         with worker(variables, log) as process:
-            stats = _end(process, len(situation.rows))
+            before = [row for row in situation.rows if row.partition < situation.partitions]
+            stats = _end(process, len(before))
+            if stats is not None and situation.added:
+                asyncio.run(_grow(situation, plain, now_ms))
+                stats = _end(process, len(situation.rows))
             code = process.process.returncode if stats is None else process.stop()
         text = log.read_text("utf-8", "replace")
         if stats is None or code:
@@ -84,7 +88,7 @@ def run(
 
 
 async def _prepare(situation: Situation, plain: Settings, variables: Mapping[str, str], now_ms: int) -> None:
-    """Create the topics of the situation, and write its rows."""
+    """Create the topics of the situation, and write the rows of the partitions that its source topic has at first."""
     source = NewTopic(
         plain.source_topic,
         situation.partitions,
@@ -105,6 +109,24 @@ async def _prepare(situation: Situation, plain: Settings, variables: Mapping[str
         await admin.create_topics(new)
     finally:
         await admin.close()
+    await _produce(situation, plain, now_ms, range(situation.partitions))
+
+
+async def _grow(situation: Situation, plain: Settings, now_ms: int) -> None:
+    """Add partitions to the source topic, and write their rows."""
+    partitions = situation.partitions + situation.added
+    admin = new_admin(plain)
+    await admin.start()
+    try:
+        await admin.create_partitions({plain.source_topic: NewPartitions(partitions)})
+    finally:
+        await admin.close()
+    await _produce(situation, plain, now_ms, range(situation.partitions, partitions))
+
+
+async def _produce(situation: Situation, plain: Settings, now_ms: int, partitions: range) -> None:
+    """Write the rows of some partitions."""
+    rows = [row for row in situation.rows if row.partition in partitions]
     producer = new_producer(
         plain,
         transactional_id=plain.app_id + "-source" if situation.transactional else None,
@@ -114,17 +136,20 @@ async def _prepare(situation: Situation, plain: Settings, variables: Mapping[str
     )
     await producer.start()
     try:
-        await _write(situation, producer, plain.source_topic, now_ms, _unit_ms(situation, written=True))
+        await _write(rows, situation, producer, plain.source_topic, now_ms)
     finally:
         await producer.stop()
 
 
-async def _write(situation: Situation, producer: AIOKafkaProducer, topic: str, now_ms: int, unit_ms: int) -> None:
+async def _write(
+    rows: Sequence[RowSpec], situation: Situation, producer: AIOKafkaProducer, topic: str, now_ms: int
+) -> None:
+    unit_ms = _unit_ms(situation, written=True)
     if not situation.transactional:
-        for row in situation.rows:
+        for row in rows:
             await _send(producer, topic, row, now_ms, unit_ms)
         return
-    for i, row in enumerate(situation.rows):
+    for i, row in enumerate(rows):
         if i % 7 == 3:  # written and aborted, as by a connector that was killed
             await producer.begin_transaction()
             await _send(producer, topic, row, now_ms, unit_ms)
