@@ -70,6 +70,9 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 proxy_headers=False,  # page.access.origin decides whom to believe
+                # else uvicorn reads WEB_CONCURRENCY and FORWARDED_ALLOW_IPS, which another program may have set
+                workers=1,
+                forwarded_allow_ips="",
                 server_header=False,
                 timeout_graceful_shutdown=_END_S,
                 limit_concurrency=_CONNECTIONS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import socket
 import stat
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 import stack
 from app.errors import ConfigError
@@ -23,6 +25,7 @@ from page.access.secret import Secret
 from page.access.users import User, write
 from page.cases.audit import Look
 from page.store.database import Database
+from page.web.hub import Hub
 from tests.support.page import Site, running_site, users_file
 from tests.support.page_rows import COURSES
 from tools.e2e.programs import STOP_S, free_port
@@ -123,6 +126,14 @@ def test_a_secret_that_is_none_is_refused(tmp_path, mode, content, text):
         Secret.of(tmp_path)
 
 
+def test_no_variable_that_uvicorn_reads_changes_the_page(monkeypatch):
+    """Some hosts set the first one to a word, for another server."""
+    monkeypatch.setenv("WEB_CONCURRENCY", "auto")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    config = serve.Server(Starlette(), Hub()).config
+    assert (config.workers, config.forwarded_allow_ips) == (1, "")
+
+
 # -- the process
 
 
@@ -176,7 +187,7 @@ def test_every_look_is_in_the_audit_with_who_and_where(site):
 
 @pytest.mark.broker
 def test_it_ends_at_once_when_told_although_streams_are_open(site):
-    """With exit code 0, and nothing in its log."""
+    """With exit code 0, and nothing in its log. A log rotation or a closed terminal does not end it."""
     ended = threading.Event()
 
     def listen() -> None:
@@ -193,6 +204,8 @@ def test_it_ends_at_once_when_told_although_streams_are_open(site):
         thread = threading.Thread(target=listen)
         thread.start()
         assert opened.wait(10)
+        site.page.process.send_signal(signal.SIGHUP)
+        assert client.get("/").status_code == 200
         began = time.monotonic()
         assert site.page.stop() == 0
         assert time.monotonic() - began < STOP_S / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +42,8 @@ class page(Command):
         settings: Settings = self.app.settings  # type: ignore[attr-defined]
         # the log in JSON tells processes apart by the host and the port of their pages
         settings = replace(settings, web_port=settings.page_port)
+        # logs go to stderr, so there is no file to reopen; without this a closed terminal or a log rotation kills
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             serve(settings, level)
         except ConfigError as error:
