@@ -15,9 +15,10 @@ from app.settings import Settings
 from app.topology import declare
 from tools.e2e.workers import ROOT, free_port
 
-#: prints every setting of the app's Faust configuration but one that is random
+#: prints every setting of the app's Faust configuration but one that is random, once a metric has a value
 PRINT = (
-    "import json; from app import app; names = sorted(set(app.conf.SETTINGS) - {'reply_to'}); "
+    "import json; from app import app; app.metrics.flushes('students').rows.observe(1); "
+    "names = sorted(set(app.conf.SETTINGS) - {'reply_to'}); "
     "print(json.dumps({name: str(getattr(app.conf, name)) for name in names}))"
 )
 
@@ -38,6 +39,7 @@ def test_no_variable_that_faust_reads_changes_the_configuration() -> None:
     names = {parameter.env_name for parameter in conf.SETTINGS.values() if parameter.env_name}
     assert {"WEB_BIND", "WEB_PORT", "BROKER_URL", "APP_VERSION", "APP_DATADIR", "TIMEZONE"} <= names
     hostile = {**os.environ, **dict.fromkeys(names, "7"), "BROKER_URL": "kafka://other:9092", "WEB_BIND": "0.0.0.0"}
+    hostile["PROMETHEUS_MULTIPROC_DIR"] = "/no/such/directory"
     assert configuration(hostile) == configuration(dict(os.environ))
 
 
