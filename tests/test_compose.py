@@ -89,6 +89,23 @@ def test_keys_are_known_to_compose() -> None:
         assert all(isinstance(value, (str, int)) for value in service.get("environment", {}).values())
 
 
+def duplicate_keys(node: yaml.Node) -> Iterator[str]:
+    """The keys that a mapping in this node has more than once, each with its line."""
+    if isinstance(node, yaml.MappingNode):
+        names = [key.value for key, _ in node.value]
+        yield from (f"{k.value} in line {k.start_mark.line + 1}" for k, _ in node.value if names.count(k.value) > 1)
+        for _, value in node.value:
+            yield from duplicate_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from duplicate_keys(value)
+
+
+def test_no_key_stands_twice() -> None:
+    """Compose refuses a file in which a mapping has a key twice; PyYAML silently takes the last one."""
+    assert list(duplicate_keys(yaml.compose(TEXT, Loader=yaml.SafeLoader))) == []
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_images_are_pinned(name: str) -> None:
     """A build next year uses the same versions as one today."""
