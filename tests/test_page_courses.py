@@ -84,7 +84,7 @@ def test_a_course_has_its_charts(page: Site) -> None:
     answer = page.get("/course/1")
     text = text_of(answer)
     for part in (
-        "Alerts open 3 of which not taken up 2",
+        "Alerts open 3 Alerts not taken up 2",
         "Silent for 7 days or more 2",
         "0 acknowledged, 1 contacted, 0 not applicable, 1 flagged wrongly.",
         "4 students with a risk; half of them have 80 % or more. 3 are at 70 % or above, 0 between that and 50 %.",
@@ -179,6 +179,7 @@ def test_alerts_are_counted_by_week() -> None:
 def test_the_model_is_explained_with_its_figures(page: Site) -> None:
     text = text_of(page.get("/model"))
     for part in (
+        "Looks at students who later withdrew or failed 39 %",
         "probability that a student will have withdrawn or failed at the end of the course",
         "Any automatic action about a person.",
         "74 of 100 times the risk ranks them rightly",
@@ -320,6 +321,7 @@ def test_the_status_says_that_all_is_well(page: Site) -> None:
     ("group", "told"),
     [
         (Group(), "No worker runs"),
+        (Group(("10.0.0.5",)), "1 worker runs It does all the work."),
         (Group(), "Backlog: not known No worker has read anything"),
         (
             Group((), {"demo.demo.mdl_logstore_standard_log": 1}),
@@ -329,7 +331,7 @@ def test_the_status_says_that_all_is_well(page: Site) -> None:
         (Group(problem="Kafka has not answered within 5 seconds."), "Workers: not known Kafka has not answered"),
     ],
 )
-def test_the_status_says_what_is_wrong_with_the_workers(page: Site, group: Group, told: str) -> None:
+def test_the_status_says_how_the_workers_are(page: Site, group: Group, told: str) -> None:
     assert told in status_of(page, group)
 
 

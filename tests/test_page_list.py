@@ -59,7 +59,7 @@ def test_whom_to_contact_comes_first_with_what_an_adviser_needs(page: Site) -> N
         "High 80 %",
         "up 12 points in a week",
         "down 4 points in a week",
-        "as a week ago",
+        "same as a week ago",
         "Alert since 16 Nov ",
         "No visit for 9 days; the median of the course is 2",
         "9 days ago",

@@ -132,6 +132,19 @@ def test_a_student_has_risk_reasons_days_alerts_and_sessions(page: Site) -> None
     assert label[1] == "Days since the last visit: this student 9, median 2."
 
 
+def test_reasons_of_a_former_day_name_it(page: Site) -> None:
+    """The days since then are in the figures, but not in the reasons."""
+    assert "when the risk last changed" not in text_of(page.get(f"/student/{page.token(102)}"))
+    write(page, "UPDATE entry SET as_of = ? WHERE student = 102", (TODAY - 3,))
+    text = text_of(page.get(f"/student/{page.token(102)}"))
+    assert "Why as of 17 Nov 2013 , when the risk last changed No visit for 9 days" in text
+
+
+def test_sessions_shorter_than_a_minute_have_a_length(page: Site) -> None:
+    write(page, "UPDATE session SET end = start + 20000 WHERE student = ?", (102,))
+    assert "1 session in 9 weeks, less than a minute in all" in text_of(page.get(f"/student/{page.token(102)}"))
+
+
 def test_each_look_at_a_student_is_recorded_with_all_that_is_shown(page: Site) -> None:
     page.get(f"/student/{page.token(102)}", "all")
     page.get(f"/student/{page.token(102)}", "ada")

@@ -274,11 +274,12 @@ def test_without_javascript_the_page_is_complete(site: Site, browser: Browser) -
 
 
 def test_times_are_those_of_the_readers_zone(site: Site, browser: Browser) -> None:
-    """Days are the school's; an instant is in the browser's zone, and its title in the server's, with its name."""
-    for zone, offset in (("UTC", 0), ("Asia/Tokyo", 9)):
+    """Days are the school's; an instant is in the browser's zone, and its title in the server's, with their names."""
+    for zone, offset, name in (("UTC", 0, "UTC"), ("Asia/Tokyo", 9, "GMT+9")):
         with visit(browser, timezone_id=zone) as seen:
             tab = seen.goto(f"{site.url}/status")
             instant = tab.locator("time.instant").first
             hours = instant.evaluate("e => new Date(e.dateTime).getUTCHours()")
             expect(instant).to_contain_text(f"{(hours + offset) % 24:02d}:")
+            expect(instant).to_contain_text(name)
             assert "UTC" in str(instant.get_attribute("title"))

@@ -57,7 +57,7 @@ class ListQuery:
         return cls(
             course=_integer("course", given["course"], -1, 1 << 62) if "course" in given else None,
             band=_named("band", given["band"], BANDS) if "band" in given else None,
-            silent=_integer("silent", given["silent"], 0, 9999) if "silent" in given else 0,
+            silent=_integer("number of days", given["silent"], 0, 9999) if "silent" in given else 0,
             state=_named("state", given["state"], STATES) if "state" in given else None,
             mine="mine" in given,
             alert="alert" in given,
@@ -123,7 +123,7 @@ class ListQuery:
 
 def _integer(name: str, text: str, low: int, high: int) -> int:
     if not _NUMBER.fullmatch(text) or not low <= int(text) <= high:
-        raise QueryError(f"The address of this page asks for a {name} that is no number within {low} to {high}.")
+        raise QueryError(f"The address of this page asks for a {name} that does not exist.")
     return int(text)
 
 

@@ -14,6 +14,13 @@ from app.errors import ConfigError
 from page.web import model_figures
 from page.web.charts.figure import Figure, percent
 
+#: what is said of the training data, in words: one look is at one student on one day
+_DATA = {
+    "looks": "days of the looks",
+    "train_looks": "number of looks",
+    "train_base_rate": "looks at students who later withdrew or failed",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
@@ -67,7 +74,7 @@ def _card(report: Mapping[str, Any]) -> Card:
         str(model["id"]),
         str(model["label"]),
         tested,
-        [(name.replace("_", " "), _plain(name, value)) for name, value in model["data"].items()],
+        [(_DATA.get(name, name.replace("_", " ")), _plain(name, value)) for name, value in model["data"].items()],
         _claims(report),
         _limits(report),
         _rules(model),

@@ -99,7 +99,7 @@ def _data(newest: int | None, now: int, stale_hours: float) -> Light:
         return Light("warn", "No data", text, "Check that the connector writes Moodle's log, and that a worker runs.")
     age = now - newest
     if not stale_hours and age >= 0:
-        return Light("good", "Newest event", f"It is {duration(age)} old. How old it may be is not set.")
+        return Light("good", "Newest event", f"It is {duration(age)} old. No age counts as too old here.")
     text = f"The newest event is {duration(age)} old." if age >= 0 else "The newest event is ahead of the clock."
     if age < -_HOUR_MS:
         remedy = "An event has a wrong time: see RISK_MAX_AHEAD."
@@ -130,7 +130,9 @@ def _members(group: Group, settings: Settings) -> Light:
         text = "Nobody computes risks now. What is shown stays as it is."
         remedy = f"Start one: faust -A app worker, with RISK_APP_ID={settings.app_id}."
         return Light("bad", "No worker runs", text, remedy)
-    return Light("good", f"{number} worker{'s run' if number > 1 else ' runs'}", "They share the work among them.")
+    if number == 1:
+        return Light("good", "1 worker runs", "It does all the work.")
+    return Light("good", f"{number} workers run", "They share the work among them.")
 
 
 def _lag(group: Group, source: str) -> Light:

@@ -95,7 +95,8 @@ def sessions_figure(sessions: Sequence[SessionRow], now: int, today: int) -> Fig
     number, total = sum(map(len, weeks)), sum(minutes)
     words = f"No sessions in {_WEEKS} weeks."
     if number:
-        words = f"{count(number, 'session')} in {_WEEKS} weeks, {count(total, 'minute')} in all; "
+        length = count(total, "minute") if total else "less than a minute"
+        words = f"{count(number, 'session')} in {_WEEKS} weeks, {length} in all; "
         words += f"{len(weeks[-1]) or 'none'} in the last 7 days."
     ticks = [(i + 0.5, axes.short(start)) for i, start in enumerate(starts) if i % 2 == 0]
     rows = [(n, str(len(w)), f"{m:,}") for n, w, m in zip(names, weeks, minutes, strict=True)][::-1]
