@@ -72,6 +72,8 @@ def load(name: str) -> RiskModel | StandingModel:
     try:
         text = shipped_text(name) if name in SHIPPED else Path(name).read_text("utf-8")
         return from_json(text)
+    except FileNotFoundError:
+        raise ConfigError(f"RISK_MODEL: {name} is neither a file nor one of {', '.join(SHIPPED)}") from None
     except (OSError, UnicodeDecodeError, ModelError) as error:
         raise ConfigError(f"RISK_MODEL: {name} cannot be used: {error}") from error
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from app.errors import ConfigError
-from app.settings import without_credentials
+from app.setting import without_credentials
 
 
 @dataclass(frozen=True, slots=True)

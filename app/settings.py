@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from app.errors import ConfigError
@@ -14,7 +14,7 @@ from app.kafka import security
 from app.page_settings import GROUP as _PAGE
 from app.page_settings import PageSettings
 from app.risk_settings import GROUP as _RISK
-from app.setting import parts
+from app.setting import is_topic_name, misspelt, parse, parts, without_credentials
 from app.setting import setting as _setting
 from models.topic_names import TopicNames
 
@@ -102,7 +102,7 @@ class Settings(PageSettings):
         "record headers that are not forwarded to the output, name[,name…]; a * at the end stands for anything",
     )
     topic_prefix: str = _setting(
-        _OUTPUT, "", "RISK_TOPIC_PREFIX", "prefix of the four output topics, so that the app can run beside KSQL"
+        _OUTPUT, "", "RISK_TOPIC_PREFIX", "prefix of the output topics, so that the app can run beside KSQL"
     )
     emit: Emit = _setting(
         _OUTPUT, "batch", "RISK_EMIT", "batch: one row for each key and flush; changes: every revision, as KSQL"
@@ -213,12 +213,10 @@ class Settings(PageSettings):
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read the RISK_ variables. Raises ConfigError with one line naming the variable."""
         values: dict[str, Any] = {}
-        known = set()
         for f in fields(cls):
             variable = f.metadata["variable"]
-            known.add(variable)
             if variable in environ:
-                values[f.name] = _parse(variable, environ[variable], f.default)
+                values[f.name] = parse(variable, environ[variable], f.default)
         settings = cls(**values)
         settings._check()
         return settings
@@ -233,18 +231,12 @@ class Settings(PageSettings):
     def _check(self) -> None:
         for server in self.brokers:
             host, _, port = server.rpartition(":")
-            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            if not host or "/" in host or not port.isdigit() or not 0 < int(port) < 65536:
                 raise ConfigError(f"RISK_BROKER: {server!r} is not host:port, e.g. 127.0.0.1:9092")
         self.check_security()
         self.check_risk()
         self.check_page()
-        url, shown = urlsplit(self.schema_registry), without_credentials(self.schema_registry)
-        if url.scheme not in ("http", "https") or not url.netloc:
-            raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} is not an http:// or https:// URL")
-        try:
-            _ = url.port
-        except ValueError:
-            raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} has no port from 1 to 65535") from None
+        self._check_registry()
         for variable, value, allowed in (
             ("RISK_EMIT", self.emit, ("batch", "changes")),
             ("RISK_TIME_UNIT", self.time_unit, ("ms", "s")),
@@ -263,24 +255,43 @@ class Settings(PageSettings):
             raise ConfigError(
                 f"RISK_TOPIC_PREFIX: {self.topic_prefix!r} may contain only letters, digits, '.', '_' and '-'"
             )
+        self._check_numbers()
+
+    def _check_registry(self) -> None:
+        url, shown = urlsplit(self.schema_registry), without_credentials(self.schema_registry)
+        if url.scheme not in ("http", "https") or not url.netloc:
+            raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} is not an http:// or https:// URL")
+        try:
+            _ = url.port
+        except ValueError:
+            raise ConfigError(f"RISK_SCHEMA_REGISTRY: {shown!r} has no port from 1 to 65535") from None
+
+    def _check_numbers(self) -> None:
+        for variable, seconds, low, high in (
+            ("RISK_SESSION_TIMEOUT", self.session_timeout_s, 1, 300),
+            ("RISK_REGISTRY_PATIENCE", self.registry_patience_s, 0, 3600),
+            ("RISK_STALL_TIMEOUT", self.stall_timeout_s, 5, 3600),
+            ("RISK_MAX_AHEAD", self.max_ahead_s, 0, 315_360_000),
+        ):
+            if not low <= seconds <= high:
+                raise ConfigError(f"{variable}: {seconds:g} s is not within {low} to {high}")
+        for variable, number, low, high in (
+            ("RISK_LINGER_MS", self.linger_ms, 0, 10_000),
+            ("RISK_BATCH_ROWS", self.batch_rows, 1, 1_000_000),
+        ):
+            if not low <= number <= high:
+                raise ConfigError(f"{variable}: {number} is not within {low} to {high}")
         if not 0 <= self.web_port < 65536:
             raise ConfigError(f"RISK_WEB_PORT: {self.web_port} is not a port (1 to 65535), nor 0 for any that is free")
-        if not 1 <= self.session_timeout_s <= 300:
-            raise ConfigError(f"RISK_SESSION_TIMEOUT: {self.session_timeout_s:g} s is not within 1 to 300")
-        if not 0 <= self.registry_patience_s <= 3600:
-            raise ConfigError(f"RISK_REGISTRY_PATIENCE: {self.registry_patience_s:g} s is not within 0 to 3600")
-        if not 5 <= self.stall_timeout_s <= 3600:
-            raise ConfigError(f"RISK_STALL_TIMEOUT: {self.stall_timeout_s:g} s is not within 5 to 3600")
-        if not 0 <= self.max_ahead_s <= 315_360_000:
-            raise ConfigError(f"RISK_MAX_AHEAD: {self.max_ahead_s:g} s is not within 0 to 315360000 (ten years)")
-        if not 0 <= self.linger_ms <= 10_000:
-            raise ConfigError(f"RISK_LINGER_MS: {self.linger_ms} is not within 0 to 10000")
-        if not 1 <= self.batch_rows <= 1_000_000:
-            raise ConfigError(f"RISK_BATCH_ROWS: {self.batch_rows} is not within 1 to 1000000")
         if self.max_batch_bytes < 1 << 20:
             raise ConfigError(f"RISK_MAX_BATCH_BYTES: {self.max_batch_bytes} is not at least {1 << 20}")
         if self.replication != -1 and self.replication < 1:
             raise ConfigError(f"RISK_REPLICATION: {self.replication} is neither at least 1 nor -1")
+
+    @classmethod
+    def misspelt(cls, environ: Mapping[str, str]) -> list[str]:
+        """Return one line for each variable that is no setting, but whose name is nearly that of one."""
+        return misspelt(environ, [f.metadata["variable"] for f in fields(cls)])
 
     @classmethod
     def listed(cls) -> list[Field[Any]]:
@@ -303,23 +314,3 @@ class Settings(PageSettings):
                 variable = variable.ljust(_INDENT) + meaning.pop(0)
             lines += [variable, *(" " * _INDENT + line for line in meaning)]
         return "\n".join(lines[1:])
-
-
-def without_credentials(url: str) -> str:
-    """Return a URL, or what should have been one, without the user and password in it."""
-    scheme, separator, rest = url.rpartition("://")
-    return scheme + separator + rest.rpartition("@")[2]
-
-
-def is_topic_name(name: str) -> bool:
-    """Whether `name` is valid for a topic, and short enough for the app's prefixes and suffixes."""
-    return 0 < len(name) <= 200 and all(c.isascii() and (c.isalnum() or c in "._-") for c in name)
-
-
-def _parse(variable: str, text: str, default: object) -> Any:
-    if isinstance(default, (int, float)):
-        try:
-            return type(default)(text)
-        except ValueError:
-            raise ConfigError(f"{variable}: {text!r} is not a number") from None
-    return cast(Any, Path(text)) if isinstance(default, Path) else text

@@ -61,6 +61,8 @@ class Worker(faust.worker.Worker):
         app: Any = self.app
         try:
             failpoints.arm(os.environ)
+            for line in Settings.misspelt(os.environ):
+                log.warning("%s", line)
             self._occupy()
             self.say_banner()
             check_machine(app.settings)

@@ -8,7 +8,7 @@ import logging.config
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,9 +87,14 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings, level: str) -> None:
-    """Serve the page until SIGTERM or SIGINT. level: of the log. Raises ConfigError if the page cannot start."""
+def serve(settings: Settings, level: str, *, cautions: Sequence[str] = ()) -> None:
+    """Serve the page until SIGTERM or SIGINT. level: of the log; cautions: lines to log at the start.
+
+    Raises ConfigError if the page cannot start.
+    """
     _log_to_stderr(settings, level)
+    for line in cautions:
+        log.warning("%s", line)
     gate.check(settings)
     users = gate.users_of(settings)
     if users is not None and not users.anybody:

@@ -191,6 +191,11 @@ def test_models_that_cannot_be_read_are_named(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_a_model_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match=r"^RISK_MODEL: v3 is neither a file nor one of v1, v2, v2s$"):
+        load_model("v3")
+
+
 def test_an_unreadable_model_is_named(tmp_path):
     """An unreadable or altered model is refused before the worker connects to a broker."""
     path = tmp_path / "model.json"

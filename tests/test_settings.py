@@ -97,6 +97,32 @@ def test_an_invalid_value_is_refused_in_one_line_that_names_the_variable(variabl
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("RISK_BATCH_ROWS", "1e4", "'1e4' is not a whole number"),
+        ("RISK_STALL_TIMEOUT", "soon", "'soon' is not a number"),
+        ("RISK_STALL_TIMEOUT", "4", "4 s is not within 5 to 3600"),
+        ("RISK_BROKER", "http://kafka:9092", "'http://kafka:9092' is not host:port, e.g. 127.0.0.1:9092"),
+    ],
+)
+def test_the_line_says_what_is_expected(variable, value, message):
+    with pytest.raises(ConfigError) as caught:
+        Settings.from_env({variable: value})
+    assert str(caught.value) == f"{variable}: {message}"
+
+
+def test_a_misspelt_variable_is_named():
+    """Not those that Kubernetes makes of a service, nor other programs'."""
+    others = {"RISK_PAGE_PORT_6080_TCP_ADDR": "1", "RISK_PAGE_SERVICE_PORT": "1", "RISK_CONNECT": "1", "BROKER": "1"}
+    known = dict.fromkeys(("RISK_BROKER", "RISK_APP_ID"), "x")
+    assert Settings.misspelt({**known, **others}) == []
+    assert Settings.misspelt({**known, "RISK_BROKR": "1", "RISK_TIMEUNIT": "s"}) == [
+        "RISK_BROKR is set, and is no setting: did you mean RISK_BROKER?",
+        "RISK_TIMEUNIT is set, and is no setting: did you mean RISK_TIME_UNIT?",
+    ]
+
+
 def test_the_list_of_settings_is_complete():
     """`faust -A app settings` is their only documentation."""
     text = " ".join(Settings.describe().split())

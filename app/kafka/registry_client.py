@@ -12,7 +12,8 @@ from schema_registry.client import AsyncSchemaRegistryClient
 from app.errors import ConfigError
 from app.proxies import Proxy, proxy_for
 from app.secrets import secret
-from app.settings import Settings, without_credentials
+from app.setting import without_credentials
+from app.settings import Settings
 
 #: timeout of one request [s]
 TIMEOUT_S = 10.0

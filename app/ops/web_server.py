@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Any
 
@@ -41,6 +42,8 @@ def listen(host: str, port: int) -> socket.socket:
             raise
     except OSError as error:
         shown = f"[{host}]" if ":" in host else host
+        if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+            raise ConfigError(f"RISK_WEB_BIND: {host} is not an address of this machine; set another") from error
         raise ConfigError(
             f"RISK_WEB_PORT: cannot listen on {shown}:{port}: {error.strerror}; set another, or 0 for any that is free"
         ) from error

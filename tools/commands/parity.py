@@ -12,7 +12,8 @@ from faust.cli import argument, option
 from app.commands.base import Command
 from app.errors import ConfigError
 from app.ops.preflight import silent
-from app.settings import Settings, is_topic_name
+from app.setting import is_topic_name
+from app.settings import Settings
 from tools.parity import cases, recorded
 from tools.parity.live import compare as live
 from tools.parity.live.render import render
