@@ -70,7 +70,7 @@ _REQUIRED: tuple[tuple[str, tuple[str, ...] | None, str], ...] = (
     ("USERID", ("BIGINT", "INTEGER"), "it identifies the student"),
     ("TIMECREATED", ("BIGINT",), "it is the time of an event"),
 )
-#: columns by which a record of another name is recognized as a row of the log
+#: columns by which a record of another name is recognised as a row of the log
 _LOG_COLUMNS = ("ID", "EVENTNAME", "USERID", "TIMECREATED")
 
 

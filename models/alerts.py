@@ -88,7 +88,7 @@ def waiting(
     """The entries [m] in line for an alert before the tick of `day`, and the number of alerts opened in its week.
 
     In line is an entry without an alert that has been high on all the ticks before that it needs. First is the highest
-        risk as of the latest tick that had news of it; equal ones are in the order of a hash of the student.
+    risk as of the latest tick that had news of it; equal ones are in the order of a hash of the student.
     """
     if not budget:
         return Waiting.none()

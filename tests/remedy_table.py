@@ -582,7 +582,7 @@ REMEDIES = (
         ),
     ),
     Remedy(
-        "a-form-that-is-sent-again-is-recognized",
+        "a-form-that-is-sent-again-is-recognised",
         ("pages",),
         "page.cases.desk:Desk._answer",
         condition("action.id", "False"),

@@ -32,10 +32,10 @@ from tools.e2e.risk_oracle.rows import log_rows
 ROOT = Path(__file__).parents[1]
 #: a seed whose first eleven actions are of all kinds, with five kills among the first six
 SEED = 1915
-#: session timeout, shorter than the default so that actions which wait for it leave time for others; the take-over
+#: session timeout, shorter than the default so that actions which wait for it leave time for others; the takeover
 #: with the default is measured in test_takeover.py [s]
 SESSION_S = 3
-#: time allowed for a take-over after the session timeout while other tests run [s]
+#: time allowed for a takeover after the session timeout while other tests run [s]
 TAKEOVER_S = 30
 #: upper bound of the run: minutes of faults, plus start and comparison on a busy machine [s]
 TIMEOUT_S = 600.0
@@ -85,7 +85,7 @@ def test_a_slow_take_over_is_a_failure() -> None:
     rest = dict.fromkeys((f.name for f in dataclasses.fields(Result)), 0) | {"differences": []}
     assert Result(**{**rest, "takeover_s": 11.0, "takeover_allowed_s": 11.0}).failures == []
     (line,) = Result(**{**rest, "takeover_s": 11.1, "takeover_allowed_s": 11.0}).failures
-    assert line == "the take-over of a killed worker's partitions took 11.1 s, allowed: 11 s"
+    assert line == "the takeover of a killed worker's partitions took 11.1 s, allowed: 11 s"
 
 
 def test_a_workload_depends_on_the_seed_only_and_has_late_rows_but_none_by_a_day() -> None:

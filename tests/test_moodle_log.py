@@ -271,7 +271,7 @@ async def test_records_with_the_id_of_another_schema_are_refused(n: int) -> None
 
 
 @pytest.mark.parametrize("n", [1, 40])
-async def test_ids_of_eight_bytes_are_recognized(n: int) -> None:
+async def test_ids_of_eight_bytes_are_recognised(n: int) -> None:
     """Apicurio's own format; the dead letter says what to set in the connector."""
     value = b"\0" + (7).to_bytes(8, "big") + plain(5, 6)[5:]
     decoded = await LogDecoder(Source({1: PLAIN})).decode(chunk([value, plain(5, 6)] * n))

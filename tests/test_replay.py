@@ -69,7 +69,7 @@ def test_last_record_that_differs_from_its_row_is_refused(log: LogRows, value: b
         sender.not_yet_written(rows, np.zeros(10, np.int64), {0: record(rows, 4, 0, value=value)}, IDS)
 
 
-def test_a_log_replayed_in_another_unit_is_recognized(log: LogRows) -> None:
+def test_a_log_replayed_in_another_unit_is_recognised(log: LogRows) -> None:
     """The same rows, but timecreated was written in ms, and now RISK_TIME_UNIT=s."""
     rows = log.take(slice(0, 10))
     with pytest.raises(ReplayError, match="was replayed in ms: set RISK_TIME_UNIT=ms"):

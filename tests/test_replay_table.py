@@ -142,7 +142,7 @@ def test_other_columns_may_hold_anything(tmp_path: Path) -> None:
     assert rows.id.tolist() == [1, 4]
 
 
-def test_utf_16_is_recognized_by_its_byte_order_mark(tmp_path: Path) -> None:
+def test_utf_16_is_recognised_by_its_byte_order_mark(tmp_path: Path) -> None:
     """As spreadsheets write it."""
     rows, _ = read(file(tmp_path, (HEAD + "1,ä,2,3\n").encode("utf-16")))
     assert rows.names == ("ä",)

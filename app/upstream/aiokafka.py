@@ -296,7 +296,7 @@ def _is_forgotten(error: BaseException | None) -> bool:
 
 
 class HandledErrors(logging.Filter):
-    """Drops the tracebacks that aiokafka causes by a forgotten transactional id, which `is_forgotten` recognizes.
+    """Drops the tracebacks that aiokafka causes by a forgotten transactional id, which `is_forgotten` recognises.
 
     Its sender logs it as unexpected, and sets it on futures for which nobody waits.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A user of the page, as the middleware has recognized them: `request.state.visitor`."""
+    """A user of the page, as the middleware has recognised them: `request.state.visitor`."""
 
     #: "local" where the page asks nobody to log in
     name: str

@@ -53,7 +53,7 @@ class Action:
 
     #: in the topic of the cases
     offset: int
-    #: chosen by whoever acts, so that a repetition is recognized
+    #: chosen by whoever acts, so that a repetition is recognised
     id: str
     student: int
     #: page.store.layout.SITE with RISK_COURSES=site

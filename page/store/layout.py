@@ -75,7 +75,7 @@ CREATE TABLE session (
 -- records of <app>-cases that were accepted, in the order of the topic
 CREATE TABLE action (
   offset INTEGER PRIMARY KEY,
-  id TEXT NOT NULL,                               -- chosen by the form, so that a repetition is recognized
+  id TEXT NOT NULL,                               -- chosen by the form, so that a repetition is recognised
   student INTEGER NOT NULL, course INTEGER NOT NULL,
   version INTEGER NOT NULL,                       -- of the case, after the action: 1, 2, …
   kind TEXT NOT NULL,                             -- page.cases.actions.Kind

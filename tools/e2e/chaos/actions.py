@@ -141,7 +141,7 @@ def join_and_leave(context: Context) -> None:
 
 
 def kill_one_of_two(context: Context) -> None:
-    """Kill one of two workers and measure the take-over by the other one; then hand the partitions back."""
+    """Kill one of two workers and measure the takeover by the other one; then hand the partitions back."""
     context.add_worker(2)
     context.run_for_a_while()
     context.fleet.kill(1)

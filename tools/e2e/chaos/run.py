@@ -87,7 +87,7 @@ class Result:
         """One line for each requirement that is not met."""
         if self.takeover_s <= self.takeover_allowed_s:
             return self.differences
-        slow = f"the take-over of a killed worker's partitions took {self.takeover_s:g} s"
+        slow = f"the takeover of a killed worker's partitions took {self.takeover_s:g} s"
         return [*self.differences, f"{slow}, allowed: {self.takeover_allowed_s:g} s"]
 
 
