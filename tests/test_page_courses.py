@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import time
@@ -62,7 +63,7 @@ def rows_of(text: str) -> list[list[str]]:
     body = text.split("<tbody>")[1].split("</tbody>")[0]
     return [
         [
-            re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", cell)).strip()
+            re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", cell))).strip()
             for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)
         ]
         for row in body.split("</tr>")[:-1]
