@@ -44,7 +44,8 @@ class forget(Command):
         if out := [number for number in userid if not -(1 << 63) <= number < 1 << 63]:
             raise ConfigError(f"{out[0]} is no id of a user")
         lines = asyncio.run(erase(settings, userid, timeout, _report))
-        self.say(f"forgotten: {len(set(userid))} students. Not reached:")
+        number = len(set(userid))
+        self.say(f"forgotten: {number} student{'' if number == 1 else 's'}. Not reached:")
         for line in (*lines, *_NOT_REACHED):
             self.say(f"- {line}")
         return 0

@@ -154,9 +154,7 @@ class Forgetting:
                 row = (None, None, encode(request), NO_HEADERS)
                 sent = await send_rows(self._producer, self._names.visits, number, [row])
                 next_offsets[number] = await last_offset(sent) + 1
-        self._say(
-            f"asked the workers to forget {len(self._ids)} students, in {len(numbers)} of {partitions} partitions"
-        )
+        self._say(f"asked the workers to forget them, in {len(numbers)} of {partitions} partitions")
         return Requests(begins, next_offsets)
 
     async def _wait(self, requests: Requests) -> dict[int, Forgotten]:
@@ -203,7 +201,7 @@ class Forgetting:
             await self._send(topic, traces.tombstones(old, stream_time))
             await traces.read(self._consumer)
         if left := traces.old(stream_time):
-            raise ConfigError(f"topic {topic} still has {len(left)} keys of these students: run this again")
+            raise ConfigError(f"topic {topic} still has keys of these students ({len(left)}): run this again")
         self._say(f"topic {topic}: no key of these students has a value from before")
         return traces
 
