@@ -73,8 +73,8 @@ class Process:
     ) -> None:
         """batch_rows: maximum number of visits in one flush, a third of it to emit every change.
 
-        risk: None switches it and its topics off;
-        model: of totals, whose score is written to MOODLE_LOGS_PREDICTION, None for none.
+        model: the totals model, which scores MOODLE_LOGS_PREDICTION; None: there is none;
+        risk: None switches it and its topics off.
         """
         self._log, self._names, self._model, self._metrics = log, names, model, metrics
         # every change of a visit is five rows, all of them in memory until the transaction ends

@@ -60,6 +60,7 @@ class _Source:
 
     @property
     def buffered_rows(self) -> int:
+        """Number of its visits that have not been released."""
         return sum(len(piece.visits) for piece in self.buffered)
 
 

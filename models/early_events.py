@@ -52,6 +52,7 @@ class EarlyEvents:
 
     @classmethod
     def none(cls) -> EarlyEvents:
+        """No events."""
         empty = np.empty(0, np.int64)
         return cls(Events.none(), empty, empty)
 

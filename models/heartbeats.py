@@ -37,6 +37,7 @@ class _Receiver:
     deferred: dict[int, SourceRange] = field(default_factory=dict)
 
     def may_defer(self, piece: SourceRange, last_tick: LastTick | None) -> bool:
+        """Whether nobody may be waiting for a range without visits."""
         watermark, lagging, as_of = self.known.get(piece.source, (NEVER, True, NEVER))
         stale = piece.watermark >= watermark + MAX_STALENESS_MS or piece.as_of > as_of
         if lagging or piece.lagging or piece.begin == UNKNOWN_BEGIN or stale:
@@ -44,6 +45,7 @@ class _Receiver:
         return last_tick is None or last_tick(piece.watermark) == last_tick(watermark)
 
     def defer(self, piece: SourceRange) -> None:
+        """Keep a range until the next batch, merged with the deferred one before it."""
         earlier = self.deferred.get(piece.source)
         self.deferred[piece.source] = piece if earlier is None else replace(piece, begin=earlier.begin)
 

@@ -38,7 +38,7 @@ _HUGE = object()
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One prediction."""
+    """A value of MOODLE_LOGS_PREDICTION, as KSQL reads it."""
 
     userid: int | None
     #: probability that the student withdraws, usually in [0, 1]; any double but NaN

@@ -40,6 +40,7 @@ class Sessions:
 
     @classmethod
     def none(cls) -> Sessions:
+        """No sessions."""
         empty = np.empty(0, np.int64)
         return cls(empty, empty, empty, empty)
 

@@ -52,6 +52,7 @@ class Visits:
 
     @classmethod
     def none(cls) -> Visits:
+        """No visits."""
         empty = np.empty(0, np.int64)
         return cls(empty, np.empty(0, np.bool_), empty, empty)
 

@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
         self._hub = hub
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End."""
+        """End the streams, then wait for requests and close the sockets."""
         self._hub.close()
         await super().shutdown(sockets)
 

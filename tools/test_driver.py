@@ -153,9 +153,9 @@ class TopologyTestDriver:
 
     settings: Settings
     decoder: LogDecoder
-    #: of totals, whose score is written to MOODLE_LOGS_PREDICTION; None: none
+    #: the totals model, which scores MOODLE_LOGS_PREDICTION; None: there is none
     model: RiskModel | None = None
-    #: the model of the risk of standing, without a model of totals; None: off
+    #: the standing model, which scores MOODLE_RISK and, without a totals model, MOODLE_LOGS_PREDICTION; None: off
     standing: StandingModel | None = None
     #: the rows written so far, by topic
     topics: dict[str, list[Written]] = field(default_factory=dict)

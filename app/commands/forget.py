@@ -37,7 +37,7 @@ class forget(Command):
     )
 
     def main(self, *, userid: tuple[int, ...], timeout: float, **_: Any) -> int:
-        """Forget them."""
+        """Forget them, and print what could not be reached; return the exit code."""
         settings: Settings = self.app.settings  # type: ignore[attr-defined]
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs what becomes one line here
         logging.getLogger("app.kafka.registry").setLevel(logging.CRITICAL)

@@ -29,7 +29,7 @@ class grow(Command):
     options = (option("--partitions", type=int, required=True, help="Number of partitions to have."),)
 
     def main(self, *, partitions: int, **_: Any) -> int:
-        """Grow."""
+        """Divide them; return the exit code."""
         settings: Settings = self.app.settings  # type: ignore[attr-defined]
         failpoints.arm(os.environ)
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it logs what becomes one line here

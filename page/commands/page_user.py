@@ -46,7 +46,7 @@ class page_user(Command):
     )
 
     def main(self, *, action: str, user: str | None, courses: str | None, sees_all: bool, sso: bool, **_: Any) -> int:
-        """Do it."""
+        """Read the file, change it as told, and write it."""
         settings: Settings = self.app.settings  # type: ignore[attr-defined]
         if not settings.page_users:
             raise ConfigError("RISK_PAGE_USERS is empty: set it to the path of the file with the users")

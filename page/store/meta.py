@@ -20,7 +20,7 @@ class Meta:
 
 
 def read_meta(connection: sqlite3.Connection) -> Meta:
-    """Read it."""
+    """Read the numbers about the database."""
     values = dict(fetch_rows(connection, ("name", "value"), "FROM meta"))
     return Meta(values.get("newest_event"), values.get("today"), values.get("revision", 0))
 

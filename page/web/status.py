@@ -65,7 +65,7 @@ class StatusPage:
         self._workers = workers
 
     def get(self, request: Request) -> Response:
-        """Answer."""
+        """Answer with the state of the data, the workers and this page."""
         services, visitor = services_of(request), visitor_of(request)
         settings = services.settings
         with services.database.snapshot() as connection:

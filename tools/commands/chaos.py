@@ -29,7 +29,7 @@ class chaos(Command):
     """Inject faults into workers and servers while a log is read, and check every output row.
 
     Workers are killed, wiped, suspended, stopped and joined by others; the broker and the schema registry
-    are killed. Then every row of the four output topics, the state and the disk are compared with an
+    are killed. Then every row of the output topics, the state and the disk are compared with an
     independent computation. With three brokers, these are killed, stopped, suspended, kept away and given empty
     disks one at a time, and leaders move. The last line of output is JSON. Exits with 1 unless everything is exact and
     killed workers were replaced in time. It starts its own servers.

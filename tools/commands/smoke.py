@@ -17,7 +17,7 @@ from tools.e2e.workers import E2EError
 class smoke(Command):
     """Run the whole pipeline on a Kafka of its own and check every output row.
 
-    Replays real students, runs a worker until it has processed them, and compares the four output topics
+    Replays real students, runs a worker until it has processed them, and compares the output topics
     with an independent computation. The last line of output is JSON. Exits with 1 unless every row is exact.
     """
 
