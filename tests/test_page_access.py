@@ -415,7 +415,7 @@ def test_guessing_is_slowed(login_page):
         answer = log_in(client, "ada", password)
         assert answer.status_code == 429
         assert answer.headers["Retry-After"] == "1"
-        assert "wait 1 second" in answer.text
+        assert "wait 1\N{NO-BREAK SPACE}second, then" in answer.text
     assert len(login_page.audit.records) == 4
     login_page.clock.now += 1
     assert log_in(client, "ada").status_code == 303

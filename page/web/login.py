@@ -20,6 +20,7 @@ from page.cases.audit import Look
 from page.web.middleware import NO_USERS, CookieNames
 from page.web.render import render
 from page.web.services import Services, address_of, form_of, origin_of, services_of, visitor_of
+from page.web.words import plural
 
 log = logging.getLogger(__name__)
 #: longest name that is looked up [characters]
@@ -42,7 +43,7 @@ def log_in(request: Request) -> Response:
         return _form(request, services, back, "The form was too old. Please try again.", name, status=403)
     if wait := services.throttle.begin(name, origin.address):
         seconds = math.ceil(wait)
-        text = f"Too many attempts. Please wait {seconds} seconds, then try again."
+        text = f"Too many attempts. Please wait {plural(seconds, 'second')}, then try again."
         return _form(request, services, back, text, name, status=429, headers={"Retry-After": str(seconds)})
     logins = services.gate.logins
     assert logins is not None
