@@ -329,6 +329,10 @@ def test_the_status_says_that_all_is_well(page: Site) -> None:
             "1 event waits to be counted. It is worked off as soon",
         ),
         (Group(("a",), {"demo.demo.mdl_logstore_standard_log": 20_000}), "20,000 events wait to be counted. It should"),
+        (
+            Group(("a",), {"demo.demo.mdl_logstore_standard_log": 0, "moodle-risk-visits": 46}),
+            "Backlog Moodle's log has been read; 46 batches of visits wait to be counted. It should shrink",
+        ),
         (Group(problem="Kafka has not answered within 5 seconds."), "Workers: not known Kafka has not answered"),
     ],
 )

@@ -19,6 +19,8 @@ from page.web.services import services_of, visitor_of
 from page.web.words import duration
 
 _HOUR_MS = 3_600_000
+#: events of the log, and batches of them in the visits topic (of up to 20,000 each), that may wait while all is well
+_FEW_EVENTS, _FEW_BATCHES = 10_000, 10
 
 #: what a reason of dead letters means
 MEANINGS = {
@@ -76,7 +78,7 @@ class StatusPage:
             _data(meta.newest_event, now, settings.page_stale_hours),
             _page(services.follower.state),
             _members(group, settings),
-            _lag(group, names.source),
+            _lag(group, names.source, names.visits),
         ]
         context = {
             "lights": lights,
@@ -135,17 +137,19 @@ def _members(group: Group, settings: Settings) -> Light:
     return Light("good", f"{number} workers run", "They share the work among them.")
 
 
-def _lag(group: Group, source: str) -> Light:
+def _lag(group: Group, source: str, visits: str) -> Light:
     if group.problem:
         return Light("warn", "Backlog: not known", "It is asked of Kafka together with the workers.")
-    lag = group.lags.get(source)
+    lag, batches = group.lags.get(source), group.lags.get(visits, 0)
     if lag is None:
         return Light("warn", "Backlog: not known", "No worker has read anything of Moodle's log yet.")
-    if not lag:
+    if not lag and batches <= _FEW_BATCHES:
         return Light("good", "No backlog", "All events of Moodle's log have been counted.")
     text = f"{lag:,} event{'s wait' if lag > 1 else ' waits'} to be counted."
+    if not lag:
+        text = f"Moodle's log has been read; {batches:,} batches of visits wait to be counted."
     if not group.hosts:
         return Light("bad", "Backlog", text, "It is worked off as soon as a worker runs.")
-    return Light(
-        "good" if lag < 10_000 else "warn", "Backlog", text, "" if lag < 10_000 else "It should shrink: look again."
-    )
+    if lag < _FEW_EVENTS and batches <= _FEW_BATCHES:
+        return Light("good", "Backlog", text)
+    return Light("warn", "Backlog", text, "It should shrink: look again.")
