@@ -168,7 +168,7 @@ class CohortSums:
             np.add.at(self._counts.reshape(-1), row + (bins.start + column), one)
 
     def cohorts(self) -> Cohorts:
-        """The sums of all entries added so far."""
+        """The sums so far."""
         courses = np.empty(len(self._courses), np.int64)
         courses[self._courses.slots] = self._courses.values
         course = courses[self._keys.values >> _WEEK_BITS]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import logging.config
+import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,13 +88,10 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings, level: str, *, cautions: Sequence[str] = ()) -> None:
-    """Serve the page until SIGTERM or SIGINT. level: of the log; cautions: lines to log at the start.
-
-    Raises ConfigError if the page cannot start.
-    """
+def serve(settings: Settings, level: str) -> None:
+    """Serve the page until SIGTERM or SIGINT. level: of the log. Raises ConfigError if the page cannot start."""
     _log_to_stderr(settings, level)
-    for line in cautions:
+    for line in Settings.misspelt(os.environ):
         log.warning("%s", line)
     gate.check(settings)
     users = gate.users_of(settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +45,7 @@ class page(Command):
         # logs go to stderr, so there is no file to reopen; without this a closed terminal or a log rotation kills
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
-            serve(settings, level, cautions=Settings.misspelt(os.environ))
+            serve(settings, level)
         except ConfigError as error:
             say(settings, str(error))
             return 1
