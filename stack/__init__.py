@@ -10,7 +10,6 @@
 
 from stack.cluster import (
     HOURS,
-    Environment,
     Status,
     down,
     fetch,
@@ -23,6 +22,7 @@ from stack.cluster import (
     up,
     wipe,
 )
+from stack.environment import Environment
 from stack.errors import StackError, Unavailable
 
 __all__ = [
