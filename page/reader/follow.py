@@ -16,7 +16,8 @@ from aiokafka.errors import KafkaError
 from app.errors import ConfigError
 from app.settings import Settings
 from models.days import LocalDays
-from page.reader.reading import MadeAnew, NotReady, Reading, Rewritten, unanswered
+from page.reader.errors import MadeAnew, NotReady, Rewritten, unanswered
+from page.reader.reading import Reading
 from page.reader.sources import Sources
 from page.reader.state import Phase, State
 from page.reader.writing import Writing

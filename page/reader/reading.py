@@ -17,6 +17,7 @@ from app.kafka.clients import new_admin, new_consumer, without_silent_brokers
 from app.kafka.ends import ends_and_missing
 from app.kafka.topics import partitions_of
 from app.settings import Settings
+from page.reader.errors import MadeAnew, NotReady, Rewritten, unanswered
 from page.reader.parse import Record
 from page.reader.sources import Sources
 from page.reader.state import Phase
@@ -43,18 +44,6 @@ _ATTEMPTS = 4
 _EMPTY_ANSWERS = 20
 #: number of records at the end of the sessions among which the newest event is looked for
 _LAST_RECORDS = 100
-
-
-class NotReady(Exception):
-    """The topics cannot be read yet: what is waited for, and what to do."""
-
-
-class MadeAnew(Exception):
-    """The database is derived from topics that no longer exist: why this is known."""
-
-
-class Rewritten(Exception):
-    """A topic was written anew: it has to be read from its beginning."""
 
 
 class Progress(Protocol):
@@ -308,8 +297,3 @@ class Reading:
             if self._is_live:
                 self._ends = ends
                 self._show()
-
-
-def unanswered(settings: Settings, error: BaseException) -> str:
-    """Return a line that says that the brokers do not answer."""
-    return f"{settings.broker} (RISK_BROKER) does not answer: {str(error) or type(error).__name__}"
