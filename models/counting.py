@@ -9,7 +9,6 @@ A column that is missing or null filters nothing, except userid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,15 +81,6 @@ class RiskColumns:
     def blank(cls, n: int) -> RiskColumns:
         """The columns of rows that say nothing."""
         return cls(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.uint8))
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[RiskColumns]) -> RiskColumns:
-        """The columns of all `parts`, one after another."""
-        return cls(
-            np.concatenate([p.course for p in parts]),
-            np.concatenate([p.related for p in parts]),
-            np.concatenate([p.marks for p in parts]),
-        )
 
     def take(self, rows: Int64s | Bools | slice) -> RiskColumns:
         """The columns of the rows at `rows`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.chunk import Chunk
+from models.columns import concatenate
 from models.counting import CountingRules, Judged, RiskColumns, judge
 from models.rules import MAX_AT, Bools, Int64s
 from models.visits import COUNTED, EXTRA, NO_LOG_ID, SUBMISSION, Visits
@@ -174,7 +175,7 @@ def _in_order(parts: list[DecodedRows]) -> DecodedRows:
         np.concatenate([part.null for part in parts]),
         np.concatenate([part.at for part in parts]),
         np.concatenate(log_ids) if log_ids else None,
-        RiskColumns.concatenate(risks) if risks else None,
+        concatenate(risks) if risks else None,
     ).take(np.argsort(row))
 
 
