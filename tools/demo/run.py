@@ -149,7 +149,7 @@ async def _show(
                 await _read_to_end(consumer, stats)
             note = "All events are replayed. Ctrl-C stops everything." if done else "Ctrl-C stops everything."
             if page is not None:
-                note = f"Advisers see {page.url} {note}"
+                note = f"Advisers see {page.url} · {note}"
             view = panel(title, stats, status, rate, source.committed, note)
             if interactive:
                 live.update(view, refresh=True)
