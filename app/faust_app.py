@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import warnings
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ from app.settings import Settings
 from app.state.place import Place
 from app.state.table import StateTable
 from app.upstream import SCHEME, install
-from app.upstream.faust import FlowControl
+from app.upstream.faust import FlowControl, RebalanceMonitor
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,8 @@ class RiskApp(faust.App):
         #: a worker's place, None without RocksDB, and the socket of its pages, None without pages
         self.place: Place | None = None
         self.listener: socket.socket | None = None
+        #: called once a second: a timer for each would wake the worker as often as there are timers
+        self.each_second: list[Callable[[], object]] = []
         #: made when the worker starts
         self.watchdog: Watchdog
         timeout = settings.session_timeout_s
@@ -120,6 +122,7 @@ class RiskApp(faust.App):
             broker_max_poll_interval=_NEVER_IDLE_S,
             stream_recovery_delay=0.0,
             Worker="app.worker:Worker",
+            Monitor=RebalanceMonitor,
         )
         self.flow_control = FlowControl(initially_suspended=True)
 
@@ -211,7 +214,7 @@ class RiskApp(faust.App):
         )
         self.watchdog.start()
         log.info("%s", self.whereabouts())
-        self.add_future(self._report_to_watchdog())
+        self.add_future(self._every_second())
         await super().on_start()
         if self.runtime is not None and isinstance(self.consumer, Consumer):
             self.consumer.revoking = self.runtime.kafka.release
@@ -223,9 +226,11 @@ class RiskApp(faust.App):
                 self.runtime.drain.attach(self.consumer)
                 self.add_future(self.runtime.drain.run())
 
-    async def _report_to_watchdog(self) -> None:
+    async def _every_second(self) -> None:
         while not self.should_stop:
             self.watchdog.report(status_of(self))
+            for call in self.each_second:
+                call()
             if refused := REFUSALS.reason(self.settings, lasting_s=LASTING_S, attempts=ATTEMPTS):
                 await self.crash(LoginRefused(refused))
             await asyncio.sleep(INTERVAL_S)

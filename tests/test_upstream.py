@@ -23,7 +23,7 @@ from app.state.store import Options, Store
 from app.state.table import StateTable
 from app.upstream import install
 from app.upstream.aiokafka import EncodedBatchBuilder, RawMemoryRecords, RowBatchBuilder
-from app.upstream.faust import FlowControl
+from app.upstream.faust import FlowControl, RebalanceMonitor
 from app.upstream.reaches import REACHES, VERSIONS, Reach
 
 ROOT = Path(__file__).parent.parent
@@ -91,8 +91,8 @@ def test_every_reach_is_documented(reach: Reach) -> None:
 
 
 SUBCLASSES = [
-    ChunkQueue, Consumer, EncodedBatchBuilder, FlowControl, Options, Producer, RiskApp, RowBatchBuilder, StateTable,
-    Store, Thread, WebServer,
+    ChunkQueue, Consumer, EncodedBatchBuilder, FlowControl, Options, Producer, RebalanceMonitor, RiskApp,
+    RowBatchBuilder, StateTable, Store, Thread, WebServer,
 ]  # fmt: skip
 
 

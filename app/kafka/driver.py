@@ -167,7 +167,7 @@ class Consumer(driver.Consumer):
     async def _poll_end_offsets(self) -> None:
         before, skipped = None, 0
         while not self.should_stop:
-            await self.sleep(END_OFFSETS_INTERVAL_S)
+            await asyncio.sleep(END_OFFSETS_INTERVAL_S)  # mode's sleep takes five turns of the loop
             if self.has_sought():
                 generation, as_of = self._sought_generation, self._newest_so_far()
                 mark = generation, as_of, tuple(self._expected.values())
@@ -219,6 +219,16 @@ class Consumer(driver.Consumer):
 
     def _new_offset(self, tp: TP) -> int | None:
         return self._ledger.committable().get(tp)
+
+    @Service.task
+    async def _commit_handler(self) -> None:
+        while not self.should_stop:
+            await asyncio.sleep(self.commit_interval)
+            await self.commit()
+
+    @Service.task
+    async def _commit_livelock_detector(self) -> None:
+        """No-op, as Thread.verify_event_path, which it would call."""
 
     async def _commit(self, offsets: Any) -> bool:
         # a crash also ends the consumer's thread, which then never answers. What is not committed is read again

@@ -42,10 +42,7 @@ def add_pages(app: RiskApp) -> None:
     async def stats(web: Any, request: Any) -> Any:
         return web.json(_stats(app, rates, time.monotonic() - started))
 
-    @app.timer(interval=1.0, name="rates")  # type: ignore[untyped-decorator]
-    async def sample() -> None:
-        rates.sample(time.monotonic())
-        cautions.sample()
+    app.each_second += [lambda: rates.sample(time.monotonic()), cautions.sample]
 
 
 def _problem(app: RiskApp) -> str | None:

@@ -166,9 +166,11 @@ async def read_fetched(
             if made or left <= 0 or is_over():
                 return made
             waiter = fetcher._create_fetch_waiter()
-            done, _ = await asyncio.wait([waiter], timeout=left)
-            if not done:
+            try:
+                done, _ = await asyncio.wait([waiter], timeout=left)
+            finally:
                 waiter.cancel()
+            if not done:
                 return []
             waiter.result()
 

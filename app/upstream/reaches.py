@@ -236,6 +236,8 @@ REACHES = (
             **_of(
                 _CONSUMER,
                 "_committed_offset",
+                "_commit_handler",
+                "_commit_livelock_detector",
                 _commit="self, offsets",
                 _drain_messages="self, fetcher",
                 _filter_tps_with_pending_acks="self, topics=None",
@@ -267,11 +269,13 @@ REACHES = (
         "faust-streaming",
         "app/kafka/thread.py",
         "Faust has no setting for the isolation level, no metadata of commits, and no call for batches; its livelock "
-        "detection counts messages",
+        "detection counts messages; mode wakes thread and loop each second to see whether they live",
         {
             **_of(
                 f"{_THREAD}:AIOKafkaConsumerThread",
                 "_assignor",
+                "_keepalive2",
+                "_thread_keepalive",
                 _commit="self, offsets",
                 _create_worker_consumer="self, transport",
                 _ensure_consumer="self",
@@ -286,6 +290,22 @@ REACHES = (
         "app/kafka/driver.py",
         "all clients of Kafka are made in one place, app/kafka/clients.py",
         _of(f"{_THREAD}:Producer", _new_producer="self, transactional_id=None"),
+    ),
+    Reach(
+        "Monitor",
+        "faust-streaming",
+        "app/upstream/faust.py",
+        "Faust's monitor computes averages each second, and keeps figures of each message, that nobody asks for",
+        {
+            **_of(
+                "faust:Monitor",
+                "_sampler",
+                on_message_in="self, tp, offset, message",
+                on_message_out="self, tp, offset, message",
+                on_stream_event_in="self, tp, offset, stream, event",
+                on_stream_event_out="self, tp, offset, stream, event, state=None",
+            ),
+        },
     ),
     Reach(
         "Flow control",
