@@ -25,15 +25,27 @@ def group_ends(group: Int64s) -> Bools:
     return last
 
 
+def last_rows(first: Int64s, n: int) -> Int64s:
+    """The last row of each group of n rows, whose first rows are `first` [g], ascending."""
+    last = np.empty_like(first)
+    last[:-1] = first[1:] - 1
+    last[-1:] = n - 1
+    return last
+
+
 def grouped_cumsum(group: Int64s, values: Int64s) -> Int64s:
-    """Cumulative sum of `values` [n] within each group, each row included; wraps at 64 bits."""
+    """Cumulative sum of `values` [n] within each group, each row included; wraps at 64 bits.
+
+    values: of one column [n], or of several [k, n].
+    """
     if not len(group):
         return values.astype(np.int64)
-    total = np.cumsum(values, dtype=np.int64)
-    first = np.flatnonzero(group_starts(group))
-    before = np.zeros(len(first), np.int64)
-    before[1:] = total[first[1:] - 1]
-    return total - np.repeat(before, np.diff(np.append(first, len(group))))
+    total = values.cumsum(axis=-1, dtype=np.int64)
+    first = group_starts(group).nonzero()[0]
+    before = np.zeros((*values.shape[:-1], len(first)), np.int64)
+    before[..., 1:] = total[..., first[1:] - 1]
+    total -= before.repeat(last_rows(first, len(group)) - first + 1, axis=-1)
+    return total
 
 
 def grouped_cummax(group: Int64s, values: Int64s) -> Int64s:

@@ -135,10 +135,12 @@ def drop_applied(position: Position, visit_batches: Sequence[VisitBatch]) -> New
         )
         parts.append(visits)
         before_parts.append(before)
-        after_parts.append(np.append(before[1:], watermarks.stream_time)[: len(before)])
+        after = np.empty_like(before)
+        after[:-1], after[-1:] = before[1:], watermarks.stream_time
+        after_parts.append(after)
         source_parts.append(source)
     columns = (before_parts, source_parts, after_parts)
-    before, source, after = (np.concatenate([np.empty(0, np.int64), *p]) for p in columns)
+    before, source, after = (p[0] if len(p) == 1 else np.concatenate([np.empty(0, np.int64), *p]) for p in columns)
     return NewVisits(concatenate(parts), before, position, repeated, detached, gaps, source, after, outdated)
 
 

@@ -93,7 +93,9 @@ def _split(ranges: list[SourceRange], empty: VisitBatch, max_rows: int) -> Itera
             batch, rows, nbytes = [], max_rows, MAX_BATCH_BYTES
         batch.append(rest)
         rows -= len(rest.visits)
-        nbytes -= int(_sizes(rest.visits).sum())
+        nbytes -= (
+            len(rest.visits) * _size(rest.visits) if rest.visits.headers is None else int(_sizes(rest.visits).sum())
+        )
     yield replace(empty, ranges=batch)
 
 
@@ -102,18 +104,26 @@ def _fitting(visits: Visits, rows: int, nbytes: int) -> int:
 
     An EXTRA row is not separated from the row that it follows, whose offset it has.
     """
-    within = np.cumsum(_sizes(visits.slice(0, rows)))
-    fitting = int(np.searchsorted(within, nbytes, side="right"))
+    if visits.headers is None:
+        fitting = max(0, min(len(visits), rows, nbytes // _size(visits)))
+    else:
+        within = np.cumsum(_sizes(visits.slice(0, rows)))
+        fitting = int(np.searchsorted(within, nbytes, side="right"))
     splits = 0 < fitting < len(visits) and visits.offset[fitting] == visits.offset[fitting - 1]
     return fitting + splits
 
 
 def _sizes(visits: Visits) -> Int64s:
     """Size of each visit in a batch [n] bytes."""
-    size = _VISIT_BYTES + _LOG_ID_BYTES * (visits.log_id is not None) + _KIND_BYTES * (visits.kind is not None)
+    size = _size(visits)
     if visits.headers is None:
         return np.full(len(visits), size)
     return np.fromiter((size + headers.size(h) for h in visits.headers), np.int64, len(visits))
+
+
+def _size(visits: Visits) -> int:
+    """Size of each visit in a batch, without headers [bytes]."""
+    return _VISIT_BYTES + _LOG_ID_BYTES * (visits.log_id is not None) + _KIND_BYTES * (visits.kind is not None)
 
 
 def cut(piece: SourceRange, rows: int) -> tuple[SourceRange, SourceRange]:

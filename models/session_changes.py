@@ -46,6 +46,8 @@ class Step:
 
 def concatenate(parts: list[Sessions]) -> Sessions:
     """The sessions of all `parts`, one after another."""
+    if len(parts) == 1:
+        return parts[0]
     return Sessions(
         np.concatenate([p.owner for p in parts]),
         np.concatenate([p.start for p in parts]),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.factorize import argsort_codes, argsort_pairs
-from models.grouped import group_starts, grouped_cummax
+from models.grouped import group_starts, grouped_cummax, last_rows
 from models.rules import GAP_MS, Bools, Int64s
 
 
@@ -81,11 +81,11 @@ def cut(owner: Int64s, at: Int64s) -> Runs:
         order = np.argsort(at, kind="stable")
         order = order[argsort_codes(owner[order], int(owner.max()) + 1)]
         sorted_at = at[order]
-    first[1:] |= np.diff(sorted_at) > GAP_MS
-    head = np.flatnonzero(first)
-    tail = np.append(head, len(order))[1:] - 1
+    first[1:] |= sorted_at[1:] - sorted_at[:-1] > GAP_MS
+    head = first.nonzero()[0]
+    tail = last_rows(head, len(order))
     run = np.empty(len(order), np.int64)
-    run[order] = np.cumsum(first) - 1
+    run[order] = first.cumsum() - 1
     return Runs(Sessions(sorted_owner[head], sorted_at[head], sorted_at[tail], tail - head + 1), run)
 
 
@@ -118,10 +118,10 @@ def absorb(sessions: Sessions, arrivals: Sessions) -> Merge:
     reach = grouped_cummax(owner, end)
     first = group_starts(owner)
     first[1:] |= start[1:] - GAP_MS > reach[:-1]
-    head = np.flatnonzero(first)
+    head = first.nonzero()[0]
     group = np.empty(len(order), np.int64)
-    group[order] = np.cumsum(first) - 1
-    tail = np.append(head, len(order))[1:] - 1
+    group[order] = first.cumsum() - 1
+    tail = last_rows(head, len(order))
     count = np.concatenate((sessions.count, arrivals.count))[order]
     merged = Sessions(owner[head], start[head], reach[tail], np.add.reduceat(count, head))
     touched = np.zeros(len(head), np.bool_)

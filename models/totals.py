@@ -73,12 +73,15 @@ def roll_up(totals: Totals, changes: SessionChanges, *, emit_every_change: bool)
     """
     order = argsort_codes(changes.sessions.owner, len(totals))
     sorted_changes = changes.take(order)
-    owner, delta = sorted_changes.sessions.owner, sorted_changes.delta
+    owner, delta, sessions = sorted_changes.sessions.owner, sorted_changes.delta, sorted_changes.sessions
+    added = np.empty((3, len(owner)), np.int64)
+    added[0], added[1], added[2] = delta * sessions.count, delta * sessions.seconds, delta
+    activities, seconds, number = grouped_cumsum(owner, added)
     after = Totals(
-        totals.activities[owner] + grouped_cumsum(owner, delta * sorted_changes.sessions.count),
-        totals.seconds[owner] + grouped_cumsum(owner, delta * sorted_changes.sessions.seconds),
-        totals.sessions[owner] + grouped_cumsum(owner, delta),
-        np.maximum(totals.at[owner], grouped_cummax(owner, sorted_changes.sessions.end)),
+        totals.activities[owner] + activities,
+        totals.seconds[owner] + seconds,
+        totals.sessions[owner] + number,
+        np.maximum(totals.at[owner], grouped_cummax(owner, sessions.end)),
     )
     last = group_ends(owner)
     updated = _put(totals, owner[last], after.take(last))

@@ -144,6 +144,8 @@ class _WaveState:
         """All sessions, sorted by (owner, start), with the visit that created each (-1: older than the batch)."""
         if not self.steps:  # no visits: `concatenate` needs one step at least
             self.steps.append(_empty_step())
+        if not self._aside:
+            return self._open, self._created_by
         sessions = concatenate([s for s, _ in self._aside] + [self._open])
         created_by = np.concatenate([by for _, by in self._aside] + [self._created_by])
         order = argsort_pairs(sessions.owner, sessions.start)

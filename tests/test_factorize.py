@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.binary_column import BinaryColumn
 from models.factorize import RADIX, argsort_codes, argsort_pairs, factorize
-from models.grouped import cumcount, group_ends, group_starts, grouped_cummax, grouped_cumsum
+from models.grouped import cumcount, group_ends, group_starts, grouped_cummax, grouped_cumsum, last_rows
 from models.murmur2 import keys_of, partitions_of
 from models.routing import Router
 from models.rules import GAP_MS, MAX_LEAD_MS, NEVER
@@ -32,11 +32,13 @@ def array(values: Sequence[int]) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-@given(VALUES)
-@example([0, 8 * 2 + (1 << 16)])
-@example([0, 8 * 2 + (1 << 16) - 1])
-def test_factorize_equals_numpys_unique(values):
-    """Whether values are counted, being close together, or sorted."""
+@given(VALUES, st.booleans())
+@example([0, 8 * 258 + (1 << 16)], True)
+@example([0, 8 * 258 + (1 << 16) - 1], True)
+def test_factorize_equals_numpys_unique(values, many):
+    """Whether values are counted, being many and close together, or sorted."""
+    if many:
+        values = values * (256 // max(len(values), 1) + 1)
     distinct, code = factorize(array(values))
     expected, inverse = np.unique(array(values), return_inverse=True)
     assert distinct.tolist() == expected.tolist()
@@ -76,6 +78,10 @@ def test_grouped_functions_equal_a_loop_over_each_group(rows, near):
     assert grouped_cummax(array(group), array(values)).tolist() == list(map(max, so_far))
     wrapped = [(sum(group_values) - LOWEST) % 2**64 + LOWEST for group_values in so_far]
     assert grouped_cumsum(array(group), array(values)).tolist() == wrapped
+    both = grouped_cumsum(array(group), np.stack((np.zeros(len(values), np.int64), array(values))))
+    assert both.tolist() == [[0] * len(wrapped), wrapped]
+    first = np.flatnonzero(group_starts(array(group)))
+    assert last_rows(first, len(group)).tolist() == np.flatnonzero(group_ends(array(group))).tolist()
     assert group_starts(array(group)).tolist() == [i == 0 or group[i - 1] != g for i, g in enumerate(group)]
     assert group_ends(array(group)).tolist() == [i == len(group) - 1 or group[i + 1] != g for i, g in enumerate(group)]
     assert cumcount(shuffled).tolist() == [shuffled[:i].tolist().count(g) for i, g in enumerate(shuffled)]
