@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -33,10 +34,10 @@ class Thread(AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         app: Any = self.app
-        settings = app.settings
+        settings, names = app.settings, app.settings.topic_names
+        self._linger = Linger(settings.source_topic, names.visits, names.prediction, settings.linger_ms / 1000)
         #: the claims that are committed with offsets, by partition
         self._claims: dict[TP, str] = {}
-        self._linger = Linger(settings.source_topic, settings.topic_names.prediction, settings.linger_ms / 1000)
         conf = app.conf
         self._assignor = self.app.assignor
         return new_consumer(
@@ -76,15 +77,24 @@ class Thread(AIOKafkaConsumerThread):
         app: Any = self.app
         linger, fetcher = self._linger, fetcher_of(consumer)
         linger.begin(generation, fetcher)
-        chunks = await read_chunks(
-            consumer,
-            partitions,
-            linger.longest_read(_FETCH_WAIT_S),
-            max_rows,
-            app.settings.max_batch_bytes,
-            lambda: linger.is_over(fetcher),
-        )
-        return linger.apply(chunks, generation, consumer.assignment(), fetcher)
+        end = time.monotonic() + _FETCH_WAIT_S
+        while True:
+            chunks = await read_chunks(
+                consumer,
+                partitions,
+                linger.longest_read(max(0.0, end - time.monotonic())),
+                max_rows,
+                app.settings.max_batch_bytes,
+                lambda: linger.is_over(fetcher),
+            )
+            due = linger.apply(
+                chunks, generation, consumer.assignment(), fetcher, sends_all_visits=sends_all_visits(consumer, app)
+            )
+            # what waits for company need not be handed over to the other thread
+            if due or time.monotonic() >= end or not self.consumer.flow_active:
+                return due
+            if generation != app.consumer_generation_id:
+                return []
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         """Commit the offsets of assigned partitions, with the settings they were made with.
@@ -140,3 +150,11 @@ class Thread(AIOKafkaConsumerThread):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """No-op: Faust's livelock detection expects single messages; app/ops/watchdog.py does its work."""
+
+
+def sends_all_visits(consumer: aiokafka.AIOKafkaConsumer, app: Any) -> bool:
+    """Whether the worker has one visits partition, and nobody else sends visits to it: it has all source partitions."""
+    source, visits = app.settings.source_topic, app.settings.topic_names.visits
+    assigned = [tp.topic for tp in consumer.assignment()]
+    sources = consumer.partitions_for_topic(source) or ()
+    return assigned.count(visits) == 1 and assigned.count(source) == len(sources)
