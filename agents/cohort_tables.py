@@ -28,6 +28,7 @@ class Tables:
     def __init__(self, log: Log, model: StandingModel) -> None:
         self._log, self._model = log, model
         self._tables: dict[int, CohortTable] = {}
+        self._tabulating = asyncio.Lock()
 
     @property
     def days_together(self) -> int:
@@ -47,14 +48,18 @@ class Tables:
             if sums is None:
                 return None
             for day in missing:
-                tables[day] = self._tables.get(day) or await self._tabulate(sums[day])
+                tables[day] = await self._tabulated(day, sums[day])
         self._tables |= tables
         while len(self._tables) > len(days) + self.days_together + TABLES_BEFORE:
             del self._tables[min(self._tables)]
         return tables
 
-    async def _tabulate(self, sums: Cohorts) -> CohortTable:
-        return await in_thread_if(len(sums) > MANY_COHORTS, cohorts.tabulate, sums, self._model.cohort)
+    async def _tabulated(self, day: int, sums: Cohorts) -> CohortTable:
+        async with self._tabulating:  # partitions ask for the same at the same time
+            if (table := self._tables.get(day)) is None:
+                is_long = len(sums) > MANY_COHORTS
+                table = self._tables[day] = await in_thread_if(is_long, cohorts.tabulate, sums, self._model.cohort)
+            return table
 
 
 async def in_thread_if(is_long: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -12,13 +12,14 @@ from agents.ports import StatePartition
 from agents.risk_output import Effect
 from models import activity_records, early_events
 from models.activity import Activity
+from models.activity_records import Packed
 from models.early_events import EarlyEvents
 from models.rules import Bools, Int64s
 
 #: number of students that are scored before other work gets its turn
 SLICE = 5_000
 #: most students of a partition that are kept in memory from its sums to its scores [about 120 B each]
-_KEPT = 250_000
+_KEPT = 25_000
 
 
 @dataclass(slots=True)
@@ -42,15 +43,22 @@ class Entries:
 
     def keep(self, effect: Effect) -> None:
         """Add the records that have changed since the last time to an effect."""
+        if self.taken.any():
+            self._keep_early(effect)
+        if not self.changed.any():
+            return
         owners, new = _renumbered(self.changed)
         kept = self.activity.take(self.changed[self.activity.owner])
         records = activity_records.pack(kept.owned_by(new[kept.owner]), self.predicted[owners])
-        effect.activity |= dict(zip(self.students[owners].tolist(), records, strict=True))
+        effect.activity.update(zip(self.students[owners].tolist(), records, strict=True))
+        self.changed[:] = False
+
+    def _keep_early(self, effect: Effect) -> None:
         owners, new = _renumbered(self.taken)
         left = self.early.take(self.taken[self.early.events.owner])
         records = early_events.pack(left.owned_by(new[left.events.owner]), len(owners))
-        effect.early |= dict(zip(self.students[owners].tolist(), records, strict=True))
-        self.__post_init__()
+        effect.early.update(zip(self.students[owners].tolist(), records, strict=True))
+        self.taken[:] = False
 
 
 def _renumbered(chosen: Bools) -> tuple[Int64s, Int64s]:
@@ -108,19 +116,21 @@ class Scan:
 def _entries_of(partition: StatePartition, effect: Effect, due: Callable[[EarlyEvents], Int64s]) -> Iterator[Entries]:
     early = _early_of(partition, effect)
     early_students = np.array(sorted(early), np.int64)
-    written = dict(effect.activity)
-    written_students = np.fromiter(written, np.int64, len(written))
-    for students, records in partition.scan_activity(SLICE):
-        changed: list[bytes | None] = list(records)
-        for i in np.flatnonzero(np.isin(students, written_students)).tolist():
-            changed[i] = written.pop(int(students[i]))
-        mine = np.isin(early_students, students)
-        yield _unpack(students, changed, early_students[mine], early, due)
-        early_students = early_students[~mine]
-    new = np.union1d(early_students, np.array([s for s, record in written.items() if record is not None], np.int64))
-    for low in range(0, len(new), SLICE):
-        students = new[low : low + SLICE]
-        yield _unpack(students, [written.get(s) for s in students.tolist()], students, early, due)
+    waiting, written = Packed.of_nobody(early_students), _written_by(effect)
+    for stored in partition.scan_activity(SLICE):
+        last = int(stored.students[-1])
+        (some, waiting), (changed, written) = waiting.up_to(last), written.up_to(last)
+        for records in some.updated(stored).updated(changed).parts(2 * SLICE):
+            yield _unpack(records, early_students, early, due)
+    for records in waiting.updated(written).parts(SLICE):
+        yield _unpack(records, early_students, early, due)
+
+
+def _written_by(effect: Effect) -> Packed:
+    students = np.fromiter(effect.activity, np.int64, len(effect.activity))
+    order = np.argsort(students)
+    records = list(effect.activity.values())
+    return activity_records.join(students[order], [records[i] for i in order.tolist()])
 
 
 def _early_of(partition: StatePartition, effect: Effect) -> dict[int, bytes]:
@@ -133,14 +143,15 @@ def _early_of(partition: StatePartition, effect: Effect) -> dict[int, bytes]:
 
 
 def _unpack(
-    students: Int64s,
-    records: Sequence[bytes | None],
-    early_students: Int64s,
-    early: dict[int, bytes],
-    due: Callable[[EarlyEvents], Int64s],
+    records: Packed, early_students: Int64s, early: dict[int, bytes], due: Callable[[EarlyEvents], Int64s]
 ) -> Entries:
-    activity, predicted = activity_records.unpack(records)
-    events = early_events.unpack([early.get(s) for s in early_students.tolist()])
-    owners = np.searchsorted(students, early_students)
-    events = events.owned_by(owners[events.events.owner])
+    """The entries of the students of `records`, who are all of those between the first and the last that have any."""
+    students = records.students
+    activity, predicted = records.unpack()
+    low, high = np.searchsorted(early_students, students[[0, -1]] + (0, 1)).tolist()
+    if low == high:
+        return Entries(students, activity, predicted, EarlyEvents.none(), students[:0])
+    mine = early_students[low:high]
+    events = early_events.unpack([early[s] for s in mine.tolist()])
+    events = events.owned_by(np.searchsorted(students, mine)[events.events.owner])
     return Entries(students, activity, predicted, events, due(events))

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 
 from codec.dead_letters import DeadLetter
 from codec.record_batch import Rows
+from models.activity_records import Packed
 from models.chunk import Chunk
 from models.cohorts import Cohorts
 from models.forgotten import Forgotten
@@ -88,8 +89,8 @@ class StatePartition(Protocol):
     def scan_early(self, students: int) -> Iterator[tuple[Int64s, Sequence[bytes]]]:
         """Yield all records of early events with their students, about so many at a time; no flush in the meantime."""
 
-    def scan_activity(self, students: int) -> Iterator[tuple[Int64s, Sequence[bytes]]]:
-        """Yield all records of activity with their students, about so many at a time; no flush in the meantime."""
+    def scan_activity(self, students: int) -> Iterator[Packed]:
+        """Yield all records of activity by student, about so many at a time; no flush in the meantime."""
 
     async def flush(
         self,

@@ -25,12 +25,13 @@ from agents.ports import StatePartition
 from agents.risk_output import Effect, RiskOptions, RiskOutput
 from agents.sessionize import CountedVisits
 from models import activity_records, alerts, cohorts, early_events
-from models.activity import NO_DAY, NONE, Activity, Events, add, newest_days
+from models.activity import NO_DAY, NONE, Activity, Events, add, first_events, newest_days
 from models.assessment import Assessment, assess, figures_for, is_news
 from models.cohorts import CohortTable
 from models.early_events import EarlyEvents
 from models.factorize import factorize
 from models.figures import is_forgotten
+from models.grouped import group_starts
 from models.rules import Bools, Int64s
 from models.topic_names import TopicNames
 
@@ -58,7 +59,9 @@ class Risk:
             return effect
         students, owner = factorize(counted.student)
         events = Events(owner, counted.course, self._options.days.of(counted.at), counted.submission)
-        arrived = EarlyEvents(events, counted.at, self._options.days.last_ticks(counted.after))
+        first = first_events(events)  # of eight on average in a session
+        tick = self._options.days.last_ticks(counted.after[first])
+        arrived = EarlyEvents(events.take(first), counted.at[first], tick)
         activity, predicted = activity_records.unpack(partition.activity(students))
         entries = Entries(students, activity, predicted, EarlyEvents.none(), students[:0])
         waits = self.due(arrived) > ticks.scored
@@ -133,7 +136,7 @@ class Risk:
             return True
         some, at = added.activity.take(changed), early.at[added.cause[changed]]
         days = self._table_days(scored, some.newest)
-        tables = await self._tables.get(partition, np.unique(days).tolist())
+        tables = await self._tables.get(partition, _distinct(days))
         if tables is None:
             return False
         activity = self._view_newest(effect, students, added.activity, changed, days, tables, at)
@@ -142,7 +145,7 @@ class Risk:
             self._output.close(effect, students, former, at[anew], some.newest[anew])
         last = np.full(len(students), NONE, np.int64)
         np.maximum.at(last, some.owner, at)
-        owners = np.unique(some.owner)
+        owners = some.owner[group_starts(some.owner)]
         entries.activity = activity
         entries.predicted = self._output.predict(effect, students, activity, entries.predicted, owners, last)
         entries.changed[owners] = True
@@ -163,7 +166,7 @@ class Risk:
         days [k]: of the tables against which they are scored; at [k] ms: timestamps.
         """
         risk, band = activity.risk.copy(), activity.band.copy()
-        for day in np.unique(days).tolist():
+        for day in _distinct(days):
             group = days == day
             some = activity.take(rows[group])
             assessment = self._assess(some, some.newest, tables[day])
@@ -210,13 +213,14 @@ class Risk:
         self._output.write_alerts(
             effect, students, after, assessment, np.flatnonzero(turned), advanced.opened, advanced.why, day
         )
-        differs = final | news | turned | (after.above != activity.above) | (after.below != activity.below)
-        entries.changed[activity.owner[differs]] = True
-        entries.changed[activity.owner[again]] = True
-        touched = np.unique(np.concatenate((left, activity.owner[rows], activity.owner[again])))
+        entries.changed[activity.owner[_differ(activity, after)]] = True
+        touched = np.zeros(len(students), np.bool_)
+        touched[left] = touched[activity.owner[rows]] = touched[activity.owner[again]] = True
         times = np.full(len(students), at)
         entries.activity = after
-        entries.predicted = self._output.predict(effect, students, after, entries.predicted, touched, times)
+        predicted = self._output.predict(effect, students, after, entries.predicted, np.flatnonzero(touched), times)
+        entries.changed |= predicted != entries.predicted
+        entries.predicted = predicted
 
     def _view_later(
         self,
@@ -250,6 +254,21 @@ class Risk:
     def _table_days(self, scored: int, newest: Int64s) -> Int64s:
         """The day of the table against which an event on each of the days `newest` [k] is scored."""
         return np.minimum(self._options.days.table_days(newest), scored)
+
+
+def _distinct(days: Int64s) -> list[int]:
+    """The distinct `days` [k], ascending."""
+    distinct, _ = factorize(days)
+    days_: list[int] = distinct.tolist()
+    return days_
+
+
+def _differ(before: Activity, after: Activity) -> Bools:
+    """Whether a tick has changed each entry [m]."""
+    differs = np.zeros(len(after), np.bool_)
+    for name in ("risk", "band", "tick_risk", "tick_band", "above", "below", "alert", "opened"):
+        differs |= getattr(after, name) != getattr(before, name)
+    return differs
 
 
 def _former(before: Activity, entries: Activity) -> Activity:

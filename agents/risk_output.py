@@ -9,7 +9,7 @@ import numpy as np
 from agents.ports import Target
 from codec import output_rows, risk_rows
 from codec.record import Row
-from codec.record_batch import Rows
+from codec.record_batch import ROW_WISE_MAX, Rows
 from codec.risk_rows import Keys
 from models.activity import NONE, Activity, highest_risk
 from models.alerts import Why
@@ -150,7 +150,8 @@ class RiskOutput:
         if effect.predicted:
             students, risk, at = (np.concatenate(column) for column in zip(*effect.predicted, strict=True))
             named = StudentDictionary(students, np.zeros(len(students), np.bool_), np.empty(0, np.int64))
-            keys, headers = keys_of(named.student, named.null), risk_rows.headers(self._options.model)
+            keys = keys_of(named.student, named.null) if len(at) <= ROW_WISE_MAX else []  # more are written in columns
+            headers = risk_rows.headers(self._options.model)
             written = output_rows.predictions(np.arange(len(at)), at, risk / RISK_SCALE, named, keys, headers)
             effect.rows.append(((self._names.prediction, 0), written))
             effect.predicted = []

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+import numpy as np
+
 from agents.cohort_tables import MANY_COHORTS, TABLES_BEFORE, Tables, in_thread_if
-from agents.entries import Entries, Scan, Turns
+from agents.entries import SLICE, Entries, Scan, Turns
 from agents.ports import Log, Metrics, StatePartition, Target
 from agents.risk import Risk
 from agents.risk_output import Effect, RiskOptions
@@ -20,14 +22,18 @@ from agents.sessionize import CountedVisits
 from codec.record import NO_HEADERS, Row
 from codec.record_batch import Rows
 from models import alerts, cohort_records
-from models.activity import NO_DAY, add
+from models.activity import NO_DAY, Activity, add
 from models.assessment import figures_for
 from models.cohort_keys import reached_key, sums_key
 from models.cohorts import CohortSums
+from models.rules import Int64s
 from models.ticks import Ticks
 from models.ticks import first as first_ticks
 from models.topic_names import TopicNames
 from models.visit_batch import VisitBatch
+
+#: number of entries, of one day or several, whose figures are computed together
+_TOGETHER = SLICE
 
 
 class Ticker:
@@ -107,40 +113,61 @@ class Ticker:
         than `to`, but not than `last`, if nothing happens until then.
         """
         budget = self._options.budget
-        sums = {day: CohortSums(budget) for day in range(ticks.reached + 1, to + 1)}
+        begin = ticks.reached + 1
+        sums = CohortSums(to - ticks.reached, budget)
         latest, next_due = NO_DAY, last
         async for entries in scan.run(effect):
-            latest = max(latest, await self._sum_entries(entries, sums))
+            latest = max(latest, await self._sum_entries(entries, sums, range(begin, to + 1)))
             if len(entries.early):
                 next_due = min(next_due, int(entries.due.min()))
-        days = range(ticks.reached + 1, min(to, latest) + 1)
+        days = range(begin, min(to, latest) + 1)
         if not days:
             to = max(to, next_due)
         rows: list[Row] = []
         for day in days:
-            pieces = await in_thread_if(len(sums[day]) > MANY_COHORTS, _encode, sums[day])
+            pieces = await in_thread_if(len(sums) > MANY_COHORTS, _encode, sums, day - begin)
             rows += [(None, sums_key(day, partition.number, i), piece, NO_HEADERS) for i, piece in enumerate(pieces)]
         effect.ticks = Ticks(to, ticks.scored)
         effect.sums = self._sums_rows(partition, rows, effect.ticks)
         return days, to
 
-    async def _sum_entries(self, entries: Entries, sums: dict[int, CohortSums]) -> int:
+    async def _sum_entries(self, entries: Entries, sums: CohortSums, days: range) -> int:
         """Add some entries to the sums of each day; return the last day as of which there is one, or one to forget."""
-        model, budget = self._options.model, self._options.budget
+        forget_days = self._options.model.cohort.forget_days
         activity, early, due, latest = entries.activity, entries.early, entries.due, NO_DAY
-        for day, total in sums.items():
+        begin = days.start  # of the days as of which the activity is the same
+        for day in days:
             if (due < day).any():
+                latest = max(latest, await self._sum_days(entries.students, activity, sums, range(begin, day), days))
+                begin = day
                 ready = (due < day) | self._risk.is_near(activity, early, day - 1)
                 some = early.take(ready)
-                activity = add(activity, some.events, forget_days=model.cohort.forget_days).activity
+                activity = add(activity, some.events, forget_days=forget_days).activity
                 early, due = early.take(~ready), due[~ready]
-            if day <= int(activity.newest.max(initial=NO_DAY)) + model.cohort.forget_days + 1:
-                latest = day
-                figures = figures_for(model, activity, day)
-                line = alerts.waiting(model, activity, figures, day, students=entries.students, budget=budget)
-                total.add(activity.course, activity.first, figures, line)
-                await self._turns.take()
-        return latest
+        return max(latest, await self._sum_days(entries.students, activity, sums, range(begin, days.stop), days))
+
+    async def _sum_days(self, students: Int64s, activity: Activity, sums: CohortSums, some: range, days: range) -> int:
+        """Add entries to the sums of `some` of the days, of which they are the activity; see `_sum_entries`."""
+        model, budget = self._options.model, self._options.budget
+        latest = int(activity.newest.max(initial=NO_DAY)) + model.cohort.forget_days + 1
+        some = range(some.start, min(some.stop, latest + 1))
+        if not some:
+            return NO_DAY
+        number, step = len(activity), max(1, _TOGETHER // len(activity))
+        for low in range(some.start, some.stop, step):
+            part = range(low, min(low + step, some.stop))
+            if len(part) == 1:
+                figures = figures_for(model, activity, low)
+                line = None
+                if budget:
+                    line = alerts.waiting(model, activity, figures, low, students=students, budget=budget)
+                sums.add(activity.course, activity.first, figures, line, low - days.start)
+            else:
+                rows, day = np.tile(np.arange(number), len(part)), np.repeat(np.array(part), number)
+                tiled = activity.take(rows)
+                sums.add(tiled.course, tiled.first, figures_for(model, tiled, day), day=day - days.start)
+            await self._turns.take()
+        return some.stop - 1
 
     def _sums_rows(self, partition: StatePartition, sums: Sequence[Row], ticks: Ticks) -> list[Row]:
         """The sums, what of former ones nobody needs any more, and the day that they reach, which comes behind them."""
@@ -177,8 +204,9 @@ class Ticker:
         return effect
 
 
-def _encode(sums: CohortSums) -> Sequence[bytes]:
-    return cohort_records.encode(sums.cohorts()) if len(sums) else []
+def _encode(sums: CohortSums, day: int) -> Sequence[bytes]:
+    cohorts = sums.cohorts(day)
+    return cohort_records.encode(cohorts) if len(cohorts) else []
 
 
 def count_rows(metrics: Metrics, rows: Sequence[tuple[Target, Rows]]) -> None:

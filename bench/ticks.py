@@ -34,12 +34,14 @@ from app.kafka.producer import BATCH_BYTES
 from app.model_file import load_models
 from app.ops.metrics import Metrics
 from app.settings import Settings
+from app.state.activity_copy import ActivityCopy
 from app.state.partition import changelog_pieces
 from app.state.store import Options
 from bench.environment import at_least
 from codec.record_batch import OutputColumns, Rows, batches
 from models import activity_records
 from models.activity import Activity, Events, add
+from models.activity_records import Packed
 from models.cohorts import Cohorts
 from models.days import LocalDays
 from models.rules import Int64s
@@ -62,18 +64,21 @@ class _Partition:
         self._database, self._log = rocksdict.Rdict(str(path), Options().as_options()), log
         self.ticks = Ticks(_FIRST + _DAYS, _FIRST + _DAYS)
         self.rows = 0
+        self._activity_copy = ActivityCopy()
 
     def scan_early(self, _: int) -> Iterator[tuple[Int64s, Sequence[bytes]]]:
         """Yield nothing."""
         return iter(())
 
-    def scan_activity(self, students: int) -> Iterator[tuple[Int64s, Sequence[bytes]]]:
+    def scan_activity(self, students: int) -> Iterator[Packed]:
         """Yield all records of activity."""
+        return self._activity_copy.scan(self._scan_stored(students), students)
+
+    def _scan_stored(self, students: int) -> Iterator[Packed]:
         records = cast(Any, self._database).items(from_key=activity_records.PREFIX)
         while some := list(islice(records, students)):
-            values = [value for _, value in some]
-            activity_records.check(values)
-            yield activity_records.students_of([key for key, _ in some]), values
+            keys, values = zip(*some, strict=True)
+            yield activity_records.join(activity_records.students_of(keys), values, verify=True)
 
     async def flush(
         self,
@@ -93,6 +98,7 @@ class _Partition:
                     self._log.sums.apply(key or b"", value)
             await _encode(written)
         await self.write(activity)
+        self._activity_copy.update(activity)
         self.ticks = ticks or self.ticks
         return True
 

@@ -36,6 +36,7 @@ _WINDOW = struct.Struct(">qq")
 
 
 @lru_cache(maxsize=20_000)
+@lru_cache(maxsize=20_000)  # all risks, which are in 1e-4
 def _double(x: float) -> bytes:
     return java_double(x).encode()
 

@@ -113,7 +113,7 @@ def batches(rows: OutputColumns, max_size: int) -> Iterator[EncodedBatch]:
 
     Raises ValueError if a row is larger.
     """
-    shared = _headers(rows.headers)
+    shared = _headers(tuple(rows.headers))
     # besides key, value and headers: the varints of length, time, index and two sizes, and the attributes
     row_size = sum(piece.octets.shape[1] for piece in (*rows.key, *rows.value)) + len(shared) + 5 + 10 + 5 + 5 + 5 + 1
     step = max_size // row_size
@@ -150,7 +150,8 @@ def _first_indices(count: int) -> PaddedBytes:
     return varints(np.arange(count))
 
 
-def _headers(headers: Headers) -> bytes:
+@lru_cache(maxsize=32)
+def _headers(headers: tuple[tuple[str, bytes | None], ...]) -> bytes:
     """Encode headers as at the end of a record."""
     out = [_varint(len(headers))]
     for name, value in headers:

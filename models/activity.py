@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from models.day_bits import ONE, WINDOW, Words, popcount, shift_left, shift_right
-from models.factorize import argsort_pairs, factorize_pairs
+from models.factorize import argsort_pairs, factorize, factorize_pairs
 from models.grouped import group_starts, grouped_cummax
 from models.rules import Bools, Int64s
 
@@ -162,6 +162,12 @@ def add(activity: Activity, events: Events, *, forget_days: int) -> Added:
     return Added(result, cause >= 0, cause, forgotten)
 
 
+def first_events(events: Events) -> Int64s:
+    """Indices of the first event of each student, course, day and kind, ascending: the others set no bits."""
+    courses, course = factorize(events.course)
+    return np.sort(_first_of_cells(events.owner * len(courses) + course, events.day, events.submission))
+
+
 def newest_days(activity: Activity, events: Events) -> Int64s:
     """The newest day of the entry of each event [n], NO_DAY if there is none yet."""
     merged, entry = _with_entries(activity, events.owner, events.course)
@@ -173,6 +179,8 @@ def _with_entries(activity: Activity, owner: Int64s, course: Int64s) -> tuple[Ac
 
     New entries are without visits, and their newest day is NO_DAY.
     """
+    if len(activity) and (index := _find(activity, owner, course)) is not None:
+        return activity, index
     owners, courses = np.append(activity.owner, owner), np.append(activity.course, course)
     owners, courses, index = factorize_pairs(owners, courses)
     stored = index[: len(activity)]
@@ -184,8 +192,25 @@ def _with_entries(activity: Activity, owner: Int64s, course: Int64s) -> tuple[Ac
     return activity, index[len(stored) :]
 
 
+def _find(activity: Activity, owner: Int64s, course: Int64s) -> Int64s | None:
+    """The index of the entry of each (owner, course) [n]; None if there is no such entry for one of them."""
+    high = int(activity.course.max()) + 1
+    if int(activity.course.min()) < 0 or high * (int(activity.owner[-1]) + 1) >= 1 << 62:
+        return None
+    wanted = owner * high + np.minimum(course, high)
+    index = np.minimum(np.searchsorted(activity.owner * high + activity.course, wanted), len(activity) - 1)
+    is_found = (activity.owner[index] == owner) & (activity.course[index] == course)
+    return index if is_found.all() else None
+
+
 def _first_events(entry: Int64s, day: Int64s, submission: Bools) -> Int64s:
     """Indices of the first event of each (entry, day, kind) among n events, by entry and then in arrival order."""
+    rows = _first_of_cells(entry, day, submission)
+    return rows[argsort_pairs(entry[rows], rows)]
+
+
+def _first_of_cells(entry: Int64s, day: Int64s, submission: Bools) -> Int64s:
+    """Indices of the first event of each (entry, day, kind) among n events, by (entry, day, kind)."""
     if not len(entry):
         return entry
     low = int(day.min())
@@ -195,10 +220,10 @@ def _first_events(entry: Int64s, day: Int64s, submission: Bools) -> Int64s:
     if cells <= _CELLS_PER_EVENT * len(entry):
         first = np.full(cells, -1, np.int64)
         first[cell[::-1]] = np.arange(len(entry))[::-1]  # of several assignments the last one, to the first event
-        rows = first[first >= 0]
+        rows: Int64s = first[first >= 0]
     else:
         _, rows = np.unique(cell, return_index=True)
-    return rows[argsort_pairs(entry[rows], rows)]
+    return rows
 
 
 def _fresh(owner: Int64s, course: Int64s, day: Int64s) -> Activity:

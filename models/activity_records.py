@@ -11,7 +11,8 @@ They are in the same table as state records (models/state.py), under keys of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -35,6 +36,110 @@ _LOW = 0xFFFF_FFFF
 _MAX_TICKS = 2**15 - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Records of some students, one after another in one buffer: reading and changing them takes no object for each."""
+
+    #: ascending [u]
+    students: Int64s
+    words: Int64s
+    #: number of words of each student's record [u], 0: none
+    size: Int64s
+
+    @classmethod
+    def none(cls) -> Packed:
+        return cls(*(np.empty(0, np.int64) for _ in range(3)))
+
+    @classmethod
+    def of_nobody(cls, students: Int64s) -> Packed:
+        """No record of each of `students` [u]."""
+        return cls(students, np.empty(0, np.int64), np.zeros(len(students), np.int64))
+
+    def __len__(self) -> int:
+        return len(self.students)
+
+    @property
+    def heads(self) -> tuple[Int64s, Int64s]:
+        """Where in `words` each record begins [r], and the index of its student [r]."""
+        head = np.cumsum(self.size) - self.size
+        if (self.size != 0).all():
+            return head, np.arange(len(self))
+        present = np.flatnonzero(self.size)
+        return head[present], present
+
+    def unpack(self) -> tuple[Activity, Int64s]:
+        """The entries, and the risk last written to MOODLE_LOGS_PREDICTION of each student [u] in 1e-4."""
+        if (self.size == _HEAD + _ENTRY).all():  # as most are
+            table = self.words.reshape(-1, _HEAD + _ENTRY)
+            return _entries(np.arange(len(self)), table[:, _HEAD:]), table[:, 1].copy()
+        head, present = self.heads
+        predicted = np.full(len(self), NONE, np.int64)
+        predicted[present] = self.words[head + 1]
+        body = np.ones(len(self.words), np.bool_)
+        body[head] = body[head + 1] = False
+        n = (self.size[present] - _HEAD) // _ENTRY
+        return _entries(np.repeat(present, n), self.words[body].reshape(-1, _ENTRY)), predicted
+
+    def updated(self, other: Packed) -> Packed:
+        """These records, replaced by those of the students of `other`, also where there are none now."""
+        if not len(other) or not len(self):
+            return other if len(other) else self
+        students = np.append(self.students, other.students)
+        order = np.argsort(students, kind="stable")
+        latest = np.append(students[order][1:] != students[order][:-1], True)
+        order = order[latest]
+        start = np.cumsum(self.size) - self.size
+        starts = np.append(start, len(self.words) + np.cumsum(other.size) - other.size)[order]
+        size = np.append(self.size, other.size)[order]
+        before = np.cumsum(size) - size
+        index = np.repeat(starts - before, size)
+        index += np.arange(len(index))
+        return Packed(students[order], np.append(self.words, other.words)[index], size)
+
+    def between(self, low: int, high: int) -> Packed:
+        """The records of the students at the indices from `low` to `high` - 1."""
+        end = np.cumsum(self.size)
+        first, last = (int(end[i - 1]) if i else 0 for i in (low, high))
+        return Packed(self.students[low:high], self.words[first:last], self.size[low:high])
+
+    def up_to(self, student: int) -> tuple[Packed, Packed]:
+        """The records of the students up to `student`, and those behind."""
+        index = int(np.searchsorted(self.students, student, side="right"))
+        return self.between(0, index), self.between(index, len(self))
+
+    def parts(self, most: int) -> Iterator[Packed]:
+        """These records, at most so many at a time."""
+        for low in range(0, len(self), most):
+            yield self if len(self) <= most else self.between(low, min(low + most, len(self)))
+
+    def dense(self) -> Packed:
+        """These records without the students that have none."""
+        present = self.size != 0
+        return self if present.all() else Packed(self.students[present], self.words, self.size[present])
+
+
+def _entries(owner: Int64s, table: Int64s) -> Activity:
+    """The entries of the owners [m] in the words of `table` [m, _ENTRY]."""
+    course, visits, submissions, days, counts, risk = np.ascontiguousarray(table.T)
+    return Activity(
+        owner=owner,
+        course=course,
+        first=_low(days),
+        newest=days >> 32,
+        visits=visits.view(np.uint64),
+        submissions=submissions.view(np.uint64),
+        older=counts & 0xFFFF,
+        above=risk >> 32 & 0xFFFF,
+        below=risk >> 48 & 0xFFFF,
+        alert=(risk & 0xFF00_0000) != 0,
+        opened=counts >> 32,
+        risk=(risk & 0xFFFF) - 1,
+        band=(risk >> 16 & 0xF) - 1,
+        tick_risk=(counts >> 16 & 0xFFFF) - 1,
+        tick_band=(risk >> 20 & 0xF) - 1,
+    )
+
+
 def check(records: Sequence[bytes]) -> None:
     """Verify the checksums and layout versions of records [u].
 
@@ -43,53 +148,35 @@ def check(records: Sequence[bytes]) -> None:
     state.check(records, VERSION, _RECORD)
 
 
+def join(students: Int64s, records: Sequence[bytes | None], *, verify: bool = False) -> Packed:
+    """The records of `students` [u], ascending, as one buffer; None stands for a student without a record.
+
+    verify: check the checksums too. Raises StateError for a damaged record or one of another version, NewerState for
+    one of a newer version; `index`: its index among `records`.
+    """
+    stored = cast("Sequence[bytes]", records) if all(records) else [record or b"" for record in records]
+    length = np.fromiter(map(len, stored), np.int64, len(stored))
+    body_size = length - _HEAD * _WORD
+    bad = (body_size <= 0) | (body_size % (_ENTRY * _WORD) != 0)
+    if bad.any() and (bad := bad & np.array([record is not None for record in records])).any():
+        raise state.located(StateError, bad, f"{_RECORD} of {length[bad][0]} bytes is damaged")
+    words = np.frombuffer(b"".join(stored), "<i8").astype(np.int64, copy=False)
+    packed = Packed(students, words, length // _WORD)
+    head, present = packed.heads
+    try:
+        state.check_words(words, head, VERSION, _RECORD, verify=verify)
+    except StateError as error:
+        error.index = int(present[error.index])
+        raise
+    return packed
+
+
 def unpack(records: Sequence[bytes | None], *, verify: bool = False) -> tuple[Activity, Int64s]:
     """The entries of u students, and the risk last written to MOODLE_LOGS_PREDICTION of each [u] in 1e-4.
 
-    None stands for a student without a record. verify: check the checksums too, at less cost than by `check`. Raises
-    StateError for a damaged record or one of another version, NewerState for one of a newer version; `index`: its
-    index among `records`.
+    See `join`, which raises the same errors.
     """
-    students, stored = np.arange(len(records)), cast("Sequence[bytes]", records)
-    if not all(records):
-        students = np.flatnonzero([record is not None for record in records])
-        stored = [record for record in records if record is not None]
-    length = np.fromiter(map(len, stored), np.int64, len(stored))
-    body_size = length - _HEAD * _WORD
-    try:
-        if (bad := (body_size <= 0) | (body_size % (_ENTRY * _WORD) != 0)).any():
-            raise state.located(StateError, bad, f"{_RECORD} of {length[bad][0]} bytes is damaged")
-        words = np.frombuffer(b"".join(stored), "<i8").astype(np.int64, copy=False)
-        size = length // _WORD
-        head = np.cumsum(size) - size
-        state.check_words(words, head, VERSION, _RECORD, verify=verify)
-    except StateError as error:
-        error.index = int(students[error.index])
-        raise
-    predicted = np.full(len(records), NONE, np.int64)
-    predicted[students] = words[head + 1]
-    n = (size - _HEAD) // _ENTRY
-    body = np.ones(len(words), np.bool_)
-    body[head] = body[head + 1] = False
-    course, visits, submissions, days, counts, risk = words[body].reshape(-1, _ENTRY).T
-    activity = Activity(
-        owner=np.repeat(students, n),
-        course=course.copy(),
-        first=_low(days),
-        newest=days >> 32,
-        visits=visits.astype(np.uint64),
-        submissions=submissions.astype(np.uint64),
-        older=counts & 0xFFFF,
-        above=risk >> 32 & 0xFFFF,
-        below=risk >> 48 & 0xFFFF,
-        alert=(risk >> 24 & 0xFF) != 0,
-        opened=counts >> 32,
-        risk=(risk & 0xFFFF) - 1,
-        band=(risk >> 16 & 0xF) - 1,
-        tick_risk=(counts >> 16 & 0xFFFF) - 1,
-        tick_band=(risk >> 20 & 0xF) - 1,
-    )
-    return activity, predicted
+    return join(np.arange(len(records)), records, verify=verify).unpack()
 
 
 def pack(activity: Activity, predicted: Int64s) -> list[bytes | None]:

@@ -67,7 +67,10 @@ class Assessment:
     @property
     def units(self) -> Int64s:
         """The risk in 1e-4 [m], NONE where there is none."""
-        return np.where(np.isnan(self.risk), NONE, np.rint(np.nan_to_num(self.risk) * RISK_SCALE)).astype(np.int64)
+        none = np.isnan(self.risk)
+        units: Int64s = np.rint(np.where(none, 0.0, self.risk) * RISK_SCALE).astype(np.int64)
+        units[none] = NONE
+        return units
 
     def take(self, rows: Int64s | Bools) -> Assessment:
         """The assessments of the entries at `rows` (indices or a mask)."""

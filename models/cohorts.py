@@ -17,6 +17,7 @@ from models.day_bits import COUNTED_DAYS
 from models.factorize import factorize, factorize_pairs
 from models.figures import Figures
 from models.grouped import group_starts
+from models.numbers import PairNumbers
 from models.rules import Bools, Float64s, Int64s
 from models.standing import CohortRule
 
@@ -34,10 +35,10 @@ BINS = SUBMISSIONS.stop
 MAX_SUBMISSIONS = SUBMISSIONS.stop - SUBMISSIONS.start - 1
 #: round(1e4 · log1p(days)) of 0…COUNTED_DAYS
 _LOG1P_DAYS = np.rint(SUM_SCALE * np.log1p(np.arange(COUNTED_DAYS + 1))).astype(np.int64)
-#: bits of a week in a key, and what is added to make it positive: days have a date (models/days.py)
-_WEEK_BITS, _WEEK_SHIFT = 20, 1 << 19
 #: groups whose peers are looked up together, to bound memory
 _BLOCK = 2_048
+#: number of cohorts for which there is room in the beginning
+_FEWEST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,77 +130,63 @@ class CohortTable:
     keys: Int64s
     #: peers of the entries of each cohort [g]
     peers: Peers
+    #: index of each cohort, by course and week
+    pairs: PairNumbers
 
 
 class CohortSums:
-    """Sums the figures of entries, some at a time, in a time that hardly depends on the number of cohorts. Mutable."""
+    """Sums the figures of entries as of some days, in a time that hardly depends on the number of cohorts. Mutable."""
 
-    def __init__(self, budget: int = 0) -> None:
-        """budget: see `add`."""
-        self._budget, self._waiting = budget, Waiting.none()
-        self._courses, self._keys = _Slots(), _Slots()
-        self._sums, self._counts = np.zeros((0, 4), np.int64), np.zeros((0, BINS), np.int32)
+    def __init__(self, days: int = 1, budget: int = 0) -> None:
+        """days: how many; budget: see `add`."""
+        self._budget, self._waiting = budget, [Waiting.none()] * days
+        self._pairs = PairNumbers()
+        #: of each day and cohort, for some more than there are
+        self._sums, self._counts = np.zeros((days, 0, 4), np.int64), np.zeros((days, 0, BINS), np.int32)
 
     def __len__(self) -> int:
         """The number of cohorts."""
-        return len(self._keys)
+        return len(self._pairs)
 
-    def add(self, course: Int64s, first: Int64s, figures: Figures, waiting: Waiting | None = None) -> None:
-        """Add the entries [m] that are seen; course, first [m]: as in models.activity.Activity."""
-        if waiting is not None:
-            self._waiting = merge([self._waiting, waiting], self._budget)
-        seen = np.flatnonzero(figures.seen)
-        figures = figures.take(seen)
-        courses, weeks, cohort = factorize_pairs(course[seen], first[seen] // 7)
-        slot = self._keys.of(self._courses.of(courses) << _WEEK_BITS | (weeks + _WEEK_SHIFT))
-        if (more := len(self._keys) - len(self._sums)) > 0:
-            more = max(more, len(self._sums))
-            self._sums = np.concatenate((self._sums, np.zeros((more, 4), np.int64)))
-            self._counts = np.concatenate((self._counts, np.zeros((more, BINS), np.int32)))
-        act = np.rint(SUM_SCALE * figures.act)
-        columns = (np.ones(len(seen)), act, _LOG1P_DAYS[figures.silent], figures.submissions)
-        for i, column in enumerate(columns):
-            # bincount sums in floats: exactly, as long as the sums are below 2**53
-            self._sums[slot, i] += np.bincount(cohort, column, minlength=len(slot)).astype(np.int64)
+    def add(
+        self, course: Int64s, first: Int64s, figures: Figures, waiting: Waiting | None = None, day: int | Int64s = 0
+    ) -> None:
+        """Add the entries [m] that are seen; course, first [m]: as in models.activity.Activity.
+
+        day: the index of the day of all figures, or of each [m]; waiting: of that one day.
+        """
+        if waiting is not None and isinstance(day, int):
+            self._waiting[day] = merge([self._waiting[day], waiting], self._budget)
+        if not figures.seen.all():
+            seen = np.flatnonzero(figures.seen)
+            figures, course, first = figures.take(seen), course[seen], first[seen]
+            day = day if isinstance(day, int) else day[seen]
+        number = self._pairs.of(course, first // 7)
+        if (more := len(self._pairs) - self._sums.shape[1]) > 0:
+            more = max(more, self._sums.shape[1], _FEWEST)
+            self._sums, self._counts = (
+                np.concatenate((sums, np.zeros((len(sums), more, sums.shape[2]), sums.dtype)), axis=1)
+                for sums in (self._sums, self._counts)
+            )
+        row = day * self._sums.shape[1] + number
+        act = np.rint(SUM_SCALE * figures.act).astype(np.int64)
+        sums, counts = self._sums.reshape(-1), self._counts.reshape(-1)
+        for i, column in enumerate((np.int64(1), act, _LOG1P_DAYS[figures.silent], figures.submissions)):
+            np.add.at(sums, 4 * row + i, column)
         one = np.int32(1)  # of the type of the counts: otherwise it takes fifty times as long
-        row, submissions = slot[cohort] * BINS, np.minimum(figures.submissions, MAX_SUBMISSIONS)
+        row *= BINS
+        submissions = np.minimum(figures.submissions, MAX_SUBMISSIONS)
         figure = (figures.silent, figures.active_14, figures.active_28, submissions)
         for bins, column in zip(_HISTOGRAMS, figure, strict=True):
-            np.add.at(self._counts.reshape(-1), row + (bins.start + column), one)
+            np.add.at(counts, row + bins.start + column, one)
 
-    def cohorts(self) -> Cohorts:
-        """The sums so far."""
-        courses = np.empty(len(self._courses), np.int64)
-        courses[self._courses.slots] = self._courses.values
-        course = courses[self._keys.values >> _WEEK_BITS]
-        week = (self._keys.values & ((1 << _WEEK_BITS) - 1)) - _WEEK_SHIFT
+    def cohorts(self, day: int = 0) -> Cohorts:
+        """The sums so far of the day with this index."""
+        present = np.flatnonzero(self._sums[day, : len(self), 0])
+        course, week = (values[present] for values in self._pairs.values)
         order = np.lexsort((week, course))
-        slot = self._keys.slots[order]
-        return Cohorts(course[order], week[order], self._sums[slot], self._counts[slot], self._waiting)
-
-
-class _Slots:
-    """Numbers distinct values as they come: 0, 1, … Mutable."""
-
-    def __init__(self) -> None:
-        #: ascending, and their numbers [k]
-        self.values, self.slots = np.empty(0, np.int64), np.empty(0, np.int64)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def of(self, values: Int64s) -> Int64s:
-        """The number of each of `values` [n], which are distinct."""
-        is_new = np.ones(len(values), np.bool_)
-        if len(self):
-            at = np.minimum(np.searchsorted(self.values, values), len(self) - 1)
-            is_new = self.values[at] != values
-        if is_new.any():
-            new = np.sort(values[is_new])
-            at = np.searchsorted(self.values, new)
-            self.slots = np.insert(self.slots, at, np.arange(len(self), len(self) + len(new)))
-            self.values = np.insert(self.values, at, new)
-        return self.slots[np.searchsorted(self.values, values)]
+        rows = present[order]
+        return Cohorts(course[order], week[order], self._sums[day, rows], self._counts[day, rows], self._waiting[day])
 
 
 def of(course: Int64s, first: Int64s, figures: Figures, waiting: Waiting | None = None) -> Cohorts:
@@ -252,17 +239,19 @@ def tabulate(cohorts: Cohorts, rule: CohortRule) -> CohortTable:
     weeks = int(cohorts.week.max(initial=0)) - first_week + 1
     keys = code * weeks + (cohorts.week - first_week)
     none = Peers.of_nobody(0)
-    table = CohortTable(cohorts, rule, sums, counts, courses, first_week, weeks, keys, none)
+    pairs = PairNumbers()
+    pairs.of(cohorts.course, cohorts.week)  # ascending, so that their numbers are their indices
+    table = CohortTable(cohorts, rule, sums, counts, courses, first_week, weeks, keys, none, pairs)
     return replace(table, peers=_look_up(table, cohorts.course, cohorts.week))
 
 
 def peers(table: CohortTable, course: Int64s, first: Int64s) -> Peers:
     """The peers of entries by `course` [m] and `first` day [m]."""
-    course, week, index = factorize_pairs(course, first // 7)
-    code, known = _find_courses(table, course)
-    own = np.minimum(_find_cohorts(table, code, week), max(len(table.cohorts) - 1, 0))
-    if known.all() and ((table.cohorts.course[own] == course) & (table.cohorts.week[own] == week)).all():
-        return table.peers.take(own[index])
+    week = first // 7
+    own = table.pairs.find(course, week)
+    if (own >= 0).all():
+        return table.peers.take(own)
+    course, week, index = factorize_pairs(course, week)
     return _look_up(table, course, week).take(index)
 
 

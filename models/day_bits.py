@@ -20,14 +20,26 @@ ONE = np.uint64(1)
 
 
 def popcount(words: Words) -> Int64s:
-    """The number of bits of each of `words` [m]: sums of two bits, of four, of eight, and of all (numpy 1 has no
-    function for it)."""
+    """The number of bits of each of `words` [m]."""
+    return _count_bits(words)
+
+
+def _count_with_numpy_2(words: Words) -> Int64s:
+    count: Int64s = np.bitwise_count(words).astype(np.int64)
+    return count
+
+
+def _count_with_numpy_1(words: Words) -> Int64s:
+    """Sums of two bits, of four, of eight, and of all: numpy 1 has no function for it."""
     count = words - ((words >> np.uint64(1)) & np.uint64(0x5555_5555_5555_5555))
     fours = np.uint64(0x3333_3333_3333_3333)
     count = (count & fours) + ((count >> np.uint64(2)) & fours)
     count = (count + (count >> np.uint64(4))) & np.uint64(0x0F0F_0F0F_0F0F_0F0F)
     total: Int64s = ((count * np.uint64(0x0101_0101_0101_0101)) >> np.uint64(56)).view(np.int64)
     return total
+
+
+_count_bits = _count_with_numpy_2 if hasattr(np, "bitwise_count") else _count_with_numpy_1
 
 
 def shift_left(words: Words, by: Int64s) -> Words:

@@ -57,7 +57,8 @@ class PaddedBytes:
 
 def literal(text: bytes, n: int) -> PaddedBytes:
     """The same `text` in each of n rows."""
-    return PaddedBytes(np.broadcast_to(np.frombuffer(text, np.uint8), (n, len(text))), len(text))
+    # a view of which all rows are the same bytes: numpy's functions for it take ten times as long
+    return PaddedBytes(np.ndarray((n, len(text)), np.uint8, text, 0, (0, 1)), len(text))
 
 
 def big_endian(*columns: Int64s) -> PaddedBytes:
@@ -100,7 +101,7 @@ def pad_column(column: BinaryColumn) -> PaddedBytes:
 
 def _windows(buffer: bytes, start: Int64s, length: Int64s, width: int) -> PaddedBytes:
     """Rows of `length` [n] bytes, at most `width`, from each `start` [n]; `width` bytes of the buffer follow each."""
-    octets = np.lib.stride_tricks.sliding_window_view(np.frombuffer(buffer, np.uint8), width)[start]
+    octets = np.ndarray((len(buffer) - width + 1, width), np.uint8, buffer, 0, (1, 1))[start]
     if (length == width).all():
         return PaddedBytes(octets, width)
     return PaddedBytes(octets, length, np.arange(width) < length[:, None])

@@ -28,6 +28,7 @@ from models import forgotten as last_forgotten
 from models import log_ids as applied_ids
 from models import position as positions
 from models import ticks as stored_ticks
+from models.activity_records import Packed
 from models.chunk import Chunk, Headers
 from models.cohorts import Cohorts
 from models.forgotten import Forgotten
@@ -103,12 +104,12 @@ class MemoryState:
             some = keys[i : i + students]
             yield early_events.students_of(some), [self.records[key] for key in some]
 
-    def scan_activity(self, students: int) -> Iterator[tuple[Int64s, Sequence[bytes]]]:
-        """Yield all records of activity with their students, so many at a time."""
+    def scan_activity(self, students: int) -> Iterator[Packed]:
+        """Yield all records of activity by student, so many at a time."""
         keys = sorted(filter(activities.is_key, self.records))
         for i in range(0, len(keys), students):
             some = keys[i : i + students]
-            yield activities.students_of(some), [self.records[key] for key in some]
+            yield activities.join(activities.students_of(some), [self.records[key] for key in some])
 
     async def flush(
         self,

@@ -40,7 +40,7 @@ class CohortSums:
         self._scored: dict[int, int] = {}
         #: the sums over all partitions by day
         self._tables: dict[int, Cohorts] = {}
-        self._changed = asyncio.Event()
+        self._changed, self._adding = asyncio.Event(), asyncio.Lock()
 
     @property
     def position(self) -> int:
@@ -114,12 +114,13 @@ class CohortSums:
         """
         tables: dict[int, Cohorts] = {}
         for day in days:
-            known = self._tables.get(day)
-            if known is None:
-                parts = self._parts(day)
-                is_large = sum(len(piece) for part in parts for piece in part) > _LARGE
-                known = self._tables[day] = await in_thread_if(is_large, self._add, parts)
-                await asyncio.sleep(0)
+            async with self._adding:  # partitions ask for the same at the same time
+                known = self._tables.get(day)
+                if known is None:
+                    parts = self._parts(day)
+                    is_large = sum(len(piece) for part in parts for piece in part) > _LARGE
+                    known = self._tables[day] = await in_thread_if(is_large, self._add, parts)
+                    await asyncio.sleep(0)
             tables[day] = known
         while len(self._tables) > _TABLES:
             del self._tables[min(self._tables)]

@@ -19,6 +19,7 @@ from agents.ports import Target
 from app.errors import PartitionsChanged
 from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
+from app.state.activity_copy import ActivityCopy
 from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
 from app.state.transactions import Transactions
@@ -29,6 +30,7 @@ from models import forgotten as last_forgotten
 from models import log_ids as applied_ids
 from models import position as positions
 from models import ticks as stored_ticks
+from models.activity_records import Packed
 from models.forgotten import Forgotten
 from models.log_ids import Bitmaps
 from models.murmur2 import keys_of
@@ -88,6 +90,7 @@ class Partition:
         self._cache: dict[int | None, bytes | None] = {}
         #: records of activity by student; None: known to have none
         self._activity: dict[int, bytes | None] = {}
+        self._activity_copy = ActivityCopy()
         self._ticks: Ticks | None = None
         #: records of log ids by key
         self._log_ids: dict[bytes, bytes] = {}
@@ -215,17 +218,20 @@ class Partition:
         while some := list(islice(records, students)):
             yield early_events.students_of([key for key, _ in some]), [value for _, value in some]
 
-    def scan_activity(self, students: int) -> Iterator[tuple[Int64s, Sequence[bytes]]]:
-        """Yield all records of activity with their students, so many at a time; no flush in the meantime.
+    def scan_activity(self, students: int) -> Iterator[Packed]:
+        """Yield all records of activity by student, about so many at a time; no flush in the meantime.
 
         Raises StateError for one that is damaged or too new.
         """
+        return self._activity_copy.scan(self._scan_stored(students), students)
+
+    def _scan_stored(self, students: int) -> Iterator[Packed]:
         records = self._table.scan(self.number, activities.PREFIX)
         while some := list(islice(records, students)):
-            values = [value for _, value in some]
+            keys, values = zip(*some, strict=True)
             with self._locating_errors():
-                activities.check(values)
-            yield activities.students_of([key for key, _ in some]), values
+                packed = activities.join(activities.students_of(keys), values, verify=True)
+            yield packed
 
     @contextmanager
     def _locating_errors(self) -> Iterator[None]:
@@ -289,6 +295,7 @@ class Partition:
                 self._update_cached_log_ids(log_ids)
             if activity:
                 self._update_cached_activity(activity)
+                self._activity_copy.update(activity)
             self._position, self._ticks = position or self._position, ticks or self._ticks
             self._histograms.duration.observe(time.monotonic() - began)
             self._histograms.rows.observe(sum(map(len, rows.values())) + sum(len(some) for _, some in more))
