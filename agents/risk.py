@@ -258,6 +258,8 @@ class Risk:
 
 def _distinct(days: Int64s) -> list[int]:
     """The distinct `days` [k], ascending."""
+    if len(days) and days[0] == days.max() == days.min():
+        return [int(days[0])]
     distinct, _ = factorize(days)
     days_: list[int] = distinct.tolist()
     return days_

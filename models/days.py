@@ -23,6 +23,8 @@ TICK_DELAY_MS = 86_400_000
 FIRST_DAY, LAST_DAY = date(1, 1, 4).toordinal() - date(1970, 1, 1).toordinal(), date(9999, 12, 28).toordinal() - 719_163
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CACHED_DAYS = 10_000
+#: days of which so many follow one another are looked up by their distance from the first
+_FEW = 64
 T = TypeVar("T")
 
 
@@ -50,7 +52,7 @@ class LocalDays:
     def of(self, at: Int64s) -> Int64s:
         """The day of each time `at` [n] ms."""
         at = np.clip(at, FIRST_DAY * DAY_MS, LAST_DAY * DAY_MS)
-        utc_days, index = factorize(at // DAY_MS)
+        utc_days, index = _few(at // DAY_MS)
         offsets = [self._utc_day(day) for day in utc_days.tolist()]
         before, change, after = (
             np.array([getattr(o, name) for o in offsets], np.int64) for name in ("before", "change", "after")
@@ -103,14 +105,14 @@ class LocalDays:
         """The latest day whose tick is due at each stream time `at` [n] ms."""
         near, _ = factorize(self.of(at - TICK_DELAY_MS))
         # that is the day before, but for zones that have skipped a day
-        days = np.unique(np.clip(near[:, None] + np.arange(-2, 2), FIRST_DAY, LAST_DAY))
+        days, _ = factorize(np.clip(near[:, None] + np.arange(-2, 2), FIRST_DAY, LAST_DAY).reshape(-1))
         due = np.array([self.tick_at(day) for day in days.tolist()], np.int64)
         return days[np.maximum(np.searchsorted(due, at, side="right") - 1, 0)]
 
     def table_days(self, day: Int64s) -> Int64s:
         """The days of the cohort tables against which events of each `day` [n] are scored."""
-        distinct, index = factorize(day)
-        return np.array([self.table_day(d) for d in distinct.tolist()], np.int64)[index]
+        days, index = _few(day)
+        return np.array([self.table_day(d) for d in days.tolist()], np.int64)[index]
 
     def _utc_day(self, day: int) -> _UtcDay:
         return _cached(self._offsets, day, lambda: self._find_offsets(day))
@@ -133,6 +135,13 @@ class LocalDays:
         offset = (_EPOCH + timedelta(milliseconds=at)).astimezone(self.zone).utcoffset()
         assert offset is not None
         return offset // timedelta(milliseconds=1)
+
+
+def _few(days: Int64s) -> tuple[Int64s, Int64s]:
+    """Few days, ascending, that include all `days` [n], and the index of each among them [n]."""
+    if len(days) and (high := int(days.max())) - (low := int(days.min())) < _FEW:
+        return np.arange(low, high + 1), days - low
+    return factorize(days)
 
 
 def _cached(known: dict[int, T], day: int, find: Callable[[], T]) -> T:
