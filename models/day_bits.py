@@ -24,12 +24,12 @@ def popcount(words: Words) -> Int64s:
     return _count_bits(words)
 
 
-def _count_with_numpy_2(words: Words) -> Int64s:
+def _popcount_of_numpy_2(words: Words) -> Int64s:
     count: Int64s = np.bitwise_count(words).astype(np.int64)
     return count
 
 
-def _count_with_numpy_1(words: Words) -> Int64s:
+def popcount_of_numpy_1(words: Words) -> Int64s:
     """Sums of two bits, of four, of eight, and of all: numpy 1 has no function for it."""
     count = words - ((words >> np.uint64(1)) & np.uint64(0x5555_5555_5555_5555))
     fours = np.uint64(0x3333_3333_3333_3333)
@@ -39,7 +39,7 @@ def _count_with_numpy_1(words: Words) -> Int64s:
     return total
 
 
-_count_bits = _count_with_numpy_2 if hasattr(np, "bitwise_count") else _count_with_numpy_1
+_count_bits = _popcount_of_numpy_2 if hasattr(np, "bitwise_count") else popcount_of_numpy_1
 
 
 def shift_left(words: Words, by: Int64s) -> Words:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from app.state import activity_copy
 from app.state.activity_copy import ActivityCopy
-from models import activity_records
+from models import activity_records, day_bits
 from models.activity import Activity, Events, add, first_events
 from models.activity_records import Packed, join
 from models.numbers import PairNumbers
+from models.rules import Int64s
 from models.state import StateError
 from tests.support.effort import examples
 
@@ -141,3 +142,15 @@ def test_first_events_are_those_that_set_bits(rows: list[tuple[int, int, int, bo
     owner, course, day, submission = np.array(rows, np.int64).reshape(-1, 4).T
     first = first_events(Events(owner, course, day, submission.astype(np.bool_)))
     assert first.tolist() == sorted(rows.index(row) for row in set(rows))
+
+
+@pytest.mark.parametrize("count", [day_bits.popcount, day_bits.popcount_of_numpy_1])
+def test_bits_are_counted(count: Callable[[day_bits.Words], Int64s]) -> None:
+    """With numpy 1 too, which has no function for it."""
+    words = np.random.default_rng(1).integers(0, 2**64, 500, np.uint64) >> np.arange(500, dtype=np.uint64) % np.uint64(
+        64
+    )
+    words = np.append(words, np.array([0, 2**64 - 1], np.uint64))
+    counted = count(words)
+    assert counted.tolist() == [word.bit_count() for word in words.tolist()]
+    assert counted.dtype == np.int64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -24,8 +24,9 @@ from app.state.owned import OwnedPartitions
 from app.state.partition import Partition
 from app.state.transactions import Transactions
 from codec.record import NO_HEADERS
-from models import log_ids, state
+from models import activity_records, log_ids, state
 from models import position as positions
+from models.activity import Activity, Events, add
 from models.position import Position
 from models.visits import StudentDictionary
 
@@ -46,6 +47,10 @@ class FakeTable:
     def read(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         self.steps.append(("read", *keys))
         return [self.records.get(k) for k in keys]
+
+    def scan(self, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        self.steps.append(("scan", prefix))
+        yield from sorted((k, v) for k, v in self.records.items() if k.startswith(prefix))
 
     def write(self, partition: int, records: Mapping[bytes, bytes], offset: int) -> None:
         self.steps.append(("store", offset))
@@ -154,6 +159,18 @@ async def test_the_cache_of_log_ids_is_bounded(monkeypatch):
     steps.clear()
     assert p.log_ids(np.arange(1, 9)).any(1).all()
     assert steps == [("read", *log_ids.keys_of(np.arange(1, 9)))]
+
+
+async def test_activity_is_read_once_and_then_as_it_was_written():
+    p, _, steps = partition()
+    for student, day, students in ((7, 16_000, [7]), (9, 16_005, [7, 9]), (7, 16_009, [7, 9])):
+        events = Events(*(np.array([n]) for n in (0, 5, day)), np.array([False]))
+        (record,) = activity_records.pack(add(Activity.none(), events, forget_days=120).activity, np.array([-1]))
+        assert await p.flush({}, {}, activity={student: record})
+        (block,) = p.scan_activity(10)
+        assert block.students.tolist() == students
+        assert day in block.unpack()[0].newest.tolist()
+    assert steps.count(("scan", activity_records.PREFIX)) == 1
 
 
 @pytest.mark.parametrize("step", ["begin", "send out", "send students-changelog", "commit"])
