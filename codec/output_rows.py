@@ -16,7 +16,7 @@ from models.binary_column import BinaryColumn
 from models.chunk import Chunk, Headers
 from models.java.doubles import java_double
 from models.murmur2 import NULL_KEY, keys_of
-from models.padded_bytes import PaddedBytes, big_endian, concatenate, decimals, literal, pad_column, take
+from models.padded_bytes import PaddedBytes, TextTable, big_endian, concatenate, decimals, literal, pad_column, take
 from models.predictions import InRisk
 from models.rules import Float64s, Int64s
 from models.session_changes import SessionChanges
@@ -36,9 +36,13 @@ _WINDOW = struct.Struct(">qq")
 
 
 @lru_cache(maxsize=20_000)
-@lru_cache(maxsize=20_000)  # all risks, which are in 1e-4
 def _double(x: float) -> bytes:
     return java_double(x).encode()
+
+
+#: risks of standing are in 1e-4: their texts
+_UNITS = 10_000
+_UNIT_TEXTS = TextTable(_UNITS + 1, 8, lambda units: _double(units / _UNITS))
 
 
 def session_key(student: bytes, start: int, end: int) -> bytes:
@@ -116,8 +120,12 @@ def predictions(
         rows = zip(owner.tolist(), risk.tolist(), at.tolist(), strict=True)
         return [(ms, keys[i], _PREDICTION % (keys[i], _double(x), ms), headers) for i, x, ms in rows]
     student = _student_keys(students, owner)
-    distinct, index = np.unique(risk, return_inverse=True)
-    text = take([_double(x) for x in distinct.tolist()], index)
+    units = np.rint(risk * _UNITS).astype(np.int64)
+    if (units / _UNITS == risk).all() and units.min(initial=0) >= 0 and units.max(initial=0) <= _UNITS:
+        text = _UNIT_TEXTS.take(units)
+    else:
+        distinct, index = np.unique(risk, return_inverse=True)
+        text = take([_double(x) for x in distinct.tolist()], index)
     value = _fill(_PREDICTION, (student, text, decimals(at)))
     return OutputColumns(at=at, key=(student,), value=value, headers=headers)
 

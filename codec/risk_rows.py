@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from models.alerts import Why
 from models.assessment import RISK_SCALE, Assessment, Band, Code, Figure, Reasons, explain, sentence
 from models.days import LocalDays
 from models.factorize import factorize
-from models.padded_bytes import PaddedBytes, decimals, hexadecimals, literal, pad, take
+from models.padded_bytes import PaddedBytes, TextTable, decimals, hexadecimals, literal, take
 from models.rules import Bools, Float64s, Int64s
 from models.standing import StandingModel
 
 #: above every median
 _MEDIANS = 64
 #: the largest number of units whose decimals are kept, by scale: all risks, and weights up to 10
-_DECIMALS = {RISK_SCALE: RISK_SCALE, 100: 1_000}
+_KEPT = {RISK_SCALE: RISK_SCALE, 100: 1_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +135,22 @@ def _bands(assessment: Assessment) -> PaddedBytes:
 
 def _decimals(units: Int64s, scale: int) -> PaddedBytes:
     """`units` [n] of 1 / `scale`, from NONE on, as the shortest decimals; NONE is null."""
-    if int(units.max(initial=0)) <= _DECIMALS[scale]:
-        return _first_decimals(scale).take(units - NONE)
+    if int(units.max(initial=0)) <= _KEPT[scale]:
+        return _DECIMALS[scale].take(units - NONE)
     distinct, index = factorize(units)
     return take([_decimal(u, scale) for u in distinct.tolist()], index)
 
 
-@lru_cache(maxsize=2)
-def _first_decimals(scale: int) -> PaddedBytes:
-    return pad([_decimal(u, scale) for u in range(NONE, _DECIMALS[scale] + 1)])
+def _decimal_at(scale: int, index: int) -> bytes:
+    return _decimal(index + NONE, scale)
 
 
 def _decimal(units: int, scale: int) -> bytes:
     return b"null" if units == NONE else repr(units / scale).encode()
+
+
+#: the decimals of numbers of units from NONE to the largest that is kept, by scale
+_DECIMALS = {scale: TextTable(most + 2, 6, partial(_decimal_at, scale)) for scale, most in _KEPT.items()}
 
 
 def _dates(day: Int64s) -> PaddedBytes:

@@ -5,7 +5,7 @@ A piece is as wide as its longest row and has a mask of the bytes that each row 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -105,6 +105,30 @@ def _windows(buffer: bytes, start: Int64s, length: Int64s, width: int) -> Padded
     if (length == width).all():
         return PaddedBytes(octets, width)
     return PaddedBytes(octets, length, np.arange(width) < length[:, None])
+
+
+class TextTable:
+    """Texts of the numbers 0…n - 1, each made when it is first needed. Mutable."""
+
+    def __init__(self, count: int, width: int, make: Callable[[int], bytes]) -> None:
+        """width: of the longest text [bytes]; make: returns a text, which is not empty."""
+        self._octets, self._length = np.zeros((count, width), np.uint8), np.zeros(count, np.int64)
+        self._make = make
+
+    def take(self, numbers: Int64s) -> PaddedBytes:
+        """The text of each of `numbers` [n]."""
+        length = self._length[numbers]
+        if not length.all():
+            for number in set(numbers[length == 0].tolist()):
+                text = self._make(number)
+                self._octets[number, : len(text)] = np.frombuffer(text, np.uint8)
+                self._length[number] = len(text)
+            length = self._length[numbers]
+        width = int(length.max(initial=0))
+        octets = self._octets[numbers, :width]
+        if (length == width).all():
+            return PaddedBytes(octets, width)
+        return PaddedBytes(octets, length, np.arange(width) < length[:, None])
 
 
 def concatenate(parts: Sequence[PaddedBytes]) -> PaddedBytes:

@@ -17,6 +17,7 @@ from codec import record_batch
 from codec.record_batch import OutputColumns, batches, changelog_rows
 from models.padded_bytes import (
     PaddedBytes,
+    TextTable,
     big_endian,
     compress,
     decimals,
@@ -220,3 +221,17 @@ def test_a_row_larger_than_a_batch_is_refused():
     columns = OutputColumns(array([1]), (literal(b"k", 1),), (literal(b"v" * 100, 1),))
     with pytest.raises(ValueError, match="does not fit a batch of 100"):
         list(batches(columns, 100))
+
+
+def test_a_table_makes_each_text_once() -> None:
+    made: list[int] = []
+
+    def make(number: int) -> bytes:
+        made.append(number)
+        return b"%d" % number
+
+    table = TextTable(1_200, 4, make)
+    for numbers in ([7, 1_199, 7, 10], [10, 7], [7], [42, 42], []):
+        piece = table.take(np.array(numbers, np.int64))
+        assert split([piece]) == [b"%d" % number for number in numbers]
+    assert sorted(made) == [7, 10, 42, 1_199]
