@@ -213,6 +213,8 @@ def add(parts: Sequence[Cohorts], budget: int = 0) -> Cohorts:
 
 def merge(parts: Sequence[Waiting], budget: int) -> Waiting:
     """All entries in line, of each course the first `budget` of them."""
+    if not any(len(p.course) + len(p.opened) for p in parts):
+        return Waiting.none()  # as always without a budget
     course, rank = (np.concatenate([getattr(p, name) for p in parts]) for name in ("course", "rank"))
     order = np.lexsort((-rank, course))
     course, rank = course[order], rank[order]
