@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
-from aiokafka.consumer.fetcher import READ_UNCOMMITTED, FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from app.kafka import reader
 from app.kafka.record_columns import Batch, Columns, columns
+from app.upstream import install
 from app.upstream.aiokafka import FetchedBatches, RawMemoryRecords
 from tests.support.effort import examples
 from tests.support.kafka_batches import CODECS, HEAD, Read, Record, as_aiokafka, batch, packed, record
@@ -281,3 +282,34 @@ async def test_the_position_moves_behind_the_batch_and_not_behind_its_last_recor
     (chunk,) = await reader.read_chunks(SimpleNamespace(_fetcher=fetcher), {tp}, 0, 1000)
     assert list(chunk.offsets) == offsets[1:]  # 5 is before the fetched offset
     assert (consumed, chunk.start, chunk.next_offset, chunk.end) == ([end], 6, end, 90)
+
+
+#: attributes of a batch: transactional, and a control batch
+TRANSACTIONAL, CONTROL = 0x10, 0x20
+#: the keys of control records: version 0, and the type
+ABORT, COMMIT = b"\0\0\0\0", b"\0\0\0\1"
+
+
+@pytest.mark.parametrize("marker", [ABORT, COMMIT, None])
+def test_a_marker_that_compaction_has_removed_is_skipped(marker: bytes | None) -> None:
+    """Compaction keeps the last batch of a producer although its marker is gone. What comes behind it is read."""
+    install()
+    markers = [] if marker is None else [record(Record(0, marker, b"\0\0\0\0\0\0"))]
+    raw = batch(b"".join(markers), len(markers), attributes=TRANSACTIONAL | CONTROL) + packed(
+        [Record(0, b"k", b"v")], base=1
+    )
+    position = PartitionRecords(TopicPartition("t", 0), MemoryRecords(raw), [], 0, None, None, True, READ_COMMITTED)
+    assert [(r.offset, r.key) for r in position] == [(1, b"k")]
+
+
+def test_an_abort_marker_ends_an_aborted_transaction() -> None:
+    """What the same producer has written before is skipped, and what it writes afterwards is read."""
+    install()
+    aborted = batch(record(Record(0, b"k", b"v")), 1, attributes=TRANSACTIONAL)
+    ended = batch(record(Record(0, ABORT, b"\0\0\0\0\0\0")), 1, base=1, attributes=TRANSACTIONAL | CONTROL)
+    later = batch(record(Record(0, b"l", b"w")), 1, base=2, attributes=TRANSACTIONAL)
+    raw = aborted + ended + later
+    position = PartitionRecords(
+        TopicPartition("t", 0), MemoryRecords(raw), [(-1, 0)], 0, None, None, True, READ_COMMITTED
+    )
+    assert [(r.offset, r.key) for r in position] == [(2, b"l")]

@@ -11,7 +11,7 @@ from faust.stores import STORES
 from faust.transport.drivers import TRANSPORTS
 
 from app.kafka.refusals import REFUSALS
-from app.upstream.aiokafka import HANDLED_ERRORS, TRANSACTION_RETRY_S, RawMemoryRecords
+from app.upstream.aiokafka import HANDLED_ERRORS, TRANSACTION_RETRY_S, RawMemoryRecords, contains_abort_marker
 from app.upstream.connections import hide_logins, reporting_create_conn
 from app.upstream.holding import HoldingFetcher
 
@@ -26,6 +26,8 @@ def install() -> None:
     """
     # aiokafka 0.14.0: everything fetched in this process keeps its bytes, see RawMemoryRecords
     fetcher.MemoryRecords = RawMemoryRecords
+    # aiokafka 0.14.0 cannot read a partition once compaction has removed a transaction's marker
+    fetcher.PartitionRecords._contains_abort_marker = contains_abort_marker
     # aiokafka 0.14.0: the worker's consumer can leave partitions out of its requests, see HoldingFetcher
     consumer.Fetcher = HoldingFetcher
     # aiokafka 0.14.0; upstream change: a producer setting `transaction_retry_backoff_ms`

@@ -31,6 +31,7 @@ from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
+from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.default_records import DefaultRecordBase, DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -234,6 +235,17 @@ def _consume(
 def _end(state: Any, records: PartitionRecords) -> int:
     end = state.lso if records._isolation_level == READ_COMMITTED else state.highwater
     return int(records.next_fetch_offset if end is None else max(end, records.next_fetch_offset))
+
+
+def contains_abort_marker(_: PartitionRecords, batch: Any) -> bool:
+    """Whether a control batch ends an aborted transaction; in place of a method of PartitionRecords.
+
+    Compaction removes old markers, and keeps the batch of the last one of each producer, empty; aiokafka's own method
+    raises KafkaError for that, and the partition cannot be read any more. Upstream change: return False, as Kafka's
+    own consumer does.
+    """
+    marker = next(batch, None)
+    return marker is not None and ControlRecord.parse(marker.key) == ABORT_MARKER
 
 
 def _next_batch(records: PartitionRecords) -> Batch | None:

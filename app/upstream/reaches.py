@@ -67,7 +67,6 @@ REACHES = (
                 *("_records_iterator", "_records", "_isolation_level", "_check_crcs", "_tp", "_aborted_producers"),
                 "next_fetch_offset",
                 _consume_aborted_up_to="self, batch_offset",
-                _contains_abort_marker="self, next_batch",
             ),
             **_of(
                 f"{_STATE}:SubscriptionState",
@@ -85,6 +84,17 @@ REACHES = (
                 f"{_RECORD}.default_records:DefaultRecordBatch",
                 *("base_offset", "next_offset", "producer_id", "is_control_batch", "is_transactional", "validate_crc"),
             ),
+        },
+    ),
+    Reach(
+        "Removed markers",
+        "aiokafka",
+        "app/upstream/__init__.py",
+        "a partition cannot be read once compaction has removed a transaction's marker",
+        {
+            f"{_FETCHER}:PartitionRecords._contains_abort_marker": None,
+            f"{_RECORD}.control_record:ABORT_MARKER": None,
+            f"{_RECORD}.control_record:ControlRecord.parse": "data",
         },
     ),
     Reach(
