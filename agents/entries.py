@@ -103,6 +103,7 @@ class Scan:
                 yield entries
             return
         kept, number = [], 0
+        await self._turns.take()  # reading is work as well
         for entries in _entries_of(self._partition, effect, self._due):
             number += len(entries.students)
             if number <= _KEPT:

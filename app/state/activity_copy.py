@@ -3,7 +3,7 @@ as scoring them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from models.activity_records import Packed
 
 #: most students of a partition that are copied [72 to 80 B each with one course, 48 more with each further one]
 COPIED = 300_000
-#: most records that are held beside the copy until the next tick merges them
+#: number of records written since the last scan from which on they are packed too
 _UPDATES = 50_000
 
 
@@ -21,8 +21,9 @@ class ActivityCopy:
 
     def __init__(self) -> None:
         self._blocks: list[Packed] | None = None
-        #: records written since the last scan by student, None: deleted
+        #: records written since the last scan: the latest by student, None: deleted; and those before them, in order
         self._updates: dict[int, bytes | None] = {}
+        self._packed: list[Packed] = []
 
     def update(self, records: Mapping[int, bytes | None]) -> None:
         """Take over records that have been written."""
@@ -30,8 +31,9 @@ class ActivityCopy:
             return
         self._updates.update(records)
         if len(self._updates) > _UPDATES:
-            self._blocks = _merged(self._blocks, self._updates)
-            self._updates = {}
+            self._pack_updates()
+        if sum(map(len, self._packed)) > COPIED:
+            self._forget()
 
     def scan(self, stored: Iterable[Packed], students: int) -> Iterator[Packed]:
         """Yield all records by ascending student, about so many at a time; no update in the meantime.
@@ -39,29 +41,40 @@ class ActivityCopy:
         stored: reads them, so many at a time, where there is no copy.
         """
         if self._blocks is None:
-            blocks, number = [], 0
-            for block in stored:
-                number += len(block)
+            source: Iterable[Packed] = stored
+        else:
+            self._pack_updates()
+            source = _merged(self._blocks, self._packed)
+        blocks, number = [], 0
+        for block in source:
+            for part in block.parts(2 * students):
+                number += len(part)
                 if number <= COPIED:
-                    blocks.append(block)
-                yield block
-            self._blocks = blocks if number <= COPIED else None
-            return
-        if self._updates:
-            self._blocks, self._updates = _merged(self._blocks, self._updates), {}
-        blocks = [part for block in self._blocks for part in block.parts(2 * students)]
-        self._blocks = blocks if sum(map(len, blocks)) <= COPIED else None
-        yield from blocks
+                    blocks.append(part)
+                yield part
+        self._forget()
+        if number <= COPIED:
+            self._blocks = blocks
+
+    def _pack_updates(self) -> None:
+        students = np.fromiter(self._updates, np.int64, len(self._updates))
+        order = np.argsort(students)
+        records = list(self._updates.values())
+        self._packed.append(activity_records.join(students[order], [records[i] for i in order.tolist()]))
+        self._updates = {}
+
+    def _forget(self) -> None:
+        self._blocks, self._updates, self._packed = None, {}, []
 
 
-def _merged(blocks: list[Packed], updates: Mapping[int, bytes | None]) -> list[Packed]:
-    """Blocks with the records of the students in `updates`, each in the block that reaches as far."""
-    students = np.fromiter(updates, np.int64, len(updates))
-    order = np.argsort(students)
-    records = list(updates.values())
-    new = activity_records.join(students[order], [records[i] for i in order.tolist()])
-    merged = []
+def _merged(blocks: Sequence[Packed], updates: Sequence[Packed]) -> Iterator[Packed]:
+    """Blocks with the records of `updates`, each in the block that reaches as far; made one at a time."""
+    left = list(updates)
     for i, block in enumerate(blocks or [Packed.none()], 1):
-        mine, new = new.up_to(int(block.students[-1])) if i < len(blocks) else (new, new)
-        merged.append(block.updated(mine).dense() if len(mine) else block)
-    return [block for block in merged if len(block)]
+        merged = block
+        for j, update in enumerate(left):
+            mine, left[j] = update.up_to(int(block.students[-1])) if i < len(blocks) else (update, update)
+            merged = merged.updated(mine)
+        merged = merged.dense()
+        if len(merged):
+            yield merged
