@@ -53,7 +53,7 @@ class Ticker:
         """
         if partition.ticks is not None:
             return await self._finish(partition, partition.ticks)
-        first = first_ticks(self._options.days, partition.position, batches)
+        first = first_ticks(self._options.days, partition.position.watermarks.stream_time, batches)
         if first is None:
             return True
         return await self.flush(partition, Effect(sums=self._sums_rows(partition, [], first), ticks=first))
@@ -82,6 +82,10 @@ class Ticker:
         ticks, last = partition.ticks, self._options.days.last_tick(stream_time)
         is_due = ticks is not None and ticks.reached < last
         effect = await self._risk.of_events(partition, counted, before_ticks=is_due)
+        if effect is not None and ticks is None:
+            # without a visit: others wait for its sums, and the next batch may come much later
+            effect.ticks = first_ticks(self._options.days, stream_time)
+            effect.sums = [] if effect.ticks is None else self._sums_rows(partition, [], effect.ticks)
         scan = Scan(partition, self._risk.due, self._turns)
         while effect is not None and ticks is not None and ticks.reached < last:
             to = min(last, ticks.reached + (1 if self._options.budget else self._tables.days_together))

@@ -16,7 +16,6 @@ import numpy as np
 
 from models import state
 from models.days import LocalDays
-from models.position import Position
 from models.rules import MAX_LEAD_MS, NEVER
 from models.state import StateError
 from models.visit_batch import VisitBatch
@@ -52,12 +51,12 @@ def unpack(raw: bytes | None) -> Ticks | None:
     return Ticks(int.from_bytes(raw[8:16], "little", signed=True), int.from_bytes(raw[16:], "little", signed=True))
 
 
-def first(days: LocalDays, position: Position, visit_batches: Sequence[VisitBatch]) -> Ticks | None:
+def first(days: LocalDays, stream_time: int, visit_batches: Sequence[VisitBatch] = ()) -> Ticks | None:
     """The ticks of a partition that has none: those before its first visit count as done.
 
-    None: neither has stream time begun, nor is there a visit.
+    None: neither has stream time [ms] begun, nor is there a visit.
     """
-    since = position.watermarks.stream_time
+    since = stream_time
     if since <= NEVER + MAX_LEAD_MS:  # no event: source partitions that were empty let it come so far
         times = [piece.visits.at.min() for batch in visit_batches for piece in batch.ranges if len(piece.visits)]
         since = int(min(times, default=NEVER))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.kafka.cohort_sums import CohortSums
 from app.settings import Settings
+from codec.moodle_log import LogDecoder
 from models import cohort_keys, early_events, ticks
 from models.activity import Events
 from models.cohort_records import encode
@@ -24,9 +25,12 @@ from models.rules import NEVER, Int64s
 from models.state import NewerState, StateError, pack_words
 from models.ticks import Ticks
 from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch
+from models.visit_batch import encode as encode_visits
 from models.visits import Visits
 from models.watermarks import Watermarks, announce
 from tests.support.effort import examples
+from tests.support.standing import standing_model
+from tools.test_driver import TopologyTestDriver
 
 DAYS = LocalDays(ZoneInfo("UTC"))
 DAY_MS = 86_400_000
@@ -45,11 +49,11 @@ def test_the_first_tick_comes_before_the_first_visit() -> None:
     """Stream time may begin later: with the slowest source partition."""
     at = DAYS.tick_at(100)
     batches = [VisitBatch(2, [visit_range([at + 5, at])])]
-    assert ticks.first(DAYS, Position.start(2), batches) == Ticks(100, 100)
-    assert ticks.first(DAYS, Position.start(2), [VisitBatch(2, [visit_range([at - 1])])]) == Ticks(99, 99)
-    assert ticks.first(DAYS, Position.start(2), []) is None
+    assert ticks.first(DAYS, NEVER, batches) == Ticks(100, 100)
+    assert ticks.first(DAYS, NEVER, [VisitBatch(2, [visit_range([at - 1])])]) == Ticks(99, 99)
+    assert ticks.first(DAYS, NEVER) is None
     after = drop_applied(Position.start(1), [VisitBatch(1, [visit_range([at])])]).position
-    assert ticks.first(DAYS, after, []) == Ticks(100, 100)
+    assert ticks.first(DAYS, after.watermarks.stream_time) == Ticks(100, 100)
 
 
 def test_empty_source_partitions_do_not_begin_the_ticks() -> None:
@@ -59,10 +63,22 @@ def test_empty_source_partitions_do_not_begin_the_ticks() -> None:
         np.array([10**12, NEVER]),
     )  # fmt: skip
     assert NEVER < empty.stream_time < 86_400_000
-    position = replace(Position.start(2), watermarks=empty)
-    assert ticks.first(DAYS, position, []) is None
+    assert ticks.first(DAYS, empty.stream_time) is None
     at = DAYS.tick_at(100)
-    assert ticks.first(DAYS, position, [VisitBatch(2, [visit_range([at])])]) == Ticks(100, 100)
+    assert ticks.first(DAYS, empty.stream_time, [VisitBatch(2, [visit_range([at])])]) == Ticks(100, 100)
+
+
+async def test_the_heartbeat_that_begins_stream_time_begins_the_ticks() -> None:
+    """Others wait for the sums of this partition, and in a quiet log no other heartbeat comes."""
+    at = DAYS.tick_at(100)
+    heartbeat = VisitBatch(1, [replace(visit_range([]), watermark=at, as_of=at)])
+    decoder = LogDecoder(None)  # type: ignore[arg-type]
+    async with TopologyTestDriver(Settings(app_id="test"), decoder, standing=standing_model()) as driver:
+        await driver.feed(driver.names.visits, [None], [encode_visits(heartbeat)])
+        assert driver.students(0).ticks == Ticks(100, 100)
+        assert [(row.key, row.value) for row in driver.topics[driver.names.cohorts]] == [
+            (cohort_keys.reached_key(0), b"100")
+        ]
 
 
 def test_ticks_are_stored() -> None:
