@@ -12,7 +12,7 @@ import stack
 from stack import artifacts, kafka_versions
 from stack.errors import StackError
 from stack.kafka import SIZES
-from stack.lifecycle import SERVERS
+from stack.life import SERVERS
 
 DIRECTORY = Path(".demo")
 

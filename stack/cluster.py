@@ -13,7 +13,7 @@ from stack.connect import CONNECT
 from stack.environment import Environment
 from stack.errors import StackError
 from stack.kafka import KAFKA, NODES, SIZES, format_storage, size_of
-from stack.lifecycle import (
+from stack.life import (
     SERVERS,
     START_S,
     await_ready,

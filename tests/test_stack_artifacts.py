@@ -20,7 +20,7 @@ import pytest
 import stack
 from stack import artifacts, kafka_versions, mariadb, maven
 from stack.kafka import KAFKA
-from stack.lifecycle import SERVERS
+from stack.life import SERVERS
 from stack.ports import choose
 from tests.support.stub_server import StubServer, running
 

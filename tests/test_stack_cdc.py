@@ -14,7 +14,7 @@ import pytest
 import stack
 from stack import mariadb
 from stack.cluster import stages
-from stack.lifecycle import instance_of
+from stack.life import instance_of
 from stack.process_spec import ServerFiles
 from stack.server import Instance
 from tests.support import moodle_tables

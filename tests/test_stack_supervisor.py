@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import stack
-from stack import lifecycle, ports
+from stack import life, ports
 from stack.lockfile import acquire, holder, wait_released, write_pid
 from stack.process_spec import ProcessSpec, ServerFiles
 from stack.server import HOST, Instance, Server
@@ -63,9 +63,9 @@ TINY = Server(
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerFiles]:
     """The files of a server `tiny`, which is stopped after the test."""
-    monkeypatch.setattr(lifecycle, "SERVERS", {"tiny": TINY})
+    monkeypatch.setattr(life, "SERVERS", {"tiny": TINY})
     yield ServerFiles(tmp_path, "tiny")
-    lifecycle.stop(ServerFiles(tmp_path, "tiny"))
+    life.stop(ServerFiles(tmp_path, "tiny"))
 
 
 def begin(files: ServerFiles, script: str = SLEEP, owner: int | None = None, life_s: float = 60.0) -> None:
@@ -74,7 +74,7 @@ def begin(files: ServerFiles, script: str = SLEEP, owner: int | None = None, lif
     chosen = ports.choose(("tcp",), None, {})
     spec = ProcessSpec("tiny", argv, chosen, owner, time.time() + life_s, grace_s=0.5)
     spec.write(files.spec)
-    lifecycle.start_supervisor(files)
+    life.start_supervisor(files)
     until(lambda: holder(files.server) or holder(files.supervisor) is None)
 
 
@@ -109,7 +109,7 @@ def test_a_reused_pid_is_not_signalled(tmp_path: Path) -> None:
     """The file of a dead server has the pid of this process, but it is not locked, so no signal is sent."""
     path = tmp_path / "x.server"
     path.write_text(f"{os.getpid()}\n")
-    assert not lifecycle.send_signal(signal.SIGKILL, path)
+    assert not life.send_signal(signal.SIGKILL, path)
 
 
 def test_ports_are_free_and_differ() -> None:
@@ -170,35 +170,35 @@ def test_a_server_stops_when_its_directory_is_removed(files: ServerFiles) -> Non
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a child with its parent")
 def test_a_server_stops_when_its_supervisor_is_killed(files: ServerFiles) -> None:
     begin(files)
-    assert lifecycle.send_signal(signal.SIGKILL, files.supervisor)
+    assert life.send_signal(signal.SIGKILL, files.supervisor)
     assert wait_gone(files)
 
 
 def test_an_orphan_is_found_and_stopped(files: ServerFiles) -> None:
     """A server that outlives its supervisor is found by the lock it inherited."""
     begin(files)
-    assert lifecycle.stop(files)
+    assert life.stop(files)
     fd = acquire(files.server)
     assert fd is not None
     with subprocess.Popen([sys.executable, "-c", SLEEP], pass_fds=[fd]) as orphan:
         write_pid(fd, orphan.pid)
         os.close(fd)
-        assert lifecycle.stop(files)
+        assert life.stop(files)
         assert orphan.wait() == -signal.SIGTERM
 
 
 def test_a_server_that_ignores_sigterm_is_killed_after_the_grace_period(files: ServerFiles) -> None:
     begin(files, STUBBORN)
     until(lambda: "ignoring" in files.log.read_text())
-    assert lifecycle.stop(files)
+    assert life.stop(files)
     assert wait_gone(files, timeout_s=0)
-    assert not lifecycle.stop(files)
+    assert not life.stop(files)
 
 
 def test_a_server_has_one_supervisor(files: ServerFiles) -> None:
     begin(files)
     before = holder(files.server)
-    lifecycle.start_supervisor(files)
+    life.start_supervisor(files)
     assert "tiny already has a supervisor" in files.log.read_text()
     assert holder(files.server) == before
 
@@ -214,10 +214,10 @@ def test_a_server_gets_a_clean_environment(files: ServerFiles, monkeypatch: pyte
 def test_a_server_that_dies_at_startup_is_an_error_with_its_log(
     files: ServerFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "SERVERS", {"tiny": replace(TINY, command=python(DYING))})
-    lifecycle.start(files, ProcessSpec("", (), {}, None, time.time() + 60, 0.5), [], None)
+    monkeypatch.setattr(life, "SERVERS", {"tiny": replace(TINY, command=python(DYING))})
+    life.start(files, ProcessSpec("", (), {}, None, time.time() + 60, 0.5), [], None)
     with pytest.raises(stack.StackError, match=r"tiny died while starting(.|\n)*no disk left(.|\n)*ended with 3"):
-        lifecycle.await_ready(files, [], None)
+        life.await_ready(files, [], None)
 
 
 def test_a_server_that_loses_its_port_starts_on_another(files: ServerFiles, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,17 +229,17 @@ def test_a_server_that_loses_its_port_starts_on_another(files: ServerFiles, monk
             others.append(socket.create_server((HOST, instance.ports["tcp"])))
         return python(GREETING)(instance, parts)
 
-    monkeypatch.setattr(lifecycle, "SERVERS", {"tiny": replace(TINY, command=lose_port)})
-    lifecycle.start(files, ProcessSpec("", (), {}, None, time.time() + 60, 0.5), [], None)
-    lifecycle.await_ready(files, [], None)
+    monkeypatch.setattr(life, "SERVERS", {"tiny": replace(TINY, command=lose_port)})
+    life.start(files, ProcessSpec("", (), {}, None, time.time() + 60, 0.5), [], None)
+    life.await_ready(files, [], None)
     with others[0]:
-        assert lifecycle.instance_of(files).ports["tcp"] != others[0].getsockname()[1]
-        assert greets(lifecycle.instance_of(files))
+        assert life.instance_of(files).ports["tcp"] != others[0].getsockname()[1]
+        assert greets(life.instance_of(files))
 
 
 def test_a_server_that_does_not_become_ready_is_an_error(files: ServerFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "START_S", 0.2)
-    monkeypatch.setattr(lifecycle, "SERVERS", {"tiny": replace(TINY, ready=lambda instance: False)})
+    monkeypatch.setattr(life, "START_S", 0.2)
+    monkeypatch.setattr(life, "SERVERS", {"tiny": replace(TINY, ready=lambda instance: False)})
     begin(files)
     with pytest.raises(stack.StackError, match="tiny was not ready after 0 s; the end of"):
-        lifecycle.await_ready(files, [], None)
+        life.await_ready(files, [], None)

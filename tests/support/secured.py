@@ -15,7 +15,7 @@ from app.kafka import acls, topics
 from app.kafka.clients import new_admin
 from app.settings import Settings
 from app.upstream.aiokafka import send_request
-from stack.lifecycle import instance_of
+from stack.life import instance_of
 from stack.process_spec import ServerFiles
 from stack.security import ADMIN, USER, Security, security_of
 from tests.support.cluster import Deployment, run_async
