@@ -18,6 +18,9 @@ from app.state.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
+#: how long a small flush waits for those of other partitions, whose visits come with the next fetch [s]
+_PAUSE_S = 0.004
+
 
 class OwnedPartitions:
     """The partitions of one table that this worker owns."""
@@ -92,7 +95,8 @@ class OwnedPartitions:
             return producer
 
         observe = self._table.flushes.commit.observe
-        return Transactions(self._table.name, await new(), new, self._claims.is_member, observe)
+        pause_s = _PAUSE_S if self._settings.linger_ms else 0.0
+        return Transactions(self._table.name, await new(), new, self._claims.is_member, observe, pause_s=pause_s)
 
     def _open(self, number: int, transactions: Transactions, generation: int) -> Partition:
         return Partition(

@@ -47,6 +47,8 @@ Records: TypeAlias = Mapping[bytes, bytes | None]
 
 #: maximum number of records cached per partition; RocksDB holds the rest
 CACHED_RECORDS = 50_000
+#: number of records up to which a flush may wait for those of other partitions
+_SMALL = 500
 #: maximum number of records written without another thread, and that become rows at once
 _WRITTEN_AT_ONCE = 5_000
 #: maximum number of records of log ids cached per partition, of at most 528 B each
@@ -279,8 +281,9 @@ class Partition:
             if early:
                 last |= dict(zip(early_events.keys_of(_students(early)), early.values(), strict=True))
             changes = [log_ids or {}, _by_key(activity or {}), last]
+            send, is_small = partial(self._send, [*rows.items(), *more], changes), sum(map(len, changes)) <= _SMALL
             try:
-                offset = await self._transactions.run(partial(self._send, [*rows.items(), *more], changes))
+                offset = await self._transactions.run(send, is_small=is_small)
             except Exception as error:
                 if not self._transactions.is_fenced(error):
                     raise

@@ -34,12 +34,16 @@ class Transactions:
         new_producer: Callable[[], Awaitable[AIOKafkaProducer]],
         is_member: Callable[[], Awaitable[bool]],
         observe_commit: Callable[[float], object],
+        *,
+        pause_s: float = 0.0,
     ) -> None:
         """new_producer: starts another producer with the same transactional id.
 
         is_member: asks the broker whether this worker belongs to the consumer group's current generation;
-        observe_commit: is told how long a commit took [s].
+        observe_commit: is told how long a commit took [s]; pause_s: how long the first of some small flushes waits for
+        the others, whose requests are then one.
         """
+        self._pause_s = pause_s
         self._table, self._producer, self._new_producer = table, producer, new_producer
         self._is_member, self._observe_commit = is_member, observe_commit
         #: the transaction that a flush can join
@@ -47,17 +51,17 @@ class Transactions:
         #: the last one that was opened
         self._last: asyncio.Task[None] | None = None
 
-    async def run(self, send: Send) -> int:
+    async def run(self, send: Send, *, is_small: bool = False) -> int:
         """Call `send` in a transaction, wait for its commit, and return what `send` returned.
 
-        `send` may be called twice. An error of any flush that shares the transaction, or of the commit, is raised in
-        all of them; whether Kafka has committed is unknown then.
+        is_small: whether it is worth waiting for others. `send` may be called twice. An error of any flush that shares
+        the transaction, or of the commit, is raised in all of them; whether Kafka has committed is unknown then.
         """
         if self._open is None:
             self._open = _Shared()
             self._last = asyncio.create_task(self._run(self._open, self._last))
         shared = self._open
-        place = shared.join(send)
+        place = shared.join(send, is_small=is_small)
         # a flush that is cancelled must not end the transaction of the others
         return (await asyncio.shield(shared.offsets))[place]
 
@@ -103,6 +107,8 @@ class Transactions:
         return await self._commit(shared)
 
     async def _commit(self, shared: _Shared) -> list[int]:
+        if self._pause_s and shared.is_small:
+            await asyncio.sleep(self._pause_s)
         await self._producer.begin_transaction()
         await failpoints.at("begun")
         await shared.send(self._producer)
@@ -139,12 +145,15 @@ class _Shared:
     def __init__(self) -> None:
         #: of the flushes, in the order in which they joined
         self.offsets: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        #: whether all that have joined are small
+        self.is_small = True
         self._sends: list[Send] = []
         self._producer: AIOKafkaProducer | None = None
         self._sending: list[asyncio.Future[int]] = []
 
-    def join(self, send: Send) -> int:
+    def join(self, send: Send, *, is_small: bool) -> int:
         """Add a flush; return its place."""
+        self.is_small &= is_small
         self._sends.append(send)
         if self._producer is not None:
             self._start(send)
