@@ -235,6 +235,17 @@ def test_a_tick_is_no_event(database: Database) -> None:
     assert read_meta(database.read()).today == TODAY
 
 
+def test_while_a_worker_catches_up_nobody_seems_silent(database: Database) -> None:
+    """Sessions are weeks ahead of the risks then: today is the day after the latest of these, in any order."""
+    write_risks(database, risk_row(1, 2, 100, TODAY - 30))
+    write(database, Batch(sessions=[session_row(1, TODAY * DAY_MS)]))
+    assert read_meta(database.read()).today == TODAY - 29
+    changes = write_risks(database, risk_row(1, 2, 100, TODAY - 1, is_event=False))
+    assert (changes.new_day, changes.today) == (True, TODAY)
+    write(database, Batch(sessions=[session_row(1, (TODAY + 9) * DAY_MS)]))
+    assert read_meta(database.read()).today == TODAY
+
+
 def test_a_tombstone_deletes_the_entry_and_its_history(database: Database) -> None:
     batch = [risk_row(1, 2, 100), risk_row(1, 3, 100), RiskTombstone(1, 2, None)]
     assert set(write_risks(database, *batch).entries) == {(1, 2), (1, 3)}

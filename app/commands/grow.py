@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+import click
 from faust.cli import option
 
 from app.commands.base import Command
@@ -26,7 +27,7 @@ class grow(Command):
     it with the workers' settings. The source topic may have any number of partitions, before and after.
     """
 
-    options = (option("--partitions", type=int, required=True, help="Number of partitions to have."),)
+    options = (option("--partitions", type=click.IntRange(min=1), required=True, help="Number of partitions to have."),)
 
     def main(self, *, partitions: int, **_: Any) -> int:
         """Divide them; return the exit code."""

@@ -57,7 +57,7 @@ async def wait_until_idle(admin: AIOKafkaAdminClient, settings: Settings) -> Non
         if hosts and late:
             where = ", ".join(sorted(set(hosts)))
             raise ConfigError(
-                f"{len(hosts)} workers of consumer group {settings.app_id} (RISK_APP_ID) are running, on {where}: "
+                f"workers of consumer group {settings.app_id} (RISK_APP_ID) are running, {len(hosts)} on {where}: "
                 "stop them"
             )
         await asyncio.sleep(_POLL_S)

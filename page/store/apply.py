@@ -118,15 +118,23 @@ def apply(
 
 
 def _advance(connection: sqlite3.Connection, batch: Batch, calendar: Calendar) -> tuple[int, int, bool]:
-    """Move the newest event; return its time [ms], its day, and whether that is another than before."""
+    """Move the newest event and today; return its time [ms], today, and whether that is another than before.
+
+    Today is the day of the newest event. While a worker catches up, its sessions are weeks ahead of its risks, and
+    everybody would seem to have been silent for as long: then it is the day after that of the latest risk.
+    """
     limit = latest_time()
     before = value_of(connection, "newest_event")
     ends = (row.end for row in batch.sessions if row.activities is not None and row.end <= limit)
     events = (row.at for row in batch.risks if isinstance(row, RiskRow) and row.is_event and row.at <= limit)
     newest = max(max(ends, default=0), max(events, default=0), before or 0)
-    if newest == (before or 0):
-        return newest, calendar.day(newest), False
-    today = calendar.day(newest)
+    today, known = calendar.day(newest), value_of(connection, "latest_risk")
+    as_of = [row.as_of for row in batch.risks if isinstance(row, RiskRow)] + ([] if known is None else [known])
+    if as_of:
+        today = min(today, max(as_of) + 1)
+        set_value(connection, "latest_risk", max(as_of))
+    if newest == 0:
+        return newest, today, False
     new_day = today != value_of(connection, "today")
     set_value(connection, "newest_event", newest)
     if new_day:

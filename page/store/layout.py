@@ -23,7 +23,8 @@ CREATE TABLE position (
   PRIMARY KEY (topic, partition)
 ) WITHOUT ROWID;
 
--- newest_event (at of the newest event), today (its day), revision (of the newest change of an entry),
+-- newest_event (at of the newest event), latest_risk (the latest as_of), today (the day of the newest event, but at
+-- most one day after the latest risk), revision (of the newest change of an entry),
 -- swept (the day as of which every week_ago is right and what is too old is gone), origin (of which topics this is)
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
