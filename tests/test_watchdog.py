@@ -137,7 +137,7 @@ def test_a_partition_that_nobody_can_write_ends_the_worker(deployment: Deploymen
             time.sleep(0.5)
         assert worker.process.wait(1) == 1, worker.tail()
     changelog = deployment.names.students_changelog
-    expected = f"{changelog}-0 was taken over, and the group does not rebalance"
+    expected = f"{changelog}-0, {changelog}-1 taken over, and the group does not rebalance"
     assert worker.tail(1) == f"moodle-risk: gave up: no progress for 6 s: {expected}"
 
 

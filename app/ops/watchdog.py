@@ -90,7 +90,7 @@ def status_of(app: Any) -> Status:
     # normally the group rebalances within a session timeout. It does not if the broker has ended the transaction of a
     # worker that could not reach it for too long: nobody would apply this partition, while the others go on
     if app.runtime is not None and (fenced := app.runtime.kafka.fenced()):
-        return Status(f"{', '.join(fenced)} was taken over, and the group does not rebalance", None, stopping)
+        return Status(f"{', '.join(fenced)} taken over, and the group does not rebalance", None, stopping)
     if isinstance(consumer, Consumer):
         work, progress = consumer.backlog()
         if work:
