@@ -35,8 +35,8 @@ from app.model_file import load_models
 from app.ops.metrics import Metrics
 from app.settings import Settings
 from app.state.activity_copy import ActivityCopy
-from app.state.partition import changelog_pieces
 from app.state.store import Options
+from app.state.writes import changelog_pieces
 from bench.environment import at_least
 from codec.record_batch import OutputColumns, Rows, batches
 from models import activity_records

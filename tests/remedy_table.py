@@ -109,12 +109,11 @@ REMEDIES = (
     Remedy(
         "rocksdb-is-written-after-the-commit",
         ("killed", "worst"),
-        "app.state.partition:Partition._send",
+        "app.state.partition:Partition.flush",
         replace(
-            "last_offset",
-            "offset = await last_offset(sent)\n"
-            "for records in changes:\n    self._table.write(self.number, records, offset)\n"
-            "return offset",
+            "self._transactions.run",
+            "for records in changes:\n    self._table.write(self.number, records, 0)\n"
+            "offset = await self._transactions.run(writes)",
         ),
         (
             "tests/test_partitions.py::test_the_store_is_written_after_the_commit_and_memory_after_the_store",
@@ -124,7 +123,7 @@ REMEDIES = (
     Remedy(
         "state-goes-to-the-changelog",
         ("wiped", "compaction"),
-        "app.state.partition:changelog_pieces",
+        "app.state.writes:changelog_pieces",
         call("changelog_rows", "OLD[-1:]"),
         (
             _DEATHS("killed_and_its_state_wiped"),
@@ -134,15 +133,16 @@ REMEDIES = (
     Remedy(
         "the-changelog-is-in-the-transaction",
         ("worst", "wiped"),
-        "app.state.partition:Partition._send",
+        "app.state.writes:send_together",
         replace(
-            "self._table.changelog",
+            "writes.changelog_rows",
+            "for target, some in writes.outputs:\n"
+            "    rows.setdefault(target, []).append(some)\n"
             "other = AIOKafkaProducer(bootstrap_servers=producer.client._bootstrap_servers)\n"
             "await other.start()\n"
-            "logged = await send_rows(other, self._table.changelog, self.number, changed)\n"
-            "await last_offset(logged)\n"
-            "await other.stop()\n"
-            "sent += logged",
+            "for target, some in writes.changelog_rows():\n"
+            "    await last_offset(await send_rows(other, *target, some))\n"
+            "await other.stop()",
         ),
         (_DEATHS("killed_at_sent"),),
     ),
@@ -150,7 +150,7 @@ REMEDIES = (
         "log-ids-are-written-with-the-flush",
         ("wiped", "worst"),
         "app.state.partition:Partition.flush",
-        argument("partial", 2, "[{}, *OLD[1:]]"),
+        argument("Writes", 2, "[{}, *OLD[1:]]"),
         (
             "tests/test_partitions.py::test_log_ids_are_part_of_the_transaction_and_read_from_the_cache_afterwards",
             _DEATHS("killed_while_a_log_is_read_that_is_sent_twice"),

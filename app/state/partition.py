@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from itertools import islice
-from typing import TypeAlias
 
 import numpy as np
-from aiokafka import AIOKafkaProducer
 
 from agents.ports import Target
 from app.errors import PartitionsChanged
-from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints
 from app.state.activity_copy import ActivityCopy
 from app.state.stored_positions import divided_otherwise
 from app.state.table import StateTable
 from app.state.transactions import Transactions
-from codec.record_batch import Rows, changelog_rows
+from app.state.writes import Records, Writes
+from codec.record_batch import Rows
 from models import activity_records as activities
 from models import early_events, state
 from models import forgotten as last_forgotten
@@ -42,13 +39,8 @@ from models.visits import StudentDictionary
 
 log = logging.getLogger(__name__)
 
-#: state records by key; None: to be deleted
-Records: TypeAlias = Mapping[bytes, bytes | None]
-
 #: maximum number of records cached per partition; RocksDB holds the rest
 CACHED_RECORDS = 50_000
-#: number of records up to which a flush may wait for those of other partitions
-_SMALL = 500
 #: maximum number of records written without another thread, and that become rows at once
 _WRITTEN_AT_ONCE = 5_000
 #: maximum number of records of log ids cached per partition, of at most 528 B each
@@ -281,9 +273,9 @@ class Partition:
             if early:
                 last |= dict(zip(early_events.keys_of(_students(early)), early.values(), strict=True))
             changes = [log_ids or {}, _by_key(activity or {}), last]
-            send, is_small = partial(self._send, [*rows.items(), *more], changes), sum(map(len, changes)) <= _SMALL
             try:
-                offset = await self._transactions.run(send, is_small=is_small)
+                writes = Writes([*rows.items(), *more], (self._table.changelog, self.number), changes)
+                offset = await self._transactions.run(writes)
             except Exception as error:
                 if not self._transactions.is_fenced(error):
                     raise
@@ -319,19 +311,6 @@ class Partition:
             finally:
                 await writing  # if cancelled too: nothing may be written after the partition was given up
 
-    async def _send(
-        self, rows: Sequence[tuple[Target, Rows]], changes: Sequence[Records], producer: AIOKafkaProducer
-    ) -> int:
-        """Hand everything to a producer, and wait for the broker; return the last offset of the changelog."""
-        sent = []
-        for (topic, partition), output in rows:
-            sent += await send_rows(producer, topic, partition, output)
-        now = time.time_ns() // 1_000_000
-        for records in changes:  # of different sizes: not in one batch, whose columns would be mostly padding
-            async for changed in changelog_pieces(records, now):
-                sent += await send_rows(producer, self._table.changelog, self.number, changed)
-        return await last_offset(sent)
-
     def _update_cache(self, students: StudentDictionary, records: Sequence[bytes | None]) -> None:
         if len(self._cache) + len(records) > CACHED_RECORDS:
             self._cache.clear()
@@ -353,15 +332,6 @@ class Partition:
         """Wait for the flush in progress, then refuse further ones."""
         async with self._flushing:
             self.closed = True
-
-
-async def changelog_pieces(records: Records, at: int) -> AsyncIterator[Rows]:
-    """Yield the rows of state records, some at a time: many would hold the event loop."""
-    left = iter(records.items())
-    while some := dict(islice(left, _WRITTEN_AT_ONCE)):
-        yield changelog_rows(some, at)
-        if len(some) == _WRITTEN_AT_ONCE:
-            await asyncio.sleep(0)
 
 
 def _by_key(activity: Mapping[int, bytes | None]) -> Records:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 
 from app.ops.failpoints import failpoints
+from app.state.writes import Writes, send_one, send_together
 from app.upstream.aiokafka import is_fenced, is_forgotten
 
 log = logging.getLogger(__name__)
-
-#: hands rows to a producer whose transaction has begun, waits for the broker, and returns the last offset
-Send: TypeAlias = Callable[[AIOKafkaProducer], Awaitable[int]]
 
 
 class Transactions:
@@ -51,17 +49,17 @@ class Transactions:
         #: the last one that was opened
         self._last: asyncio.Task[None] | None = None
 
-    async def run(self, send: Send, *, is_small: bool = False) -> int:
-        """Call `send` in a transaction, wait for its commit, and return what `send` returned.
+    async def run(self, writes: Writes) -> int:
+        """Write in a transaction, wait for its commit, and return the last offset of the changelog, -1 for none.
 
-        is_small: whether it is worth waiting for others. `send` may be called twice. An error of any flush that shares
-        the transaction, or of the commit, is raised in all of them; whether Kafka has committed is unknown then.
+        An error of any flush that shares the transaction, or of the commit, is raised in all of them; whether Kafka has
+        committed is unknown then.
         """
         if self._open is None:
             self._open = _Shared()
             self._last = asyncio.create_task(self._run(self._open, self._last))
         shared = self._open
-        place = shared.join(send, is_small=is_small)
+        place = shared.join(writes)
         # a flush that is cancelled must not end the transaction of the others
         return (await asyncio.shield(shared.offsets))[place]
 
@@ -103,6 +101,7 @@ class Transactions:
         except (KafkaError, IllegalOperation) as error:
             if not is_forgotten(self._producer, error):
                 raise
+        self._close(shared)
         await self._restart()
         return await self._commit(shared)
 
@@ -140,30 +139,34 @@ class Transactions:
 
 
 class _Shared:
-    """The flushes that share a transaction. Mutable: more join until all have sent."""
+    """The flushes that share a transaction. Mutable: more join until all have been sent."""
 
     def __init__(self) -> None:
         #: of the flushes, in the order in which they joined
         self.offsets: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         #: whether all that have joined are small
         self.is_small = True
-        self._sends: list[Send] = []
+        self._flushes: list[Writes] = []
         self._producer: AIOKafkaProducer | None = None
-        self._sending: list[asyncio.Future[int]] = []
+        #: those under way, each with the last offsets of some flushes
+        self._sending: list[asyncio.Future[list[int]]] = []
 
-    def join(self, send: Send, *, is_small: bool) -> int:
+    def join(self, writes: Writes) -> int:
         """Add a flush; return its place."""
-        self.is_small &= is_small
-        self._sends.append(send)
+        self.is_small &= writes.is_small
+        self._flushes.append(writes)
         if self._producer is not None:
-            self._start(send)
-        return len(self._sends) - 1
+            self._start([writes])
+        return len(self._flushes) - 1
 
     async def send(self, producer: AIOKafkaProducer) -> None:
-        """Let all flushes send, also those that join meanwhile, and wait until none is under way."""
+        """Send all flushes, also those that join meanwhile, and wait until none is under way."""
         self._producer, self._sending = producer, []
-        for send in self._sends:
-            self._start(send)
+        if self.is_small:
+            self._start(list(self._flushes))
+        else:
+            for writes in list(self._flushes):
+                self._start([writes])
         while waiting := [each for each in self._sending if not each.done()]:
             await asyncio.wait(waiting)
 
@@ -172,8 +175,12 @@ class _Shared:
         errors: list[Any] = [each.exception() for each in self._sending]
         for error in filter(None, errors):
             raise error
-        return [each.result() for each in self._sending]
+        return [offset for each in self._sending for offset in each.result()]
 
-    def _start(self, send: Send) -> None:
+    def _start(self, flushes: Sequence[Writes]) -> None:
         assert self._producer is not None
-        self._sending.append(asyncio.ensure_future(send(self._producer)))
+        if all(writes.is_small for writes in flushes):
+            sending = send_together(self._producer, flushes)
+        else:
+            sending = send_one(self._producer, *flushes)
+        self._sending.append(asyncio.ensure_future(sending))
