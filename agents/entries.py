@@ -117,7 +117,7 @@ class Scan:
 def _entries_of(partition: StatePartition, effect: Effect, due: Callable[[EarlyEvents], Int64s]) -> Iterator[Entries]:
     early = _early_of(partition, effect)
     early_students = np.array(sorted(early), np.int64)
-    waiting, written = Packed.of_nobody(early_students), _written_by(effect)
+    waiting, written = Packed.of_nobody(early_students), activity_records.join_by_student(effect.activity)
     for stored in partition.scan_activity(SLICE):
         last = int(stored.students[-1])
         (some, waiting), (changed, written) = waiting.up_to(last), written.up_to(last)
@@ -125,13 +125,6 @@ def _entries_of(partition: StatePartition, effect: Effect, due: Callable[[EarlyE
             yield _unpack(records, early_students, early, due)
     for records in waiting.updated(written).parts(SLICE):
         yield _unpack(records, early_students, early, due)
-
-
-def _written_by(effect: Effect) -> Packed:
-    students = np.fromiter(effect.activity, np.int64, len(effect.activity))
-    order = np.argsort(students)
-    records = list(effect.activity.values())
-    return activity_records.join(students[order], [records[i] for i in order.tolist()])
 
 
 def _early_of(partition: StatePartition, effect: Effect) -> dict[int, bytes]:

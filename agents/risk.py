@@ -260,9 +260,8 @@ def _distinct(days: Int64s) -> list[int]:
     """The distinct `days` [k], ascending."""
     if len(days) and days[0] == days.max() == days.min():
         return [int(days[0])]
-    distinct, _ = factorize(days)
-    days_: list[int] = distinct.tolist()
-    return days_
+    distinct: list[int] = factorize(days)[0].tolist()
+    return distinct
 
 
 def _differ(before: Activity, after: Activity) -> Bools:

@@ -11,7 +11,7 @@ They are in the same table as state records (models/state.py), under keys of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -171,12 +171,20 @@ def join(students: Int64s, records: Sequence[bytes | None], *, verify: bool = Fa
     return packed
 
 
-def unpack(records: Sequence[bytes | None], *, verify: bool = False) -> tuple[Activity, Int64s]:
+def join_by_student(records: Mapping[int, bytes | None]) -> Packed:
+    """Records by student, in any order, as one buffer; see `join`, which raises the same errors."""
+    students = np.fromiter(records, np.int64, len(records))
+    order = np.argsort(students)
+    values = list(records.values())
+    return join(students[order], [values[i] for i in order.tolist()])
+
+
+def unpack(records: Sequence[bytes | None]) -> tuple[Activity, Int64s]:
     """The entries of u students, and the risk last written to MOODLE_LOGS_PREDICTION of each [u] in 1e-4.
 
     See `join`, which raises the same errors.
     """
-    return join(np.arange(len(records)), records, verify=verify).unpack()
+    return join(np.arange(len(records)), records).unpack()
 
 
 def pack(activity: Activity, predicted: Int64s) -> list[bytes | None]:

@@ -101,7 +101,12 @@ def pad_column(column: BinaryColumn) -> PaddedBytes:
 
 def _windows(buffer: bytes, start: Int64s, length: Int64s, width: int) -> PaddedBytes:
     """Rows of `length` [n] bytes, at most `width`, from each `start` [n]; `width` bytes of the buffer follow each."""
-    octets = np.ndarray((len(buffer) - width + 1, width), np.uint8, buffer, 0, (1, 1))[start]
+    return _rows(np.ndarray((len(buffer) - width + 1, width), np.uint8, buffer, 0, (1, 1))[start], length)
+
+
+def _rows(octets: npt.NDArray[np.uint8], length: Int64s) -> PaddedBytes:
+    """Rows of `length` [n] bytes, which `octets` [n, w] begin with."""
+    width = octets.shape[1]
     if (length == width).all():
         return PaddedBytes(octets, width)
     return PaddedBytes(octets, length, np.arange(width) < length[:, None])
@@ -124,11 +129,7 @@ class TextTable:
                 self._octets[number, : len(text)] = np.frombuffer(text, np.uint8)
                 self._length[number] = len(text)
             length = self._length[numbers]
-        width = int(length.max(initial=0))
-        octets = self._octets[numbers, :width]
-        if (length == width).all():
-            return PaddedBytes(octets, width)
-        return PaddedBytes(octets, length, np.arange(width) < length[:, None])
+        return _rows(self._octets[numbers, : int(length.max(initial=0))], length)
 
 
 def concatenate(parts: Sequence[PaddedBytes]) -> PaddedBytes:

@@ -17,6 +17,7 @@ from app.kafka.acls import Right, denied
 from app.ops.preflight import preflight
 from app.upstream.aiokafka import send_request
 from tests.support.cluster import TIMEOUT_S, Deployment, row, run_async, until
+from tests.support.secured import LITERAL, PATTERNS
 from tests.test_preflight import refused
 
 pytestmark = pytest.mark.broker
@@ -25,8 +26,6 @@ pytestmark = pytest.mark.broker
 TOPIC, GROUP, CLUSTER, TRANSACTIONAL = 2, 3, 4, 5
 ALL, READ, WRITE, CREATE, DESCRIBE = 2, 3, 4, 5, 8
 DENY, ALLOW = 2, 3
-#: Kafka's numbers of pattern types, and those that are not literal by type of resource
-LITERAL, PATTERNS = 3, {TRANSACTIONAL: 4}
 #: type and name of a resource, and the operation denied on it
 Denied = tuple[int, str, int]
 

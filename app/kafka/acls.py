@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
-from uuid import uuid4
 
 from aiokafka.admin import AIOKafkaAdminClient
 
+from app.kafka.claims import new_id
 from app.kafka.topics import TOPIC_AUTHORIZATION_FAILED
 from app.upstream.aiokafka import end_transaction_error, heartbeat_error, topic_operations
 from models.topic_names import TopicNames
@@ -68,9 +68,7 @@ async def missing(admin: AIOKafkaAdminClient, topics: Mapping[str, Sequence[Righ
 
     app_id: the consumer group, whose transactional ids begin with it. Raises KafkaError.
     """
-    answers = await asyncio.gather(
-        _topics(admin, topics), _group(admin, app_id), _transactions(admin, id_prefix(app_id))
-    )
+    answers = await asyncio.gather(_topics(admin, topics), _group(admin, app_id), _transactions(admin, app_id))
     return [line for lines in answers for line in lines]
 
 
@@ -94,8 +92,8 @@ async def _group(admin: AIOKafkaAdminClient, group: str) -> list[str]:
     return [f"{Right.READ} on group {group}"] if error == _GROUP_AUTHORIZATION_FAILED else []
 
 
-async def _transactions(admin: AIOKafkaAdminClient, prefix: str) -> list[str]:
+async def _transactions(admin: AIOKafkaAdminClient, app_id: str) -> list[str]:
     """End a transaction of an id that nobody uses, as an unknown producer."""
-    error = await end_transaction_error(admin, f"{prefix}{uuid4().hex}")
+    error = await end_transaction_error(admin, new_id(app_id))
     refused = error == _TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-    return [f"{Right.WRITE} on transactional ids with the prefix {prefix}"] if refused else []
+    return [f"{Right.WRITE} on transactional ids with the prefix {id_prefix(app_id)}"] if refused else []

@@ -42,8 +42,8 @@ async def read_claims(admin: AIOKafkaAdminClient, group: str, topic: str, patien
     Raises KafkaError if the group's coordinator does not answer for `patience_s`.
     """
     offsets = await _offsets(admin, group, patience_s)
-    claims = {tp.partition: claim_of(metadata) for tp, metadata in offsets.items() if tp.topic == topic}
-    return {number: claim for number, claim in claims.items() if claim is not None}
+    of_topic = {tp.partition: metadata for tp, metadata in offsets.items() if tp.topic == topic}
+    return {number: claim for number, metadata in of_topic.items() if (claim := claim_of(metadata)) is not None}
 
 
 async def check_group(admin: AIOKafkaAdminClient, settings: Settings, patience_s: float) -> None:

@@ -119,8 +119,7 @@ class Thread(AIOKafkaConsumerThread):
 
     async def _read_claims(self, tps: Collection[TP]) -> dict[TP, str]:
         committed = await committed_offsets(self._ensure_consumer(), tps)
-        claims = {TP(*tp): claim_of(offset.metadata) for tp, offset in committed.items()}
-        return {tp: claim for tp, claim in claims.items() if claim is not None}
+        return {TP(*tp): claim for tp, offset in committed.items() if (claim := claim_of(offset.metadata)) is not None}
 
     async def claim(self, tps: Collection[TP], claim: str) -> bool:
         """Commit a claim with the offsets of `tps`, as they are; False if the group has another generation by now."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
-
 from models import activity_records
 from models.activity_records import Packed
 
@@ -57,10 +55,7 @@ class ActivityCopy:
             self._blocks = blocks
 
     def _pack_updates(self) -> None:
-        students = np.fromiter(self._updates, np.int64, len(self._updates))
-        order = np.argsort(students)
-        records = list(self._updates.values())
-        self._packed.append(activity_records.join(students[order], [records[i] for i in order.tolist()]))
+        self._packed.append(activity_records.join_by_student(self._updates))
         self._updates = {}
 
     def _forget(self) -> None:

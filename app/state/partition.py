@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 #: maximum number of records cached per partition; RocksDB holds the rest
 CACHED_RECORDS = 50_000
-#: maximum number of records written without another thread, and that become rows at once
+#: maximum number of records written to the store without another thread
 _WRITTEN_AT_ONCE = 5_000
 #: maximum number of records of log ids cached per partition, of at most 528 B each
 CACHED_LOG_IDS = 4_096

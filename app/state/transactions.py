@@ -165,7 +165,7 @@ class _Shared:
         if self.is_small:
             self._start(list(self._flushes))
         else:
-            for writes in list(self._flushes):
+            for writes in self._flushes:
                 self._start([writes])
         while waiting := [each for each in self._sending if not each.done()]:
             await asyncio.wait(waiting)

@@ -131,12 +131,15 @@ def _advance(connection: sqlite3.Connection, batch: Batch, calendar: Calendar) -
     today, known = calendar.day(newest), value_of(connection, "latest_risk")
     as_of = [row.as_of for row in batch.risks if isinstance(row, RiskRow)] + ([] if known is None else [known])
     if as_of:
-        today = min(today, max(as_of) + 1)
-        set_value(connection, "latest_risk", max(as_of))
+        latest = max(as_of)
+        today = min(today, latest + 1)
+        if latest != known:
+            set_value(connection, "latest_risk", latest)
     if newest == 0:
         return newest, today, False
     new_day = today != value_of(connection, "today")
-    set_value(connection, "newest_event", newest)
+    if newest != before:
+        set_value(connection, "newest_event", newest)
     if new_day:
         set_value(connection, "today", today)
     return newest, today, new_day
