@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import InvalidTimestampError, KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import (
+    InvalidTimestampError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 
 from app.errors import RefusedRows
 from app.kafka.topic_limits import AFTER, ANY_TIME, BEFORE, LARGE_BATCHES
@@ -23,6 +30,8 @@ _REMEDIES: dict[type[KafkaError], dict[str, str]] = {
 }
 #: maximum size of a record batch [bytes]; the broker refuses batches above 1 MiB
 BATCH_BYTES = 960_000
+#: how long to wait before a broker is asked again for the partitions of a topic [s]
+_METADATA_RETRY_S = 0.05
 
 
 class SentBatch(NamedTuple):
@@ -74,6 +83,20 @@ def _built_batches(producer: AIOKafkaProducer, topic: str, rows: Iterable[Row]) 
 def _encoded_batches(producer: AIOKafkaProducer, rows: OutputColumns) -> Iterator[EncodedBatchBuilder]:
     for batch in batches(rows, BATCH_BYTES):
         yield EncodedBatchBuilder(batch, transactional=is_transactional(producer))
+
+
+async def wait_for_partitions(producer: AIOKafkaProducer, topic: str, count: int, patience_s: float) -> None:
+    """Wait until the producer knows `count` partitions of a topic.
+
+    A broker lists new partitions a moment after it has agreed to create them, and the client keeps what it was told.
+    Raises KafkaTimeoutError.
+    """
+    deadline = time.monotonic() + patience_s
+    while (known := len(await producer.partitions_for(topic))) < count:
+        if time.monotonic() > deadline:
+            raise KafkaTimeoutError(f"{known} of {count} partitions of topic {topic} are known after {patience_s} s")
+        await producer.client.force_metadata_update()
+        await asyncio.sleep(_METADATA_RETRY_S)
 
 
 async def last_offset(sent: Sequence[SentBatch]) -> int:

@@ -32,7 +32,7 @@ from app.kafka.claims import fence, former_ids
 from app.kafka.clients import new_consumer, new_producer
 from app.kafka.group import locked, wait_until_idle
 from app.kafka.group_offsets import read_claims
-from app.kafka.producer import last_offset, send_rows
+from app.kafka.producer import last_offset, send_rows, wait_for_partitions
 from app.kafka.reader import read_chunks
 from app.model_file import load_models
 from app.ops.failpoints import failpoints
@@ -122,6 +122,7 @@ async def _try_to_grow(
                 await admin.create_partitions({topic: new[topic]})
             await failpoints.at("created")
         if current:
+            await wait_for_partitions(producer, names.students_changelog, partitions, PATIENCE_S)
             await _move(settings, producer, current, partitions, growth.merge_ticks(ticks), say)
         await failpoints.at("divided")
     say(f"the students are divided among {partitions} partitions: start the workers")
