@@ -46,6 +46,9 @@ COMPACTED = {
     "delete.retention.ms": "100",
     "max.compaction.lag.ms": "1000",
 }
+#: the same with several brokers: a replica that was away until a tombstone had been dropped keeps the deleted record,
+#: and a leader hands it out. As with the default of a day, no broker is away for that long
+REPLICATED = COMPACTED | {"delete.retention.ms": "600000"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,8 @@ def _evaluate(
 
 async def _create_changelog(settings: Settings, names: TopicNames) -> None:
     """Create the changelog before the app does, with a configuration that compacts it during the run."""
-    changelog = topics.Topic(names.students_changelog, PARTITIONS, COMPACTED)
+    configs = COMPACTED if settings.replication == 1 else REPLICATED
+    changelog = topics.Topic(names.students_changelog, PARTITIONS, configs)
     admin = new_admin(settings)
     await admin.start()
     try:
