@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from bench import __main__ as command
-from bench import latency_reader, load, plain_faust, procfs, report, side_by_side
+from bench import latency_reader, load, plain_faust, procfs, report, rounds, side_by_side
 from bench.child_process import ChildProcess
 from bench.environment import WIDTH
 from bench.figures import Latency, Ratio, Run, Series, percentiles
@@ -310,3 +311,9 @@ def test_plain_faust_merges_sessions_up_to_the_gap():
     assert plain_faust.merge([[0, 0, 1]], gap) == ([0, gap, 2], [[0, 0, 1]], [])
     assert plain_faust.merge([[0, 0, 1]], gap + 1) == ([gap + 1, gap + 1, 1], [], [[0, 0, 1]])
     assert plain_faust.merge([[0, 0, 1], [2 * gap, 2 * gap, 1]], gap)[0] == [0, 2 * gap, 3]
+
+
+async def test_rounds_are_measured_with_and_without_a_pause() -> None:
+    """Each of them predicts; the pause is not counted."""
+    began = time.process_time()
+    assert 0 < await rounds.measure(3, 2, 0.01) < 1e3 * (time.process_time() - began)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.ops.source_schema import counting_rules
 from app.settings import Settings
-from codec.avro_schema import MOODLE, DeclaredColumns, Json, check
+from codec.avro_schema import MOODLE, DeclaredColumns, check
 from codec.moodle_log import LogDecoder
 from models.chunk import Chunk
 from models.counting import REASONS, CountingRules, RiskColumns, judge
@@ -21,7 +21,7 @@ from tests.support.golden_cases import load
 from tests.support.kafka_batches import varint
 from tests.support.moodle_rows import SUBMITS, moodle_rows
 from tests.test_risk_columns import RULES, expected
-from tools.test_driver import TopologyTestDriver
+from tools.test_driver import KnownSchemas, TopologyTestDriver
 
 
 def judged_row(row: dict[str, Any], rules: CountingRules) -> tuple[int, str, int, int]:
@@ -74,20 +74,8 @@ def test_judged_as_a_loop_over_rows_does(rows: list[dict[str, Any]], rules: Coun
 # -- from the log's values to visits
 
 
-class Registry:
-    """A registry with one schema for all ids."""
-
-    def __init__(self, schema: Any) -> None:
-        self._schema = schema
-
-    async def schema(self, schema_id: int) -> Json:
-        """The schema, whatever the id."""
-        schema: Json = self._schema
-        return schema
-
-
 def decoder(schema: Any, counting: CountingRules | None, *, with_log_id: bool = False) -> LogDecoder:
-    return LogDecoder(Registry(schema), check(schema, "t"), with_log_id=with_log_id, counting=counting)
+    return LogDecoder(KnownSchemas({1: schema}), check(schema, "t"), with_log_id=with_log_id, counting=counting)
 
 
 def chunk_of(values: list[bytes], headers: bool = False) -> Chunk:
@@ -160,16 +148,9 @@ async def test_rows_of_several_schemas_keep_their_order() -> None:
         b"\0\0\0\0\2" + varint(i) + varint(1) + b"x" + varint(4) + varint(1_561_975_200_000) for i in range(60)
     ]
 
-    class Both:
-        """A registry with two schemas."""
-
-        async def schema(self, schema_id: int) -> Json:
-            known: Json = {1: schema, 2: bare}[schema_id]
-            return known
-
     mixed = [v for pair in zip(values, bare_values, strict=True) for v in pair]
     chunk = chunk_of(mixed)
-    both = LogDecoder(Both(), MOODLE, counting=RULES)
+    both = LogDecoder(KnownSchemas({1: schema, 2: bare}), MOODLE, counting=RULES)
     visits = (await both.decode(chunk)).visits(chunk)
     alone = (await decoder(schema, RULES).decode(chunk_of(values))).visits(chunk_of(values))
     assert visits.kind is not None

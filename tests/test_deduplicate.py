@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,21 +23,13 @@ from models import log_ids
 from models.log_ids import SPAN
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
-from tools.test_driver import TopologyTestDriver, Written
+from tools.test_driver import KnownSchemas, TopologyTestDriver, Written
 
 SETTINGS = Settings(app_id="test", model="none", emit="changes", deduplicate="log-id")
 NOW = 1_561_975_200_000
 MINUTE, DAY = 60_000, 86_400_000
-
-
-@dataclass(frozen=True)
-class Registry:
-    """A registry with one schema, whose id is 1."""
-
-    schema_text: str = debezium.schemas(SETTINGS.source_topic).value
-
-    async def schema(self, schema_id: int) -> Any:
-        return json.loads(self.schema_text) if schema_id == 1 else None
+#: the schema of the log's values, which has the id 1
+SCHEMA = json.loads(debezium.schemas(SETTINGS.source_topic).value)
 
 
 #: a row of the log: id, userid, timecreated
@@ -49,8 +42,8 @@ def values(rows: Sequence[Row]) -> list[bytes]:
     return list(debezium.values(LogRows(ids, np.zeros(len(ids), np.int64), ("e",), students, times), 1))
 
 
-def new_driver(settings: Settings = SETTINGS, registry: Registry | None = None) -> TopologyTestDriver:
-    decoder = LogDecoder(registry or Registry(), MOODLE, with_log_id=settings.deduplicates)
+def new_driver(settings: Settings = SETTINGS, schema: Any = SCHEMA) -> TopologyTestDriver:
+    decoder = LogDecoder(KnownSchemas({1: schema}), MOODLE, with_log_id=settings.deduplicates)
     return TopologyTestDriver(settings, decoder)
 
 
@@ -146,12 +139,12 @@ async def test_an_update_does_not_count() -> None:
 @pytest.mark.parametrize("copies", [2, 60])
 async def test_rows_without_an_id_count_and_are_said_once(copies: int, caplog: pytest.LogCaptureFixture) -> None:
     """With too few records for columns, and with many."""
-    schema = json.loads(Registry().schema_text)
+    schema = copy.deepcopy(SCHEMA)
     schema["fields"] = [field for field in schema["fields"] if field["name"] != "id"]
     value = values([(1, 5, NOW)])[0]
     without = value[:5] + value[6:]
     with caplog.at_level(logging.WARNING):
-        async with new_driver(registry=Registry(json.dumps(schema))) as driver:
+        async with new_driver(schema=schema) as driver:
             for _ in range(2):
                 await driver.feed(driver.names.source, [None] * copies, [without] * copies)
     (*_, last) = driver.topics[driver.names.agg]
@@ -163,11 +156,11 @@ async def test_rows_without_an_id_count_and_are_said_once(copies: int, caplog: p
 
 @pytest.mark.parametrize("copies", [2, 60])
 async def test_a_null_id_is_no_id(copies: int) -> None:
-    schema = json.loads(Registry().schema_text)
+    schema = copy.deepcopy(SCHEMA)
     schema["fields"][0]["type"] = ["null", schema["fields"][0]["type"]]
     value = values([(1, 5, NOW)])[0]
     null, one = value[:5] + b"\0" + value[6:], value[:5] + b"\2" + value[5:]
-    async with new_driver(registry=Registry(json.dumps(schema))) as driver:
+    async with new_driver(schema=schema) as driver:
         await driver.feed(driver.names.source, [None] * 2 * copies, [null, one] * copies)
     assert driver.metrics["without_log_id"] == copies
     assert driver.metrics["duplicates"] == copies - 1

@@ -28,21 +28,14 @@ from tests import test_deduplicate
 from tests.support.oracle import Ksql
 from tests.support.recount import latest_rows
 from tests.support.standing import standing_model
-from tools.test_driver import MemoryState, TopologyTestDriver
+from tools.test_driver import KnownSchemas, MemoryState, TopologyTestDriver
 
 SETTINGS = Settings(app_id="test", model="none")
 MINUTE = 60_000
 
 
-class NoSchemas:
-    """A registry without schemas: the log is not read here."""
-
-    async def schema(self, schema_id: int) -> Any:
-        return None
-
-
 def new_driver(model: RiskModel | None = None) -> TopologyTestDriver:
-    return TopologyTestDriver(SETTINGS, LogDecoder(NoSchemas()), model)
+    return TopologyTestDriver(SETTINGS, LogDecoder(KnownSchemas({})), model)
 
 
 def visits(rows: Sequence[tuple[int, int]], first: int = 0) -> bytes:
@@ -135,7 +128,7 @@ async def test_a_request_writes_a_tombstone_for_every_key() -> None:
 async def test_activity_and_risk_are_forgotten_and_alerts_closed(courses: str) -> None:
     """A tombstone for each course; the alert that is open is closed, as erased."""
     settings = replace(SETTINGS, model="", courses=courses)
-    driver = TopologyTestDriver(settings, LogDecoder(NoSchemas()), standing=standing_model())
+    driver = TopologyTestDriver(settings, LogDecoder(KnownSchemas({})), standing=standing_model())
     course = np.array([3, 5] if courses == "per-course" else [0, 0])
     days = np.array([16_000, 16_001])
     bits = np.ones(2, np.uint64)

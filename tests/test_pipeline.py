@@ -27,24 +27,18 @@ from models.visit_batch import UNKNOWN_BEGIN, SourceRange, VisitBatch, encode
 from models.visits import Visits
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
-from tools.test_driver import TopologyTestDriver
+from tools.test_driver import KnownSchemas, TopologyTestDriver
 
 SETTINGS = Settings(app_id="test", model="none")
 NOW = 1_561_975_200_000
 MINUTE = 60_000
-
-
-class Registry:
-    """A registry with one schema, whose id is 1."""
-
-    async def schema(self, schema_id: int) -> Any:
-        return json.loads(debezium.schemas(SETTINGS.source_topic).value) if schema_id == 1 else None
+SCHEMAS = KnownSchemas({1: json.loads(debezium.schemas(SETTINGS.source_topic).value)})
 
 
 def new_driver(settings: Settings = SETTINGS, model: RiskModel | None = None) -> TopologyTestDriver:
     """Return a test driver for the log's four columns."""
     declared = DeclaredColumns({"ID": "BIGINT", "EVENTNAME": "STRING", "USERID": "BIGINT", "TIMECREATED": "BIGINT"})
-    return TopologyTestDriver(settings, LogDecoder(Registry(), declared, unit_ms=settings.unit_ms), model)
+    return TopologyTestDriver(settings, LogDecoder(SCHEMAS, declared, unit_ms=settings.unit_ms), model)
 
 
 def log_rows(*visits: tuple[int, int]) -> list[bytes | None]:

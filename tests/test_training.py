@@ -23,6 +23,7 @@ from models.standing import ACT, SILENT, SUBMISSIONS, StandingModel
 from models.visits import COUNTED, EXTRA, SUBMISSION
 from tools.replay import debezium, oulad
 from tools.replay.log_rows import LogRows, Texts
+from tools.test_driver import KnownSchemas
 from tools.training import inputs, train
 from tools.training.acceptance import LIMITS, Acceptance, measure
 from tools.training.counted_log import CountedLog, count_rows, of_visits
@@ -158,11 +159,7 @@ async def test_training_counts_what_the_worker_counts() -> None:
     rows, rules = log_rows(), CountingRules()
     schema = json.loads(debezium.schemas_of("t", rows).value)
 
-    class Schemas:
-        async def schema(self, schema_id: int) -> Any:
-            return schema
-
-    decoder = LogDecoder(Schemas(), check(schema, "t"), counting=rules)
+    decoder = LogDecoder(KnownSchemas({1: schema}), check(schema, "t"), counting=rules)
     n = len(rows)
     chunk = Chunk("t", 0, range(n), [None] * n, debezium.values(rows, 1), 0, n, n)
     decoded = await decoder.decode(chunk)

@@ -19,6 +19,7 @@ from app.kafka.cohort_sums import CohortSums
 from app.ops.metrics import Metrics
 from app.settings import Settings
 from app.topology import risk_options
+from codec.avro_schema import Json
 from codec.dead_letters import DeadLetter
 from codec.moodle_log import LogDecoder
 from codec.record_batch import Rows
@@ -40,6 +41,17 @@ from models.rules import Int64s
 from models.standing import StandingModel
 from models.ticks import Ticks
 from models.visits import StudentDictionary
+
+
+class KnownSchemas:
+    """Schemas by their ids, for the decoder of a driver. Implements codec.moodle_log.SchemaSource."""
+
+    def __init__(self, schemas: Mapping[int, Json]) -> None:
+        self._schemas = schemas
+
+    async def schema(self, schema_id: int) -> Json:
+        """Return a schema; None for an id that is not known."""
+        return self._schemas.get(schema_id)
 
 
 class Written(NamedTuple):

@@ -24,7 +24,7 @@ from tools.e2e.risk_oracle.rows import columns_of
 from tools.e2e.risk_oracle.rules import Rules
 from tools.e2e.risk_oracle.standing import Standing
 from tools.replay import debezium
-from tools.test_driver import TopologyTestDriver
+from tools.test_driver import KnownSchemas, TopologyTestDriver
 
 HOUR, DAY = 3_600_000, 86_400_000
 #: around the end of summer time in Europe, America and on Lord Howe Island [epoch ms]
@@ -133,24 +133,14 @@ def shuffled(rng: random.Random, rows: Sequence[LogRow], hours: float = 20.0) ->
     return [row._replace(id=i + 1) for i, row in enumerate(order)]
 
 
-class _Registry:
-    """A registry whose schema 1 is that of a log."""
-
-    def __init__(self, schema: str) -> None:
-        self._schema = json.loads(schema)
-
-    async def schema(self, schema_id: int) -> Any:
-        return self._schema if schema_id == 1 else None
-
-
 async def run_pipeline(
     case: Case, rng: random.Random, *, doubled: bool = False, cuts: int = 10, batch_rows: int = 40_000
 ) -> TopologyTestDriver:
     """Feed a case's rows to the pipeline in random fetches; doubled: each row twice."""
     rows = columns_of(case.rows)
-    schema = debezium.schemas_of("log", rows).value
+    schema = json.loads(debezium.schemas_of("log", rows).value)
     settings = dataclasses.replace(case.settings, batch_rows=batch_rows)
-    decoder = LogDecoder(_Registry(schema), check(json.loads(schema), "log"), counting=settings.counting)
+    decoder = LogDecoder(KnownSchemas({1: schema}), check(schema, "log"), counting=settings.counting)
     values = [value for value in debezium.values(rows, 1) for _ in range(1 + doubled)]
     places = sorted(rng.sample(range(len(values) + 1), min(len(values), rng.randrange(cuts + 1))))
     async with TopologyTestDriver(settings, decoder, standing=case.model) as driver:

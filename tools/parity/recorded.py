@@ -14,10 +14,9 @@ from pathlib import Path
 
 from app.errors import ConfigError
 from app.settings import Emit, Settings
-from codec.avro_schema import Json
 from codec.moodle_log import LogDecoder
 from tools.parity.cases import Case, InputRecord, OutputRow
-from tools.test_driver import TopologyTestDriver
+from tools.test_driver import KnownSchemas, TopologyTestDriver
 
 #: the runs of each case: emit mode, and number of inputs per fetch (0: all in one)
 RUNS: tuple[tuple[Emit, int], ...] = (("changes", 1), ("changes", 0), ("batch", 7), ("batch", 0))
@@ -33,14 +32,6 @@ class CaseResult:
     #: number of rows KSQL wrote
     rows: int
     differences: list[str]
-
-
-class _Registry:
-    def __init__(self, schemas: dict[int, Json]) -> None:
-        self._schemas = schemas
-
-    async def schema(self, schema_id: int) -> Json:
-        return self._schemas.get(schema_id)
 
 
 def load_known_differences(path: Path) -> KnownDifferences:
@@ -83,7 +74,7 @@ async def run(
     An input with a known difference is fetched alone, so that its rows can be distinguished from those of others.
     """
     settings = Settings(source_topic=case.topic, emit=emit, model="none", app_id="parity")
-    decoder = LogDecoder(_Registry(case.schemas), case.declared())
+    decoder = LogDecoder(KnownSchemas(case.schemas), case.declared())
     async with TopologyTestDriver(settings, decoder) as driver:
         names = driver.names
         for topic, inputs, outputs in (

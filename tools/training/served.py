@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from app.settings import Settings
-from codec.avro_schema import Json, check
+from codec.avro_schema import check
 from codec.moodle_log import LogDecoder
 from models.assessment import Band, Code
 from models.days import DAY_MS
 from models.standing import StandingModel
 from tools.replay import debezium
 from tools.replay.log_rows import LogRows
-from tools.test_driver import TopologyTestDriver
+from tools.test_driver import KnownSchemas, TopologyTestDriver
 from tools.training.course_runs import CourseRun
 from tools.training.outcomes_file import day_of
 from tools.training.scored import Codes, Risks, Scored
@@ -27,16 +27,6 @@ FETCH = 20_000
 _SCHEMA_ID = 1
 
 
-class _Schemas:
-    """The registry's one schema."""
-
-    def __init__(self, schema: Json) -> None:
-        self._schema = schema
-
-    async def schema(self, schema_id: int) -> Json:
-        return self._schema if schema_id == _SCHEMA_ID else None
-
-
 async def serve(rows: LogRows, model: StandingModel, settings: Settings) -> TopologyTestDriver:
     """Run the log through the pipeline, a day at a time as on a live site; the driver's topics then have what came out.
 
@@ -44,7 +34,7 @@ async def serve(rows: LogRows, model: StandingModel, settings: Settings) -> Topo
     """
     schema = json.loads(debezium.schemas_of(settings.source_topic, rows).value)
     declared = check(schema, settings.source_topic)
-    decoder = LogDecoder(_Schemas(schema), declared, counting=settings.counting)
+    decoder = LogDecoder(KnownSchemas({_SCHEMA_ID: schema}), declared, counting=settings.counting)
     driver = TopologyTestDriver(settings, decoder, standing=model)
     async with driver:
         days = np.flatnonzero(np.diff(rows.at // DAY_MS)) + 1
