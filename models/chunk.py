@@ -74,6 +74,18 @@ class Chunk:
             refused=(*self.refused, *later.refused),
         )
 
+    def unreadable(self, but: str) -> str | None:
+        """Return what to say of the first record batch that could not be read; None if there is none.
+
+        but: why that matters.
+        """
+        for refused in self.refused:
+            return (
+                f"topic {self.topic} partition {self.partition}: the record batch at offset {refused.first} cannot be "
+                f"read ({refused.why}), and {but}"
+            )
+        return None
+
     @property
     def lagging(self) -> bool:
         """Whether the partition holds more than has been fetched."""

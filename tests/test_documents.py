@@ -189,7 +189,7 @@ def test_every_field_of_stats_is_documented() -> None:
 def test_messages_are_those_of_the_program() -> None:
     """Every message that docs/operations.md explains can be found in the source."""
     (section,) = re.findall(r"^## Messages\n(.*)", OPERATIONS, re.MULTILINE | re.DOTALL)
-    sources = [p for folder in ("app", "agents", "codec", "page") for p in (ROOT / folder).rglob("*.py")]
+    sources = [p for folder in ("app", "agents", "codec", "models", "page") for p in (ROOT / folder).rglob("*.py")]
     known = [text for p in sources for text in _texts(p)]
     explained = [span for row in re.findall(r"^\| (.*?) \|", section, re.MULTILINE) for span in _spans(row)]
     assert len(explained) > 30

@@ -11,13 +11,14 @@ import fastavro
 import pytest
 from aiokafka.structs import ConsumerRecord
 
+from app.errors import ConfigError
 from app.ops.forget import CASES_BEFORE
 from app.ops.forgotten_letters import Verdict, judge
 from app.ops.traces import Traces, owners
 from app.settings import Settings
 from codec.named_users import named_users
 from codec.output_rows import session_key
-from models.chunk import Chunk
+from models.chunk import Chunk, RefusedRange
 from models.rules import GRACE_MS
 
 NAMES = Settings(app_id="test").topic_names
@@ -151,3 +152,11 @@ def test_all_that_advisers_did_is_the_students() -> None:
     ]
     traces = read(NAMES.cases, rows, CASES_BEFORE)
     assert traces.old(lambda student: 0) == [b"7|1|0|action-1|a", b"7||1|action-2|b", b"77|1|0|action-1|a"]
+
+
+def test_a_topic_that_cannot_be_read_is_no_topic_without_traces() -> None:
+    """Nobody can say that nothing of the students is left in it."""
+    traces = Traces(NAMES.agg, owners(NAMES)[NAMES.agg], {b"7"}, before=0)
+    chunk = Chunk(NAMES.agg, 0, [], [], [], 0, 9, 9, refused=(RefusedRange(4, 9, "too large"),))
+    with pytest.raises(ConfigError, match=r"AGG partition 0: the record batch at offset 4 cannot be read .too large."):
+        traces.add(chunk)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pytest
+from aiokafka import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.sessionize import sessionize
+from app.errors import ConfigError
 from app.kafka import topics
+from app.ops import grow
+from app.settings import Settings
 from app.state.stored_positions import divided_by, unfinished_growth
 from models import activity_records, early_events, growth, log_ids, position, state
 from models.aligner import Aligner
+from models.chunk import Chunk, RefusedRange
 from models.murmur2 import keys_of
 from models.position import Position, drop_applied
 from models.routing import Router, visit_batches
@@ -216,3 +222,20 @@ def test_a_worker_is_led_to_grow_and_never_to_delete():
     grown = topics.unfinished_growth({NAMES.visits: 4, NAMES.students_changelog: 2})
     assert grown is not None
     assert "--partitions 4" in grown
+
+
+async def test_a_changelog_that_cannot_be_read_is_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing of the state would be lost without a word."""
+    chunk = Chunk("app-students-changelog", 2, [], [], [], 0, 9, 9, refused=(RefusedRange(4, 9, "too large"),))
+    tp = TopicPartition(chunk.topic, chunk.partition)
+
+    async def read(*_: object) -> list[Chunk]:
+        return [chunk]
+
+    consumer = AsyncMock(assign=Mock(), end_offsets=AsyncMock(return_value={tp: 9}))
+    consumer.position.return_value = 0
+    monkeypatch.setattr(grow, "read_chunks", read)
+    monkeypatch.setattr(grow, "new_consumer", lambda *_, **__: consumer)
+    with pytest.raises(ConfigError, match=r"changelog partition 2: .* at offset 4 cannot be read .* nothing has been"):
+        await grow.read_state(Settings(app_id="app"), chunk.topic, chunk.partition)
+    consumer.stop.assert_awaited()

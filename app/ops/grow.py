@@ -175,7 +175,7 @@ async def _move(
     applied_ids: list[dict[bytes, bytes]] = []
     await producer.begin_transaction()
     for number in range(len(current)):
-        state = await _read_state(settings, topic, number)
+        state = await read_state(settings, topic, number)
         applied_ids.append({key: state.pop(key) for key in list(filter(log_ids.is_key, state))})
         target = growth.divide(state, partitions)
         named = np.fromiter(map(is_student, state), np.bool_, len(state))
@@ -217,8 +217,11 @@ def _rows(state: dict[bytes, bytes], target: Int64s, number: int, now: int) -> d
     return rows
 
 
-async def _read_state(settings: Settings, topic: str, number: int) -> dict[bytes, bytes]:
-    """Read the records of students, and of log ids, of one partition of the changelog."""
+async def read_state(settings: Settings, topic: str, number: int) -> dict[bytes, bytes]:
+    """Read the records of students, and of log ids, of one partition of the changelog.
+
+    Raises ConfigError if a record batch cannot be read.
+    """
     tp, state = TopicPartition(topic, number), dict[bytes, bytes]()
     consumer = new_consumer(settings, max_partition_fetch_bytes=1 << 22)
     await consumer.start()
@@ -228,6 +231,8 @@ async def _read_state(settings: Settings, topic: str, number: int) -> dict[bytes
         end = (await consumer.end_offsets([tp]))[tp]
         while await consumer.position(tp) < end:
             for chunk in await read_chunks(consumer, [tp], 1.0, _ROWS):
+                if unreadable := chunk.unreadable("the state is incomplete without it: nothing has been moved"):
+                    raise ConfigError(unreadable)
                 state.update(zip(chunk.keys, chunk.values, strict=True))  # type: ignore[arg-type]
     finally:
         await consumer.stop()

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from app.errors import ConfigError
 from app.kafka.reader import read_chunks
 from codec.output_rows import split_session_key
 from codec.record import Row
@@ -20,6 +21,8 @@ from models.topic_names import TopicNames
 
 #: records of one read
 _ROWS = 50_000
+#: why a record batch that cannot be read matters, and what to do about it
+_MAY_BE_THEIRS = "it may be theirs: let a broker lead whose copy can be read, or delete the topic, then run this again"
 #: the student, as text, to whom a record belongs by key and value; None: to none
 Owner: TypeAlias = Callable[["bytes | None", "bytes | None"], "bytes | None"]
 
@@ -72,7 +75,9 @@ class Traces:
         self.position = await consumer.position(tp)
 
     def add(self, chunk: Chunk) -> None:
-        """Note the records of a chunk that belong to the students."""
+        """Note the records of a chunk that belong to the students. Raises ConfigError if some cannot be read."""
+        if unreadable := chunk.unreadable(_MAY_BE_THEIRS):
+            raise ConfigError(unreadable)
         for i, (key, value) in enumerate(zip(chunk.keys, chunk.values, strict=True)):
             student = self.owner(key, value)
             if student not in self.ids:

@@ -51,11 +51,8 @@ class StateTable(faust.Table[bytes, bytes]):
         """Write chunks of the changelog to the store."""
         for event in batch:
             chunk: Chunk = event.message.value.chunk
-            for refused in chunk.refused:
-                raise MissingRecords(
-                    f"topic {chunk.topic} partition {chunk.partition}: the record batch at offset {refused.first} "
-                    f"cannot be read ({refused.why}), and the state is incomplete without it"
-                )
+            if unreadable := chunk.unreadable("the state is incomplete without it"):
+                raise MissingRecords(unreadable)
             records = dict(zip(chunk.keys, chunk.values, strict=True))
             self.write(chunk.partition, records, chunk.next_offset - 1)
 
