@@ -29,7 +29,7 @@ class PageSettings(RiskSettings):
         GROUP,
         "127.0.0.1",
         "RISK_PAGE_BIND",
-        "address of the page, IPv4 or IPv6; one that is not this machine's own needs users or a proxy",
+        "address of the page, IPv4 or IPv6; one that is not this machine's own needs RISK_PAGE_USERS",
     )
     page_port: int = setting(GROUP, 6080, "RISK_PAGE_PORT", "port of the page")
     page_hosts: str = setting(

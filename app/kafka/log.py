@@ -105,11 +105,11 @@ class KafkaLog:
             await failpoints.at("processed")
 
     def pause(self, topic: str, partition: int, waits_for: str = "") -> None:
-        """Stop fetching a source partition; see agents.ports.Log."""
+        """Stop fetching a partition; see agents.ports.Log."""
         self._running(self._consumer).pause(topic, partition, waits_for)
 
     def resume(self, topic: str, partition: int) -> None:
-        """Fetch a source partition again."""
+        """Fetch a partition again."""
         self._running(self._consumer).resume(topic, partition)
 
     async def cohorts(self, partition: StatePartition, days: Sequence[int]) -> Mapping[int, Cohorts] | None:

@@ -16,11 +16,11 @@ ROWS = (1, 10, 100, 1_000, 10_000, 100_000)
 
 @dataclass(frozen=True, slots=True)
 class FlushHistograms:
-    """What the flushes of one table's partitions take: one observation each."""
+    """What the flushes of one table's partitions take."""
 
-    #: from the begin of the transaction until memory is up to date [s]
+    #: of each flush, from its begin until memory is up to date, with the wait for other transactions [s]
     duration: Histogram
-    #: the commit of the transaction alone [s]
+    #: of each transaction, which several flushes may share: its commit alone [s]
     commit: Histogram
     #: rows written to the output topics
     rows: Histogram

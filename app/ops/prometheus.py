@@ -67,7 +67,7 @@ COUNTERS: Mapping[str, Help] = {
     "detached_slices": Help("Source ranges refused because they would leave a hole; their new owner sends them again."),
     "outdated_batches": Help("Visit batches dropped because they were made for another number of partitions."),
     "gaps": Help("Gaps in the source offsets because a visit batch was damaged: visits are missing."),
-    "flushes": Help("Transactions of the state."),
+    "flushes": Help("Flushes of the state; those of several partitions may share a transaction."),
     "rows": Help("Rows written to the output topics.", "topic"),
     "predictions_read": Help("Predictions read by the agent alert."),
 }
