@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,13 +114,11 @@ class Repartition:
         unit: str,
         ignored_headers: Sequence[str] = (),
         max_ahead_ms: int = 0,
-        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        max_buffered_rows: int = MAX_BUFFERED_ROWS,
         hold_back: bool = True,
         last_tick: LastTick | None = None,
     ) -> None:
         """partitions: of the visits topic, whatever the source topic has; unit: of timecreated, ms or s;
-        ignored_headers: see HeaderFilter; max_ahead_ms, clock_ms: see AheadOfClock; last_tick: see HeartbeatCoalescer.
+        ignored_headers: see HeaderFilter; max_ahead_ms: see AheadOfClock; last_tick: see HeartbeatCoalescer.
 
         hold_back: whether visits that slower partitions may precede, and heartbeats, are sent later. Without it all
         visits partitions get everything that has been read at once.
@@ -128,7 +126,6 @@ class Repartition:
         self._log, self._names, self._decoder, self._metrics = log, names, decoder, metrics
         self._router = Router(partitions)
         self._max_rows = min(batch_rows, MAX_BATCH_ROWS)
-        self._max_buffered_rows = max_buffered_rows
         self._unit, self._warned_of_unit, self._hold_back = unit, False, hold_back
         self._last_tick = last_tick
         self._warned_of_log_ids = False
@@ -136,7 +133,7 @@ class Repartition:
         self._odd_schemas = OddSchemas()
         self._headers = HeaderFilter(ignored_headers)
         self._oversized = Notices("records had headers that are too large to forward")
-        self._ahead = AheadOfClock(metrics, max_ahead_ms, clock_ms)
+        self._ahead = AheadOfClock(metrics, max_ahead_ms, lambda: time.time_ns() // 1_000_000)
 
     async def run(self, deliveries: AsyncIterable[Delivery]) -> None:
         """Decode, align and route the chunks of the source topic until they end."""
@@ -238,7 +235,7 @@ class Repartition:
         for partition, rows in assignment.buffered().items():
             if self._gate.is_waiting(partition):
                 continue  # the gate has paused it
-            if rows > self._max_buffered_rows:
+            if rows > MAX_BUFFERED_ROWS:
                 self._log.pause(self._names.source, partition)
-            elif rows <= self._max_buffered_rows // 2:
+            elif rows <= MAX_BUFFERED_ROWS // 2:
                 self._log.resume(self._names.source, partition)

@@ -98,7 +98,7 @@ async def test_topics_are_created_on_brokers_that_lack_the_two_limits(monkeypatc
         return []
 
     wanted = [topics.Topic("out", 1, {"retention.ms": "-1"} | ANY_TIME, event_time=True)]
-    assert await topics.declare(admin, wanted, topics.BROKERS_DEFAULT) == []
+    assert await topics.declare(admin, wanted, -1) == []
     (new,) = admin.created
     assert new.replication_factor == -1
     assert new.topic_configs == {

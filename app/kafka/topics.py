@@ -23,8 +23,6 @@ _COMPACTED = {"cleanup.policy": "compact"} | _ROOM
 #: visit batches are read within moments; a month allows a site to switch the app off over the summer
 _A_MONTH = {"cleanup.policy": "delete", "retention.ms": str(30 * 86_400_000)} | _ROOM
 
-#: replication factor for which the broker takes its own default, default.replication.factor
-BROKERS_DEFAULT = -1
 #: Kafka's error codes: no right to describe or create a topic, or to create topics in the cluster; a configuration
 #: that the broker does not know
 TOPIC_AUTHORIZATION_FAILED, _CLUSTER_AUTHORIZATION_FAILED, _INVALID_CONFIG = 29, 31, 40
@@ -119,9 +117,9 @@ async def declare(
     """Create the missing topics; return a line for each problem of a topic that may lose rows, and for each output that
     is made anew.
 
-    replication: replication factor of new topics, BROKERS_DEFAULT for the broker's; max_ahead_ms: how far event time
-    may be ahead of the clock, 0 for any. Raises ConfigError if one cannot be created, has the wrong number of
-    partitions or cleanup policy, or would refuse rows.
+    replication: replication factor of new topics, -1 for the broker's default.replication.factor; max_ahead_ms: how far
+    event time may be ahead of the clock, 0 for any. Raises ConfigError if one cannot be created, has the wrong number
+    of partitions or cleanup policy, or would refuse rows.
     """
     partitions = await partitions_of(admin, [t.name for t in topics])
     for topic in topics:

@@ -138,7 +138,8 @@ def check_schema(settings: Settings, schema: Json, origin: str) -> DeclaredColum
     declared = check(schema, settings.source_topic, origin)
     if settings.deduplicates and (kind := declared.columns["ID"]) not in ("BIGINT", "INTEGER"):
         raise ConfigError(
-            f"RISK_DEDUPLICATE: column id of topic {settings.source_topic} is {kind} and must be an integer: set off"
+            f"RISK_DEDUPLICATE: column id of topic {settings.source_topic} is {kind} and must be an integer: set it to "
+            "off"
         )
     return declared
 

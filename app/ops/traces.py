@@ -56,9 +56,8 @@ class Traces:
     alive: dict[bytes, int] = field(default_factory=dict)
     #: the student of each of them, and of those that had one
     students: dict[bytes, bytes] = field(default_factory=dict)
-    #: number of records with a value, superseded ones too, and of those without a key; offset of the last one, -1: none
+    #: number of records with a value, superseded ones too; offset of the last one, -1: none
     records: int = 0
-    keyless: int = 0
     last: int = -1
     #: the students for whom there is a tombstone of `faust -A app forget` from `before` on
     marked: set[bytes] = field(default_factory=set)
@@ -87,8 +86,8 @@ class Traces:
             if value is not None:
                 self.records, self.last = self.records + 1, offset
             if key is None:
-                self.keyless += 1
-            elif value is not None:
+                continue
+            if value is not None:
                 self.alive[key], self.students[key] = offset, student
             else:
                 self.alive.pop(key, None)

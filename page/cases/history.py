@@ -11,11 +11,10 @@ from page.cases.actions import Action, Kind
 _COLUMNS = "offset, id, student, course, version, kind, user, at, note, assignee"
 
 
-def actions_of(connection: sqlite3.Connection, student: int, course: int, after: int = 0) -> list[Action]:
-    """Return the actions on a case after its version `after`, the oldest first."""
+def actions_of(connection: sqlite3.Connection, student: int, course: int) -> list[Action]:
+    """Return the actions on a case, the oldest first."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM action WHERE student = ? AND course = ? AND version > ? ORDER BY version",
-        (student, course, after),
+        f"SELECT {_COLUMNS} FROM action WHERE student = ? AND course = ? ORDER BY version", (student, course)
     )
     return [_action(row) for row in rows]
 

@@ -119,9 +119,8 @@ class CourseCount:
     total: int
     #: by value of Band
     bands: Mapping[int, int]
-    #: with an open alert, and how many of these have the state OPEN
+    #: with an open alert
     alerts: int
-    open_alerts: int
 
 
 def list_entries(
@@ -208,8 +207,8 @@ def courses(connection: sqlite3.Connection, scope: Scope) -> list[CourseCount]:
     """Return the courses that a visitor may see, by id."""
     source = "tally"
     if not has_indexes(connection):
-        source = "(SELECT course, band, state, alert, count(*) AS number FROM entry GROUP BY 1, 2, 3, 4)"
-    query = f"SELECT course, band, state, alert, number FROM {source} WHERE number > 0 ORDER BY course"
+        source = "(SELECT course, band, alert, count(*) AS number FROM entry GROUP BY 1, 2, 3)"
+    query = f"SELECT course, band, alert, number FROM {source} WHERE number > 0 ORDER BY course"
     by_course: dict[int, list[Sequence[int]]] = {}
     for row in connection.execute(query):
         if scope is None or row[0] in scope:
@@ -217,11 +216,10 @@ def courses(connection: sqlite3.Connection, scope: Scope) -> list[CourseCount]:
     counts = []
     for course, rows in by_course.items():
         bands = dict.fromkeys(map(int, Band), 0)
-        for _, band, _, _, number in rows:
+        for _, band, _, number in rows:
             bands[band] += number
-        alerts = [(state, number) for _, _, state, alert, number in rows if alert]
-        still_open = sum(number for state, number in alerts if state == 0)
-        counts.append(CourseCount(course, sum(bands.values()), bands, sum(n for _, n in alerts), still_open))
+        alerts = sum(number for _, _, alert, number in rows if alert)
+        counts.append(CourseCount(course, sum(bands.values()), bands, alerts))
     return counts
 
 

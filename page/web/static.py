@@ -18,9 +18,9 @@ _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml",
 class Static:
     """The files, in memory. Their URLs share one hash, that of all, so that a module finds others beside it."""
 
-    def __init__(self, folder: Path = FOLDER) -> None:
-        paths = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-        self._files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    def __init__(self) -> None:
+        paths = sorted(p for p in FOLDER.rglob("*") if p.is_file() and not p.name.startswith("."))
+        self._files = {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in paths}
         names = "".join(f"{name}\0{hashlib.sha256(content).hexdigest()}\0" for name, content in self._files.items())
         self.hash = hashlib.sha256(names.encode()).hexdigest()[:16]
 

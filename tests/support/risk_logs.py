@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from app.settings import Settings
 from codec.avro_schema import check
 from codec.moodle_log import LogDecoder
@@ -20,10 +22,10 @@ from tools.e2e.read_topic import Record
 from tools.e2e.risk_oracle.check import RiskCheck
 from tools.e2e.risk_oracle.days import Calendar
 from tools.e2e.risk_oracle.log import Counting, LogRow, read
-from tools.e2e.risk_oracle.rows import columns_of
 from tools.e2e.risk_oracle.rules import Rules
 from tools.e2e.risk_oracle.standing import Standing
 from tools.replay import debezium
+from tools.replay.log_rows import OPTIONAL, LogRows, Texts
 from tools.test_driver import KnownSchemas, TopologyTestDriver
 
 HOUR, DAY = 3_600_000, 86_400_000
@@ -131,6 +133,34 @@ def shuffled(rng: random.Random, rows: Sequence[LogRow], hours: float = 20.0) ->
     """Return the rows in another order of arrival, none of them later than by so many hours."""
     order = sorted(rows, key=lambda row: row.at + rng.randrange(round(hours * HOUR)))
     return [row._replace(id=i + 1) for i, row in enumerate(order)]
+
+
+def columns_of(rows: Sequence[LogRow]) -> LogRows:
+    """Return such rows as the columns of a log that has all of them."""
+    event, origin = _texts([row.eventname for row in rows]), _texts([row.origin for row in rows])
+    numbers = {
+        name: np.array([getattr(row, name) or 0 for row in rows], np.int64) for name in OPTIONAL if name != "origin"
+    }
+    nulls = {
+        name: np.array([getattr(row, name) is None for row in rows], np.bool_)
+        for name in ("userid", "eventname", *OPTIONAL)
+    }
+    return LogRows(
+        np.array([row.id for row in rows], np.int64),
+        event.index,
+        event.names,
+        np.array([row.userid or 0 for row in rows], np.int64),
+        np.array([row.at for row in rows], np.int64),
+        {name: mask for name, mask in nulls.items() if mask.any()},
+        numbers,
+        origin,
+    )
+
+
+def _texts(column: Sequence[str | None]) -> Texts:
+    names = tuple(dict.fromkeys(text or "" for text in column))
+    index = {name: i for i, name in enumerate(names)}
+    return Texts(np.array([index[text or ""] for text in column], np.int64), names)
 
 
 async def run_pipeline(

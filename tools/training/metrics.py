@@ -29,15 +29,15 @@ def weighted_auc(y: Bools, p: Float64s, weight: Float64s) -> float:
     return float((positive * below).sum() / total) if total else float("nan")
 
 
-def calibration_error(y: Bools, p: Float64s, bins: int = BINS) -> float:
+def calibration_error(y: Bools, p: Float64s) -> float:
     """Return the expected calibration error: mean distance of score and outcome over bins of equal width."""
-    return weighted_calibration_error(y, p, np.ones(len(y)), bins)
+    return weighted_calibration_error(y, p, np.ones(len(y)))
 
 
-def weighted_calibration_error(y: Bools, p: Float64s, weight: Float64s, bins: int = BINS) -> float:
+def weighted_calibration_error(y: Bools, p: Float64s, weight: Float64s) -> float:
     """Return the expected calibration error of looks with weights [n]."""
-    bin_index = np.minimum((p * bins).astype(np.int64), bins - 1)
-    return float(np.abs(np.bincount(bin_index, weight * (p - y), bins)).sum() / weight.sum())
+    bin_index = np.minimum((p * BINS).astype(np.int64), BINS - 1)
+    return float(np.abs(np.bincount(bin_index, weight * (p - y), BINS)).sum() / weight.sum())
 
 
 def brier(y: Bools, p: Float64s) -> float:
@@ -108,11 +108,11 @@ def _cumulative(y: Bools, p: Float64s) -> tuple[Float64s, Float64s]:
     return np.cumsum(np.bincount(rank, y, n)), np.cumsum(np.bincount(rank, ~y, n))
 
 
-def reliability(y: Bools, p: Float64s, bins: int = BINS) -> list[tuple[float, float, int]]:
+def reliability(y: Bools, p: Float64s) -> list[tuple[float, float, int]]:
     """Return mean score, share of positives and number of looks of each bin that has any."""
-    index = np.minimum((p * bins).astype(np.int64), bins - 1)
+    index = np.minimum((p * BINS).astype(np.int64), BINS - 1)
     return [
         (float(p[index == b].mean()), float(y[index == b].mean()), int((index == b).sum()))
-        for b in range(bins)
+        for b in range(BINS)
         if (index == b).any()
     ]

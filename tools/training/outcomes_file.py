@@ -13,7 +13,6 @@ from typing import TypeVar
 import numpy as np
 
 from app.errors import ConfigError
-from models.rules import Int64s
 from page.cases.actions import Kind
 from page.store.layout import SITE
 from tools.training.cases import Cases, cases_of, of_course
@@ -203,8 +202,3 @@ def day_of(text: str) -> int:
         return date.fromisoformat(text).toordinal() - EPOCH
     except ValueError:
         raise ValueError("no date like 2013-11-25") from None
-
-
-def groups_of(groups: Mapping[int, str], students: Int64s) -> list[str | None]:
-    """Return the group of each student [n], None for one without."""
-    return [groups.get(student) for student in students.tolist()]
