@@ -4,8 +4,8 @@ RISK_SOURCE_TOPIC                        any number of partitions, keyed by log 
    | agent repartition                   decode, read in time order, route by student
    v
 <app>-visits                             N partitions, keyed by student; a record is a visit batch
-   | agent process                       sessionize, roll up, score: one transaction per flush
-   |                                     table students: N partitions
+   | agent process                       sessionize, roll up, score: rows and state in one transaction, which
+   |                                     the partitions of a worker share; table students: N partitions
    |--> MOODLE_LOGS_SESSIONS_PER_15MINS  1 partition
    |--> MOODLE_LOGS_PREDICTION_AGG       1 partition, compacted
    |--> MOODLE_RISK                      1 partition, compacted: the risk of each student and course, and why

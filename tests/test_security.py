@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trustme
 from aiokafka.errors import KafkaConnectionError, SaslAuthenticationFailed
@@ -240,6 +241,17 @@ async def test_a_token_endpoint_on_this_machine_is_asked_directly_and_an_error_n
         await TokenProvider(Settings.from_env(OAUTH)).token()
     assert "login.example/token through the proxy http://127.0.0.1:1 (https_proxy)" in str(caught.value)
     assert "hush-hush" not in str(caught.value)
+
+
+async def test_an_error_of_the_token_endpoint_without_a_text_is_named_by_its_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def post(*_: Any, **__: Any) -> Any:
+        raise httpx.ReadTimeout("")
+
+    monkeypatch.setattr(httpx.Client, "post", post)
+    with pytest.raises(TokenUnavailable, match=r"no token from .*: ReadTimeout$"):
+        await TokenProvider(Settings.from_env(OAUTH)).token()
 
 
 # -- refusals, and the debug log

@@ -83,7 +83,7 @@ def _request(settings: SecuritySettings) -> tuple[str, float]:
         raise TokenRefused(f"RISK_KAFKA_OAUTH_CA: cannot read {settings.oauth_ca}: {error.strerror or error}") from None
     except httpx.HTTPError as error:
         where = f"{settings.oauth_url} {proxy}" if proxy else settings.oauth_url
-        raise TokenUnavailable(f"no token from {where}: {error or type(error).__name__}") from None
+        raise TokenUnavailable(f"no token from {where}: {str(error) or type(error).__name__}") from None
     where = f"{settings.oauth_url} (RISK_KAFKA_OAUTH_URL)"
     if answer.status_code in (400, 401, 403):
         raise TokenRefused(

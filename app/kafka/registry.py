@@ -150,7 +150,10 @@ class SchemaRegistry:
             return None
         schema_id = answer.get("id")
         if not isinstance(schema_id, int):
-            raise ConfigError(f"the schema registry {self.name} returns no id for subject {subject}")
+            raise ConfigError(
+                f"the schema registry {self.name} returns no id for subject {subject}: check the path in "
+                "RISK_SCHEMA_REGISTRY"
+            )
         self._schemas[schema_id] = _avro(answer)
         return schema_id, self._schemas[schema_id]
 

@@ -246,7 +246,7 @@ class Forgetting:
             await self._send(topic, letters.rows)
             await self._admin.delete_records({tp: RecordsToDelete(letters.end) for tp in begin})
         except KafkaError as error:
-            return [f"topic {topic} keeps {what}: {_reason(error)}; see docs/operations.md"]
+            return [f"topic {topic} keeps {what}: {error}; see docs/operations.md"]
         self._say(f"topic {topic}: erased {what}")
         return []
 
@@ -264,7 +264,7 @@ class Forgetting:
         try:
             await self._admin.delete_records({tp: RecordsToDelete(o) for tp, o in offsets.items() if o > 0})
         except KafkaError as error:
-            return [f"topic {topic} keeps visits of these students for up to 30 days: {_reason(error)}"]
+            return [f"topic {topic} keeps visits of these students for up to 30 days: {error}"]
         self._say(f"topic {topic}: deleted the visit batches that have been applied")
         return []
 
@@ -283,7 +283,7 @@ async def forget(settings: Settings, ids: Sequence[int], timeout_s: float, say: 
         await producer.start()
         return await Forgetting(settings, ids, timeout_s, say, (admin, consumer, producer)).run()
     except KafkaError as error:
-        raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {_reason(error)}") from error
+        raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error}") from error
     finally:
         await producer.stop()
         await consumer.stop()
@@ -293,7 +293,3 @@ async def forget(settings: Settings, ids: Sequence[int], timeout_s: float, say: 
 def _retention(config: Mapping[str, str]) -> str:
     days = int(config.get("retention.ms", "-1")) / 86_400_000
     return "for ever" if days < 0 else f"for {days:g} days"
-
-
-def _reason(error: KafkaError) -> str:
-    return str(error) or type(error).__name__

@@ -75,7 +75,7 @@ async def grow(
             await drain()
         raise ConfigError("the positions of the partitions are still not even: see what the worker above says")
     except KafkaError as error:
-        raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error or type(error).__name__}") from error
+        raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error}") from error
     finally:
         await admin.close()
 

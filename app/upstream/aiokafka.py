@@ -253,7 +253,10 @@ def _next_batch(records: PartitionRecords) -> Batch | None:
     parsed = records._records.next_batch()
     batch = Batch(records._records.raw_batch(), parsed)
     if records._check_crcs and not batch.has_valid_crc():
-        raise CorruptRecordException(f"Invalid CRC - {records._tp}")
+        topic, partition = records._tp
+        raise CorruptRecordException(
+            f"topic {topic} partition {partition} offset {parsed.base_offset}: the record batch has a wrong checksum"
+        )
     # the batch's own end, not the last record's: compaction may have removed the last records
     records.next_fetch_offset = parsed.next_offset
     if records._isolation_level == READ_COMMITTED and parsed.producer_id is not None:

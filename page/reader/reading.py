@@ -289,9 +289,10 @@ class Reading:
                 self._show()
                 continue
             failed, self._problem = 0, ""
-            shorter = shorter + 1 if any(ends[tp] < self._positions[tp] for tp in self._partitions) else 0
+            below = [tp for tp in self._partitions if ends[tp] < self._positions[tp]]
+            shorter = shorter + 1 if below else 0
             if shorter >= _ATTEMPTS:
-                raise MadeAnew("a topic is shorter than what was read of it: it was made anew")
+                raise MadeAnew(f"topic {below[0].topic} is shorter than what was read of it: it was made anew")
             if begins[TopicPartition(self._sources.dead_letters, 0)] != self._letters_begin:
                 raise Rewritten(self._sources.dead_letters)
             if self._is_live:

@@ -139,7 +139,10 @@ def assemble(
     """Cut the log into course runs, and count what is left out. Raises ConfigError if nothing is left."""
     runs = cut(log, outcomes, days)
     if not runs:
-        raise ConfigError("no student of the outcomes has an event that counts in the log: are courses or ids others?")
+        raise ConfigError(
+            "no student of the outcomes has an event that counts in the log: check that both have the same ids of "
+            "users and courses"
+        )
     exclusions = {
         "rows of outcomes refused": len(refused),
         "rows of groups refused": len(groups.refused),

@@ -75,7 +75,9 @@ async def _partitions(settings: Settings) -> int:
     finally:
         await admin.close()
     if settings.source_topic not in existing:
-        raise ConfigError(f"topic {settings.source_topic} does not exist on {settings.broker}")
+        raise ConfigError(
+            f"topic {settings.source_topic} does not exist on {settings.broker}: set RISK_SOURCE_TOPIC, or use --log"
+        )
     return existing[settings.source_topic]
 
 
