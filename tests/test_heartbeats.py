@@ -125,7 +125,7 @@ def coalesce(coalescer: HeartbeatCoalescer, batch: VisitBatch) -> list[VisitBatc
 
 
 def test_deferred_ranges_are_sent_before_the_next_visits():
-    """Merged into one range, from the begin of the first to the end of the last."""
+    """Merged into one range, from the beginning of the first to the end of the last."""
     coalescer = HeartbeatCoalescer(1)
     first, visit = visit_batch(UNKNOWN_BEGIN, 5, 1_000), visit_batch(7, 8, 1_300, student=4)
     assert coalesce(coalescer, first) == [first]

@@ -326,7 +326,7 @@ def test_the_status_says_that_all_is_well(page: Site) -> None:
         (Group(), "Backlog: not known No worker has read anything"),
         (
             Group((), {"demo.demo.mdl_logstore_standard_log": 1}),
-            "1 event waits to be counted. It is worked off as soon",
+            "1 event waits to be counted. It is processed as soon",
         ),
         (Group(("a",), {"demo.demo.mdl_logstore_standard_log": 20_000}), "20,000 events wait to be counted. It should"),
         (

@@ -18,11 +18,11 @@ from page.cases.actions import Kind, State
 from page.reader.parse import Record
 from page.reader.sources import Sources
 from page.reader.writing import Writing
-from page.store import case, ranking
+from page.store import case, course_queries, ranking
 from page.store.case import refresh_case
 from page.store.database import Database, has_indexes
 from page.store.meta import read_meta, value_of
-from page.store.queries import courses, get_entry
+from page.store.queries import get_entry
 from page.store.ranking import rank
 from page.store.rows import AlertRow, AlertTombstone, Batch, DeadLetterRow, RiskRow, RiskTombstone, UnreadableRow
 from tests.support import page_rows
@@ -387,7 +387,8 @@ def test_the_tally_counts_the_entries(database: Database) -> None:
     assert rows_of(database.read(), "tally") == sorted(map(tuple, database.read().execute(query)), key=repr)
     query = "SELECT course, coalesce(last_visit, -1000000), count(*) FROM entry GROUP BY 1, 2"
     assert rows_of(database.read(), "visit_tally") == sorted(map(tuple, database.read().execute(query)), key=repr)
-    assert sum(each.total for each in courses(database.read(), None)) == len(rows_of(database.read(), "entry"))
+    rows = course_queries.courses(database.read(), None, 0)
+    assert sum(row.students for row in rows) == len(rows_of(database.read(), "entry"))
 
 
 def test_positions_are_written_with_the_rows(database: Database) -> None:
@@ -420,7 +421,7 @@ def test_what_a_first_reading_has_not_committed_is_not_there(database: Database)
         pass
     writing.complete()
     assert has_indexes(database.read())
-    assert sum(each.total for each in courses(database.read(), None)) == 3
+    assert sum(row.students for row in course_queries.courses(database.read(), None, 0)) == 3
 
 
 def test_a_first_reading_that_fails_leaves_what_was_committed(database: Database) -> None:

@@ -111,18 +111,6 @@ WANTED_ENTRIES = f"FROM json_each(?) AS wanted CROSS JOIN entry ON student = {_W
 ENTRY_COLUMNS = tuple(f"entry.{name}" for name in Entry.__slots__)
 
 
-@dataclass(frozen=True, slots=True)
-class CourseCount:
-    """Number of entries of a course."""
-
-    course: int
-    total: int
-    #: by value of Band
-    bands: Mapping[int, int]
-    #: with an open alert
-    alerts: int
-
-
 def list_entries(
     connection: sqlite3.Connection,
     scope: Scope,
@@ -203,24 +191,11 @@ def histories(
     return found
 
 
-def courses(connection: sqlite3.Connection, scope: Scope) -> list[CourseCount]:
-    """Return the courses that a visitor may see, by id."""
-    source = "tally"
-    if not has_indexes(connection):
-        source = "(SELECT course, band, alert, count(*) AS number FROM entry GROUP BY 1, 2, 3)"
-    query = f"SELECT course, band, alert, number FROM {source} WHERE number > 0 ORDER BY course"
-    by_course: dict[int, list[Sequence[int]]] = {}
-    for row in connection.execute(query):
-        if scope is None or row[0] in scope:
-            by_course.setdefault(row[0], []).append(row)
-    counts = []
-    for course, rows in by_course.items():
-        bands = dict.fromkeys(map(int, Band), 0)
-        for _, band, _, number in rows:
-            bands[band] += number
-        alerts = sum(number for _, _, alert, number in rows if alert)
-        counts.append(CourseCount(course, sum(bands.values()), bands, alerts))
-    return counts
+def courses(connection: sqlite3.Connection, scope: Scope) -> list[int]:
+    """Return the courses that have entries and that a visitor may see, ascending."""
+    source = "tally WHERE number > 0" if has_indexes(connection) else "entry"
+    found = connection.execute(f"SELECT DISTINCT course FROM {source} ORDER BY course")
+    return [course for (course,) in found if scope is None or course in scope]
 
 
 def _entries(connection: sqlite3.Connection, source: str, *values: Any) -> list[Entry]:

@@ -40,7 +40,7 @@ class Row:
 
 
 class Rows:
-    """Makes rows, and keeps those of late. Thread-safe."""
+    """Makes rows, and keeps those made last. Thread-safe."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

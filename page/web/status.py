@@ -149,7 +149,7 @@ def _lag(group: Group, source: str, visits: str) -> Light:
     if not lag:
         text = f"Moodle's log has been read; {batches:,} batches of visits wait to be counted."
     if not group.hosts:
-        return Light("bad", "Backlog", text, "It is worked off as soon as a worker runs.")
+        return Light("bad", "Backlog", text, "It is processed as soon as a worker runs.")
     if lag < _FEW_EVENTS and batches <= _FEW_BATCHES:
         return Light("good", "Backlog", text)
     return Light("warn", "Backlog", text, "It should shrink: look again.")

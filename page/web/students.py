@@ -183,7 +183,7 @@ class _Counts:
     def courses(self) -> list[int]:
         """The courses with entries."""
         scope = self.visitor.courses
-        return self.recent.get(scope, lambda: [each.course for each in queries.courses(self.connection, scope)])
+        return self.recent.get(scope, lambda: queries.courses(self.connection, scope))
 
 
 #: text, icon, class of the style sheets, and list

@@ -110,7 +110,7 @@ def draw(days: Words, clicks: Int64s) -> ClickTimes:
 
 
 def _session_begins(days: Words, day: Int64s, duration: Int64s) -> Int64s:
-    """Return the begin of each of s sessions [s] s, given its `day` [s] (non-decreasing) and `duration` [s] s.
+    """Return the start of each of s sessions [s] s, given its `day` [s] (non-decreasing) and `duration` [s] s.
 
     The day's free time is divided at random hours, in order, and the sessions are placed at the divisions. So
     they stay within the day, and too far apart to be joined.
