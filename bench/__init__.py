@@ -1,1 +1,1 @@
-"""Benchmarks: `make bench` measures the figures of the README in one session on one machine."""
+"""Benchmarks: `make bench` measures the app and other programs side by side, in one session on one machine."""

@@ -36,7 +36,7 @@ from bench.procfs import cpu_s, peak_mb
 from codec.record import Row
 from tools.e2e.page import Page
 
-#: what issue and documents promise: loading [s, MB], a list or a student's page, a change on the screen, p95 [ms]
+#: what the documents promise: loading [s, MB], a list or a student's page, a change on the screen, p95 [ms]
 LOADING_S, LOADING_MB, SERVED_MS, SHOWN_MS = 120.0, 400.0, 100.0, 1000.0
 _ROWS = 20_000
 #: time that the page is given to load [s]
