@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from unittest.mock import AsyncMock, Mock
 
@@ -239,3 +240,15 @@ async def test_a_changelog_that_cannot_be_read_is_not_divided(monkeypatch: pytes
     with pytest.raises(ConfigError, match=r"changelog partition 2: .* at offset 4 cannot be read .* nothing has been"):
         await grow.read_state(Settings(app_id="app"), chunk.topic, chunk.partition)
     consumer.stop.assert_awaited()
+
+
+async def test_a_position_that_cannot_be_read_ends_grow_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> bool:
+        return position.unpack(b"damaged", 1) is None
+
+    monkeypatch.setattr(grow, "connect", AsyncMock())
+    monkeypatch.setattr(grow, "wait_until_idle", AsyncMock())
+    monkeypatch.setattr(grow, "locked", lambda _: nullcontext())
+    monkeypatch.setattr(grow, "_try_to_grow", fail)
+    with pytest.raises(ConfigError, match=r"^topic app-students-changelog: a position record is damaged: it has 7 bytes; nothing has been moved: "):
+        await grow.grow(Settings(app_id="app"), 4, AsyncMock(), Mock())

@@ -46,6 +46,7 @@ from models import ticks as stored_ticks
 from models.cohort_keys import reached_key
 from models.position import Position
 from models.rules import Int64s
+from models.state import StateError
 from models.state_keys import OF_PARTITION, is_student
 from models.ticks import Ticks
 
@@ -76,6 +77,11 @@ async def grow(
         raise ConfigError("the positions of the partitions are still not even: see what the worker above says")
     except KafkaError as error:
         raise ConfigError(f"{settings.broker} (RISK_BROKER) refused: {error}") from error
+    except StateError as error:
+        raise ConfigError(
+            f"topic {settings.topic_names.students_changelog}: {error}; nothing has been moved: start a worker, which "
+            "says what to do"
+        ) from error
     finally:
         await admin.close()
 
