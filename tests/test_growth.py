@@ -250,5 +250,6 @@ async def test_a_position_that_cannot_be_read_ends_grow_in_one_line(monkeypatch:
     monkeypatch.setattr(grow, "wait_until_idle", AsyncMock())
     monkeypatch.setattr(grow, "locked", lambda _: nullcontext())
     monkeypatch.setattr(grow, "_try_to_grow", fail)
-    with pytest.raises(ConfigError, match=r"^topic app-students-changelog: a position record is damaged: it has 7 bytes; nothing has been moved: "):
+    line = r"^topic app-students-changelog: a position record is damaged: it has 7 bytes; nothing has been moved: "
+    with pytest.raises(ConfigError, match=line):
         await grow.grow(Settings(app_id="app"), 4, AsyncMock(), Mock())
