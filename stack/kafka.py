@@ -21,8 +21,6 @@ NODES = ("kafka", "kafka-2", "kafka-3")
 SIZES = (1, 3)
 #: maximum heap of the only node, and of each of several [MB]
 HEAP_MB, SMALL_HEAP_MB = 512, 192
-#: the highest port of a node that others must find again after it was away: the kernel gives any above it to clients
-HIGHEST_LASTING_PORT = 32_767
 
 #: settings that differ from Kafka's defaults, with the reason; a topic's settings are chosen by its creator
 SETTINGS: Mapping[str, str | int] = {

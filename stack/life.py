@@ -14,7 +14,7 @@ from pathlib import Path
 from stack import ports
 from stack.connect import CONNECT
 from stack.errors import StackError
-from stack.kafka import HIGHEST_LASTING_PORT, KAFKA, NODES, node
+from stack.kafka import KAFKA, NODES, node
 from stack.lockfile import holder, wait_released
 from stack.mariadb import MARIADB
 from stack.opensearch import OPENSEARCH
@@ -93,9 +93,7 @@ def reserve_ports(files: Sequence[ServerFiles], template: ProcessSpec, port: int
     """
     for file in files:
         if not file.spec.exists():
-            chosen = ports.choose(
-                SERVERS[file.name].ports, port if file is files[0] else None, {}, HIGHEST_LASTING_PORT
-            )
+            chosen = ports.choose(SERVERS[file.name].ports, port if file is files[0] else None, {})
             replace(template, name=file.name, ports=chosen).write(file.spec)
 
 

@@ -58,10 +58,8 @@ def choose(
         return ports
 
 
-def any_free(highest: int) -> int:
-    """Return a free port up to `highest`; 0 (chosen by the kernel) if there is no limit. Raises StackError."""
-    if highest == HIGHEST_PORT:
-        return 0
+def any_free(highest: int = HIGHEST_PORT) -> int:
+    """Return a free port up to `highest`. Raises StackError if there seems to be none."""
     candidates = (random.randint(LOWEST, highest) for _ in range(DRAWS))
     if port := next(filter(is_free, candidates), None):
         return port

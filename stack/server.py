@@ -10,8 +10,8 @@ from stack.errors import EXTRA, Unavailable
 
 #: the only address that servers listen on
 HOST = "127.0.0.1"
-#: the highest valid port
-HIGHEST_PORT = 65535
+#: the highest port that the kernel gives to no connection: a server that is started again finds its port free
+HIGHEST_PORT = 32_767
 #: timeout of a request to a server [s]
 REQUEST_TIMEOUT_S = 2.0
 #: start of a log4j2.properties: everything from INFO on goes to stdout

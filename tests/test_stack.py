@@ -25,8 +25,10 @@ import stack
 from stack.kafka import NODES, format_storage, parse_metadata, require_release
 from stack.kafka import settings as kafka_settings
 from stack.lockfile import holder, wait_released
+from stack.ports import choose
 from stack.process_spec import ServerFiles
 from stack.server import HOST, Instance
+from tools.e2e.programs import free_port
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -107,6 +109,16 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
 def test_a_path_with_a_separator_is_refused(tmp_path: Path) -> None:
     with pytest.raises(stack.StackError, match="the path of servers must not contain ,"):
         stack.up(tmp_path / "a,b")
+
+
+def test_no_server_or_worker_has_a_port_that_the_kernel_may_give_to_a_connection() -> None:
+    """While it is killed, nobody else takes it."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = {free_port() for _ in range(20)} | {
+        port for _ in range(20) for port in choose(("a", "b"), None, {}).values()
+    }
+    assert len(ports) > 50
+    assert max(ports) < lowest
 
 
 def test_up_fails_before_any_start_if_a_port_is_in_use(tmp_path: Path) -> None:

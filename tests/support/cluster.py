@@ -35,7 +35,7 @@ from tools.replay.sender import prepare, produce
 T = TypeVar("T")
 
 #: upper bound for everything that a test waits for, on a busy machine [s]
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 #: value schema of the log as Debezium registers it, four columns
 SCHEMA: dict[str, Any] = json.loads(debezium.schemas("a.b.log").value)
 #: topic configuration that never deletes a record

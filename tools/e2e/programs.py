@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from stack.ports import any_free
 from stack.supervisor import die_with_parent
 
 #: repository root, where `-A app` is importable
@@ -97,7 +97,8 @@ class Program:
 
 
 def free_port() -> int:
-    """Return a TCP port that is free at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that is free at the moment, for a program that listens later, or again after it was killed.
+
+    It is none of those that the kernel chooses: by then it might be that of somebody's outgoing connection.
+    """
+    return any_free()
