@@ -15,7 +15,7 @@ import faust
 from faust.exceptions import AlreadyConfiguredWarning
 
 from agents.ports import Agent, Delivery
-from app.kafka.driver import Consumer
+from app.kafka.consumer import Consumer
 from app.kafka.log import KafkaLog
 from app.kafka.queue import ChunkQueue, QueuedChunk
 from app.kafka.refusals import ATTEMPTS, LASTING_S, REFUSALS, LoginRefused

@@ -29,7 +29,7 @@ from agents.ports import Agent
 from agents.risk_output import RiskOptions
 from app.faust_app import RiskApp, Runtime
 from app.kafka.claims import Claims
-from app.kafka.driver import Consumer
+from app.kafka.consumer import Consumer
 from app.kafka.log import KafkaLog
 from app.ops.drain import Drain
 from app.ops.preflight import Checked

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import rocksdict
 
-from app.state.partition import CACHED_LOG_IDS
+from app.state.caches import CACHED_LOG_IDS
 from app.state.store import Options
 from bench.procfs import peak_mb
 from models import log_ids
@@ -23,7 +23,7 @@ from models.rules import Int64s
 
 
 class Set:
-    """The ids of one partition: RocksDB and a bounded cache, as in app/state/partition.py. Mutable."""
+    """The ids of one partition: RocksDB and a bounded cache, as in app/state/caches.py. Mutable."""
 
     def __init__(self, path: Path) -> None:
         self.database = rocksdict.Rdict(str(path), Options().as_options())

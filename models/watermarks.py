@@ -17,7 +17,7 @@ Where event time runs as fast as the clock that is harmless. During a snapshot o
 pass before there is a new owner. Therefore an owner says as of which event time it has read to the end: it asked for
 the end offset when the newest event time of all partitions was N, so everything behind that end is newer. Stream time
 passes N by at most MAX_LEAD_MS, half of the grace, until the owner, or a new one, confirms a later N. Owners do so
-whenever N has advanced by a part of that (app/kafka/driver.py), so idle partitions do not hold stream time.
+whenever N has advanced by a part of that (app/kafka/end_polls.py), so idle partitions do not hold stream time.
 
 With one partition this is Kafka Streams' running maximum.
 """

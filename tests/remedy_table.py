@@ -80,14 +80,14 @@ REMEDIES = (
     Remedy(
         "internal-topics-grow-only-while-no-worker-runs",
         ("grows",),
-        "app.kafka.driver:Consumer._update_partitions",
+        "app.kafka.consumer:Consumer._update_partitions",
         condition("actual", "False"),
         ("tests/test_driver.py::test_a_topic_that_must_not_grow_ends_the_worker_before_it_reads",),
     ),
     Remedy(
         "nothing-is-confirmed-while-a-source-partition-is-unknown",
         ("grows",),
-        "app.kafka.driver:Consumer.source_has_grown",
+        "app.kafka.end_polls:EndPolls.source_has_grown",
         value("count_partitions", "False"),
         ("tests/test_driver.py::test_nothing_is_confirmed_while_a_source_partition_is_unknown",),
     ),
@@ -307,7 +307,7 @@ REMEDIES = (
     Remedy(
         "a-rebalance-during-recovery-does-not-end-the-worker",
         ("joins",),
-        "app.kafka.driver:Consumer.seek_wait",
+        "app.kafka.consumer:Consumer.seek_wait",
         replace("seek_wait", "await super().seek_wait(partitions)"),
         ("tests/test_driver.py::test_a_rebalance_during_recovery_does_not_end_the_worker",),
     ),
@@ -408,7 +408,7 @@ REMEDIES = (
     Remedy(
         "chunks-are-contiguous",
         ("joins", "broker"),
-        "app.kafka.driver:Consumer._is_due",
+        "app.kafka.delivery:Delivery._is_due",
         value("self._is_next", "True"),
         (
             "tests/test_driver.py::test_chunks_fetched_before_a_seek_are_dropped",
@@ -418,15 +418,15 @@ REMEDIES = (
     Remedy(
         "nothing-is-fetched-before-this-generations-seek",
         ("joins",),
-        "app.kafka.driver:Consumer._fetchable",
+        "app.kafka.consumer:Consumer._fetchable",
         value("has_sought", "active"),
         ("tests/test_driver.py::test_before_this_generations_seek_only_changelogs_are_fetched",),
     ),
     Remedy(
         "a-changelog-chunk-ends-behind-its-markers-and-holes",
         ("compaction", "wiped"),
-        "app.kafka.driver:Consumer._to_message",
-        argument("new_message", 2, "record.chunk.start + len(record.chunk) - 1"),
+        "app.kafka.delivery:Delivery._put",
+        argument("new_message", 2, "chunk.start + len(chunk) - 1"),
         (
             "tests/test_driver.py::test_a_changelog_message_has_the_offset_before_the_next_chunk",
             _FAULTS("the_changelog_is_compacted_under_a_running_worker"),
@@ -503,7 +503,7 @@ REMEDIES = (
     Remedy(
         "waiting-for-end-offsets-counts-as-work",
         ("broker",),
-        "app.kafka.driver:Consumer.backlog",
+        "app.kafka.source_progress:SourceProgress.backlog",
         value("self.end_offset_polls", "(None, ())"),
         (
             "tests/test_driver.py::test_an_idle_worker_waits_for_end_offsets",
@@ -520,7 +520,7 @@ REMEDIES = (
     Remedy(
         "a-commit-does-not-wait-for-a-dead-thread",
         ("broker", "sigterm"),
-        "app.kafka.driver:Consumer._commit",
+        "app.kafka.consumer:Consumer._commit",
         call("asyncio.wait", "asyncio.wait({committing})"),
         ("tests/test_worker_end.py::test_a_commit_does_not_wait_for_a_crashed_thread",),
     ),

@@ -44,7 +44,8 @@ CHECKED_SUFFIXES = (".cfg", ".md", ".ndjson", ".py", ".sql", ".yml")
 #: modules whose every message an operator may see must be explained in docs/operations.md
 EXPLAINED = (
     *("app/ops/preflight.py", "app/ops/watchdog.py", "app/state/partition.py", "app/state/store.py"),
-    *("app/kafka/driver.py", "app/kafka/topics.py", "app/kafka/topic_limits.py", "app/kafka/producer.py"),
+    *("app/kafka/consumer.py", "app/kafka/delivery.py", "app/kafka/ends.py", "app/kafka/topics.py"),
+    *("app/kafka/topic_limits.py", "app/kafka/producer.py"),
     *("app/kafka/registry.py", "app/kafka/group_offsets.py", "page/cases/topics.py"),
     *(
         "page/serve.py",

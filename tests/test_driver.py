@@ -13,8 +13,10 @@ from faust.types import TP
 
 from app.errors import PartitionsChanged
 from app.kafka.confirmations import CONFIRM_EVERY_MS
-from app.kafka.driver import with_has_next
+from app.kafka.delivery import with_has_next
+from app.kafka.end_polls import EndPolls
 from app.kafka.queue import FULL_BYTES, QueuedChunk
+from app.kafka.source_progress import SourceProgress
 from app.topology import declare
 from models.chunk import Chunk
 from tests.support.consumer import CHANGELOG, SETTINGS, SOURCE, SOURCE_1, Worker, chunk, until
@@ -52,14 +54,29 @@ async def test_chunks_fetched_before_a_seek_are_dropped(reading: Worker) -> None
     assert reading.thread.sought == []
 
 
-async def test_an_idle_worker_waits_for_end_offsets(worker: Worker) -> None:
+def test_an_idle_worker_waits_for_end_offsets() -> None:
     """A worker that has read everything thus notices, too, that the broker is down."""
-    worker.thread.ends[SOURCE] = 10
-    await worker.assign(SOURCE)
-    description, mark = worker.consumer.backlog()
+    progress = SourceProgress()
+    progress.begin({SOURCE: 10}, {SOURCE: 10})
+    description, mark = progress.backlog()
     assert description == "Kafka has not answered with the topics' end offsets"
-    worker.consumer.end_offset_polls += 1
-    assert worker.consumer.backlog() != (description, mark)
+    progress.update_ends({SOURCE: 10})
+    assert progress.backlog() != (description, mark)
+
+
+async def test_while_nothing_happens_every_fourth_poll_asks_for_end_offsets(reading: Worker) -> None:
+    progress = SourceProgress()
+    progress.begin({SOURCE: 10}, {SOURCE: 30})
+    polls = EndPolls(reading.consumer, progress)
+    for _ in range(9):
+        await polls.poll()
+    assert progress.end_offset_polls == 3
+    progress.advance(SOURCE, chunk(SOURCE, 10, 12))
+    await polls.poll()
+    assert progress.end_offset_polls == 4
+    reading.app.consumer_generation_id += 1  # no seek yet
+    await polls.poll()
+    assert progress.end_offset_polls == 4
 
 
 async def test_after_a_hole_the_partition_is_read_again(reading: Worker) -> None:
@@ -276,11 +293,13 @@ async def test_nothing_is_confirmed_while_a_source_partition_is_unknown(worker: 
     """Stream time must not run away from a new partition that nobody reads yet."""
     worker.consumer.source_topic = SOURCE.topic
     await worker.assign(SOURCE)
-    worker.consumer.newest_event_time = lambda: CONFIRM_EVERY_MS
+    progress = SourceProgress()
+    progress.begin({SOURCE: 10}, {SOURCE: 30})
+    polls = EndPolls(worker.consumer, progress)
     for partitions, has_grown in ((2, False), (3, True)):
         worker.thread.partitions = partitions
-        assert await worker.consumer.source_has_grown(CONFIRM_EVERY_MS * 2) == has_grown
-    assert not await worker.consumer.source_has_grown(-1)  # nothing is due: nobody is asked
+        assert await polls.source_has_grown(CONFIRM_EVERY_MS * 2) == has_grown
+    assert not await polls.source_has_grown(-1)  # nothing is due: nobody is asked
 
 
 async def test_a_partition_may_be_left_unread(reading: Worker) -> None:

@@ -10,7 +10,7 @@ from faust.types import TP
 from mode import Service
 
 from app.faust_app import RiskApp
-from app.kafka.driver import Consumer
+from app.kafka.consumer import Consumer
 from app.kafka.thread import Thread
 from app.settings import Settings
 from app.upstream.faust import RebalanceMonitor

@@ -150,7 +150,7 @@ async def test_log_ids_are_part_of_the_transaction_and_read_from_the_cache_after
 
 
 async def test_the_cache_of_log_ids_is_bounded(monkeypatch):
-    monkeypatch.setattr("app.state.partition.CACHED_LOG_IDS", 3)
+    monkeypatch.setattr("app.state.caches.CACHED_LOG_IDS", 3)
     p, _, steps = partition()
     record = state.pack_words(log_ids.VERSION, np.array([0, 1, 1], np.int64))
     for spans in ([1, 2], [3, 4], [5, 6, 7, 8]):

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from app.faust_app import RiskApp
-from app.kafka.driver import Consumer, Producer
+from app.kafka.consumer import Consumer
+from app.kafka.driver import Producer
 from app.kafka.queue import ChunkQueue
 from app.kafka.thread import Thread
 from app.ops.web_server import WebServer

@@ -18,7 +18,7 @@ from app.kafka.clients import new_producer
 from app.settings import Settings
 
 if TYPE_CHECKING:
-    from app.kafka.driver import Consumer
+    from app.kafka.consumer import Consumer
 
 
 class Claims:

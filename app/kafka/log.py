@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 from agents.ports import StatePartition
 from app.kafka.clients import new_producer
 from app.kafka.cohort_sums import CohortSums
-from app.kafka.driver import Consumer
+from app.kafka.consumer import Consumer
 from app.kafka.event_clock import EventClock
 from app.kafka.producer import last_offset, send_rows
 from app.ops.failpoints import failpoints

@@ -14,7 +14,7 @@ import signal
 
 from faust.types import TP
 
-from app.kafka.driver import Consumer
+from app.kafka.consumer import Consumer
 from app.state.owned import OwnedPartitions
 from models import growth
 from models.ticks import Ticks

@@ -16,7 +16,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from app.faust_app import RiskApp
-from app.kafka.driver import Consumer
+from app.kafka.consumer import Consumer
 from models import counting
 from models.rules import NEVER
 from models.watermarks import Watermarks

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.kafka.driver import Consumer
+from app.kafka.consumer import Consumer
 from app.ops.logs import STDERR, say, stacks
 from app.settings import Settings
 

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from app.faust_app import RiskApp
-from app.kafka.driver import Consumer
+from app.kafka.consumer import Consumer
 from app.ops import prometheus
 from app.ops.cautions import Cautions, stream_time_ahead_ms
 from app.ops.metrics import Metrics

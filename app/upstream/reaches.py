@@ -240,7 +240,7 @@ REACHES = (
     Reach(
         "Chunks as messages",
         "faust-streaming",
-        "app/kafka/driver.py",
+        "app/kafka/consumer.py",
         "Faust's consumer delivers single records, and commits by its own acks",
         {
             **_of(
@@ -254,7 +254,6 @@ REACHES = (
                 _get_active_partitions="self",
                 _new_consumer_thread="self",
                 _new_offset="self, tp",
-                _to_message="self, tp, record",
                 ack="self, message",
                 on_init="self",
                 on_partitions_revoked="self, revoked",
@@ -270,7 +269,7 @@ REACHES = (
     Reach(
         "A commit during a crash",
         "mode-streaming",
-        "app/kafka/driver.py",
+        "app/kafka/consumer.py",
         "a commit waits forever for a consumer thread that has crashed",
         _of("mode:Service", "_crashed"),
     ),

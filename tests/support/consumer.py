@@ -12,7 +12,7 @@ from faust.transport.consumer import Fetcher
 from faust.types import TP
 
 from app.faust_app import ChunkSchema
-from app.kafka import driver
+from app.kafka import consumer
 from app.kafka.queue import QueuedChunk
 from app.settings import Settings
 from app.topology import declare
@@ -86,8 +86,8 @@ class Worker:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.thread = FakeThread()
-        monkeypatch.setattr(driver, "Thread", lambda *_, **__: self.thread)
-        monkeypatch.setattr(driver.Consumer, "add_dependency", lambda _, service: service)
+        monkeypatch.setattr(consumer, "Thread", lambda *_, **__: self.thread)
+        monkeypatch.setattr(consumer.Consumer, "add_dependency", lambda _, service: service)
         self.app: Any = declare(SETTINGS)
         monkeypatch.setattr(type(self.app.tables), "changelog_topics", {CHANGELOG.topic})
         self.consumer: Any = self.app.consumer
