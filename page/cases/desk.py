@@ -93,23 +93,21 @@ class Desk:
         )
         if asked.kind is Kind.NOTE and not asked.note:
             raise InvalidText("The note is empty: write something.")
-        if answer := self._answer(asked):
-            return answer
+        if done := self._done(asked):
+            return done
         (offset,) = self._writer.write(self._topic, [encode(asked, secrets.token_hex(8))], asked.at)
         if not self._reader.wait_for(self._topic, offset, self._timeout_s):
             raise NotWritten(self._topic)
-        return self._answer(asked) or self._refused(asked)
+        return self._done(asked) or self._refused(asked)
 
-    def _answer(self, asked: Proposal) -> Done | Refused | None:
-        """What is known of an action so far: that it has been accepted, or that another was; None: neither.
+    def _done(self, asked: Proposal) -> Done | None:
+        """Whether the action has been accepted, as far as this page has read.
 
-        A visitor who has seen a later version than this page, on another page, is not refused: the log decides.
+        Nothing is refused before the page has read what the log decides: on another page the visitor may have seen a
+        later version, or sent the same form with it.
         """
         actions = actions_of(self._tables.read(), asked.student, asked.course)
-        for action in actions:
-            if action.id == asked.id:
-                return Done(action)
-        return self._refused(asked) if len(actions) > asked.version else None
+        return next((Done(action) for action in actions if action.id == asked.id), None)
 
     def _refused(self, asked: Proposal) -> Refused:
         actions = actions_of(self._tables.read(), asked.student, asked.course)
