@@ -106,8 +106,10 @@ class Desk:
         Nothing is refused before the page has read what the log decides: on another page the visitor may have seen a
         later version, or sent the same form with it.
         """
-        actions = actions_of(self._tables.read(), asked.student, asked.course)
-        return next((Done(action) for action in actions if action.id == asked.id), None)
+        for action in actions_of(self._tables.read(), asked.student, asked.course):
+            if action.id == asked.id:
+                return Done(action)
+        return None
 
     def _refused(self, asked: Proposal) -> Refused:
         actions = actions_of(self._tables.read(), asked.student, asked.course)
