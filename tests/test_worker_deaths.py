@@ -313,6 +313,7 @@ LONG = (
     "killed_at_begun",
     "killed_at_committed",
     "killed_at_processed",
+    "killed_at_sent",
     "killed_while_a_log_is_read_that_is_sent_twice",
 )
 
