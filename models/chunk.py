@@ -79,12 +79,13 @@ class Chunk:
 
         but: why that matters.
         """
-        for refused in self.refused:
-            return (
-                f"topic {self.topic} partition {self.partition}: the record batch at offset {refused.first} cannot be "
-                f"read ({refused.why}), and {but}"
-            )
-        return None
+        if not self.refused:
+            return None
+        first = self.refused[0]
+        return (
+            f"topic {self.topic} partition {self.partition}: the record batch at offset {first.first} cannot be read "
+            f"({first.why}), and {but}"
+        )
 
     @property
     def lagging(self) -> bool:

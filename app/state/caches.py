@@ -6,6 +6,7 @@ Each cache is emptied when it is full. What a flush has written is put into them
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from app.state.activity_copy import ActivityCopy
 from app.state.partition_store import PartitionStore
@@ -17,6 +18,9 @@ from models.log_ids import Bitmaps
 from models.murmur2 import keys_of
 from models.rules import Int64s
 from models.visits import StudentDictionary
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 #: maximum number of state records, and of records of activity, cached per partition; RocksDB holds the rest
 CACHED_RECORDS = 50_000
@@ -72,7 +76,8 @@ class CachedActivity:
             stored = self._store.read(activities.keys_of(students[missing]))
             with self._store.locating_errors():
                 activities.check([r for r in stored if r is not None])
-            self._cache({numbers[i]: record for i, record in zip(missing, stored, strict=True)})
+            read = {numbers[i]: record for i, record in zip(missing, stored, strict=True)}
+            _keep(self._records, read, CACHED_RECORDS)
             found = dict(zip(missing, stored, strict=True))
             return [found[i] if i in found else self._records.get(s) for i, s in enumerate(numbers)]
         return [self._records[student] for student in numbers]
@@ -89,14 +94,8 @@ class CachedActivity:
 
     def update(self, records: Mapping[int, bytes | None]) -> None:
         """Keep records that have been written."""
-        self._cache(records)
+        _keep(self._records, records, CACHED_RECORDS)
         self._copy.update(records)
-
-    def _cache(self, records: Mapping[int, bytes | None]) -> None:
-        if len(self._records) + len(records) > CACHED_RECORDS:
-            self._records.clear()
-        if len(records) <= CACHED_RECORDS:
-            self._records.update(records)
 
 
 class CachedLogIds:
@@ -123,10 +122,15 @@ class CachedLogIds:
 
     def update(self, records: Mapping[bytes, bytes]) -> None:
         """Keep records that have been written."""
-        if len(self._records) + len(records) > CACHED_LOG_IDS:
-            self._records.clear()
-        if len(records) <= CACHED_LOG_IDS:
-            self._records.update(records)
+        _keep(self._records, records, CACHED_LOG_IDS)
+
+
+def _keep(cached: dict[K, V], records: Mapping[K, V], limit: int) -> None:
+    """Add records to a cache of at most `limit`, which is emptied before if they do not fit; too many are not kept."""
+    if len(cached) + len(records) > limit:
+        cached.clear()
+    if len(records) <= limit:
+        cached.update(records)
 
 
 def _cache_keys(students: StudentDictionary) -> list[int | None]:

@@ -93,24 +93,24 @@ class Desk:
         )
         if asked.kind is Kind.NOTE and not asked.note:
             raise InvalidText("The note is empty: write something.")
-        if done := self._done(asked):
+        if done := self._done(asked, self._actions(asked)):
             return done
         (offset,) = self._writer.write(self._topic, [encode(asked, secrets.token_hex(8))], asked.at)
         if not self._reader.wait_for(self._topic, offset, self._timeout_s):
             raise NotWritten(self._topic)
-        return self._done(asked) or self._refused(asked)
+        actions = self._actions(asked)
+        return self._done(asked, actions) or Refused(actions[max(asked.version, 0) :], len(actions))
 
-    def _done(self, asked: Proposal) -> Done | None:
+    def _actions(self, asked: Proposal) -> Sequence[Action]:
+        return actions_of(self._tables.read(), asked.student, asked.course)
+
+    def _done(self, asked: Proposal, actions: Sequence[Action]) -> Done | None:
         """Whether the action has been accepted, as far as this page has read.
 
         Nothing is refused before the page has read what the log decides: on another page the visitor may have seen a
         later version, or sent the same form with it.
         """
-        for action in actions_of(self._tables.read(), asked.student, asked.course):
+        for action in actions:
             if action.id == asked.id:
                 return Done(action)
         return None
-
-    def _refused(self, asked: Proposal) -> Refused:
-        actions = actions_of(self._tables.read(), asked.student, asked.course)
-        return Refused(actions[max(asked.version, 0) :], len(actions))

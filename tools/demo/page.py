@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import socket
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from app.settings import Settings
+from stack.ports import is_free
 from tools.e2e.page import Page
 from tools.e2e.programs import free_port
 from tools.replay import oulad
@@ -55,10 +55,4 @@ def write_outcomes(path: Path) -> None:
 
 def port_or_free(wanted: int) -> int:
     """Return a port if it is free, else another one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            return free_port()
-    return wanted
+    return wanted if is_free(wanted) else free_port()
