@@ -106,8 +106,7 @@ class RiskApp(faust.App):
             web_stats_enabled=False,
             web_metrics_enabled=False,
             topic_disable_leader=True,
-            # with a second worker, each partition has a standby copy on the worker that does not own it
-            table_standby_replicas=1,
+            table_standby_replicas=settings.standbys,
             stream_wait_empty=False,
             # counts chunks, not messages, and small chunks for less (app/kafka/queue.py)
             stream_buffer_maxsize=4,

@@ -141,6 +141,12 @@ class Settings(PageSettings):
     max_batch_bytes: int = _setting(
         _WORKER, 1 << 28, "RISK_MAX_BATCH_BYTES", "largest record batch that is read, unpacked [bytes]"
     )
+    standbys: int = _setting(
+        _WORKER,
+        0,
+        "RISK_STANDBYS",
+        "number of other workers that keep a copy of each partition's state; 0: who takes over reads the changelog",
+    )
     session_timeout_s: float = _setting(
         _WORKER,
         6.0,
@@ -278,6 +284,7 @@ class Settings(PageSettings):
         for variable, number, low, high in (
             ("RISK_LINGER_MS", self.linger_ms, 0, 10_000),
             ("RISK_BATCH_ROWS", self.batch_rows, 1, 1_000_000),
+            ("RISK_STANDBYS", self.standbys, 0, 10),
         ):
             if not low <= number <= high:
                 raise ConfigError(f"{variable}: {number} is not within {low} to {high}")

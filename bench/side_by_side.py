@@ -1,8 +1,8 @@
 """Measure what an event costs several workers on one machine together, and one alone.
 
-In turn, one worker and several with the same settings share the partitions of a log. Once each has its own they are
-suspended until the whole log is written, and then process it. Prints one line of JSON on stdout. Fails if an end state
-is wrong.
+In turn, one worker and several, for each number of standby copies, share the partitions of a log. Once each has its own
+they are suspended until the whole log is written, and then process it. Prints one line of JSON on stdout. Fails if an
+end state is wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
@@ -109,15 +109,24 @@ def added(stats: Sequence[Stats]) -> dict[str, Any]:
     return {"counts": {**numbers, "rows": dict(rows)}}
 
 
-def figures(runs: Mapping[int, Sequence[Run]]) -> dict[str, Any]:
-    """Return the JSON fields of the runs by number of workers; ratio: of the best CPU to that of the fewest workers."""
+class Group(NamedTuple):
+    """Workers that are measured together."""
+
+    workers: int
+    #: RISK_STANDBYS
+    standbys: int
+
+
+def figures(runs: Mapping[Group, Sequence[Run]]) -> dict[str, Any]:
+    """Return the JSON fields of the runs by group; ratio: of the best CPU to that of the fewest workers."""
     rows = []
     least = min(run.cpu_us_per_event for run in runs[min(runs)])
-    for workers, series in sorted(runs.items()):
+    for (workers, standbys), series in sorted(runs.items()):
         cpu = [run.cpu_us_per_event for run in series]
         rows.append(
             {
                 "workers": workers,
+                "standbys": standbys,
                 "cpu_us_per_event": {"best": round(min(cpu), 3), "median": round(statistics.median(cpu), 3)},
                 "events_per_s": round(max(run.events_per_s for run in series)),
                 "rss_mb": round(max(run.rss_mb for run in series)),
@@ -127,28 +136,32 @@ def figures(runs: Mapping[int, Sequence[Run]]) -> dict[str, Any]:
     return {"runs": rows, "exact": not any(run.wrong for series in runs.values() for run in series)}
 
 
-def main(events: int, students: int, partitions: int, workers: int, count: int, *, live: bool) -> int:
+def main(
+    events: int, students: int, partitions: int, workers: int, standbys: Sequence[int], count: int, *, live: bool
+) -> int:
     """Measure, print one line of JSON, and return the exit code."""
     console = stderr_console()
     rows = backlog(events, students)
     truth = expected_tables(zip(rows.userid.tolist(), rows.at.tolist(), strict=True))
-    runs: dict[int, list[Run]] = {1: [], workers: []}
+    runs: dict[Group, list[Run]] = {group: [] for group in (Group(1, 0), *(Group(workers, n) for n in standbys))}
     with temporary_servers("side-by-side") as (servers, directory):
         for i in range(count):
-            for number in runs:
-                name = f"side{i}-{number}"
+            for group in runs:
+                name = f"side{i}-{group.workers}-{group.standbys}"
                 variables = {
                     **servers.settings,
                     **SAME_WORK,
+                    "RISK_STANDBYS": str(group.standbys),
                     "RISK_APP_ID": name,
                     "RISK_SOURCE_TOPIC": f"{name}.log",
                     "RISK_TOPIC_PREFIX": f"{name}.",
                 }
                 first = rows.take(slice(0, _FIRST))
                 asyncio.run(replay(Settings.from_env(variables), first, partitions=partitions, console=console))
-                run = SideBySide(variables, number, directory / name).measure(rows, partitions, console, live=live)
-                runs[number].append(replace(run, wrong=check_outputs(variables, truth)))
-                console.print(f"{number} workers: {runs[number][-1]}", highlight=False)
+                together = SideBySide(variables, group.workers, directory / name)
+                run = together.measure(rows, partitions, console, live=live)
+                runs[group].append(replace(run, wrong=check_outputs(variables, truth)))
+                console.print(f"{group.workers} workers, {group.standbys} standbys: {runs[group][-1]}", highlight=False)
     log = {"events": len(rows), "students": students, "partitions": partitions, "live": live}
     print(json.dumps({**log, **figures(runs)}))
     return 0 if figures(runs)["exact"] else 1
@@ -163,6 +176,7 @@ if __name__ == "__main__":
     parser.add_argument("--students", type=at_least(1), default=5_000, help="number of students")
     parser.add_argument("--partitions", type=at_least(2), default=8, help="partitions of the log")
     parser.add_argument("--workers", type=at_least(2), default=4, help="number of workers beside each other")
+    parser.add_argument("--standbys", type=at_least(0), nargs="+", default=[0], help="values of RISK_STANDBYS for them")
     parser.add_argument("--runs", type=at_least(1), default=3, dest="count", metavar="RUNS", help="runs of each")
     parser.add_argument("--live", action="store_true", help="process the rows while they are written")
     sys.exit(main(**vars(parser.parse_args())))

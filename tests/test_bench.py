@@ -149,11 +149,12 @@ def test_workers_side_by_side_count_as_one():
     assert not side_by_side.is_shared([one, other], 4)
     assert not side_by_side.is_shared([one, {**other, "problem": "recovering"}], 3)
     assert not side_by_side.is_shared([one, {**other, "state_partitions": []}], 2)
-    runs = {1: [Run(9.0, 2.5, 1.0, ()), Run(8.0, 2.0, 3.0, ())], 4: [Run(7.0, 2.2, 9.0, ())]}
+    alone, four = side_by_side.Group(1, 0), side_by_side.Group(4, 1)
+    runs = {alone: [Run(9.0, 2.5, 1.0, ()), Run(8.0, 2.0, 3.0, ())], four: [Run(7.0, 2.2, 9.0, ())]}
     figures = side_by_side.figures(runs)
-    assert [row["ratio"] for row in figures["runs"]] == [1.0, 1.1]
+    assert [(row["standbys"], row["ratio"]) for row in figures["runs"]] == [(0, 1.0), (1, 1.1)]
     assert figures["exact"]
-    assert not side_by_side.figures({**runs, 4: [Run(7.0, 2.2, 9.0, ("x",))]})["exact"]
+    assert not side_by_side.figures({**runs, four: [Run(7.0, 2.2, 9.0, ("x",))]})["exact"]
 
 
 async def test_the_load_has_a_constant_rate_and_is_never_early():

@@ -222,7 +222,7 @@ def a_second_worker_ten_seconds_later(deployment: Deployment) -> None:
         with deployment.worker(2, **small) as second:
             wait_for_visits(second, 100, timeout=LONG_S)
             until(lambda: [owned(first), owned(second)], is_shared, timeout=LONG_S)
-    large = {"RISK_BATCH_ROWS": "40000"}
+    large = {"RISK_BATCH_ROWS": "40000", "RISK_STANDBYS": "1"}
     with deployment.worker(1, **large) as first, deployment.worker(2, **large) as second:
         for worker in (first, second):
             worker.wait_idle(timeout=LONG_S)

@@ -129,6 +129,7 @@ def run(
             "RISK_SESSION_TIMEOUT": f"{session_s:g}",
             "RISK_BATCH_ROWS": "500",
             "RISK_REPLICATION": str(brokers),
+            "RISK_STANDBYS": str(seed % 2),
             "RISK_DEDUPLICATE": "log-id" if duplicates else "off",
             "RISK_MODEL": "v2s",
             "RISK_TIMEZONE": ZONE,
