@@ -9,6 +9,7 @@ import numpy as np
 
 from agents.ports import StatePartition
 from models import log_ids, state, windowing
+from models.days import MAX_BEHIND_MS
 from models.position import Gap, Position, drop_applied
 from models.rules import Bools, Int64s
 from models.session_changes import SessionChanges
@@ -16,9 +17,6 @@ from models.sessions import Sessions
 from models.totals import Totals
 from models.visit_batch import VisitBatch
 from models.visits import COUNTED, SUBMISSION, StudentDictionary, Visits, dictionary_encode
-
-#: how far behind stream time a visit may be and still count for the risk [ms]: ticks wait for it (models/ticks.py)
-MAX_BEHIND_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)

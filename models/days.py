@@ -17,8 +17,8 @@ from models.factorize import factorize
 from models.rules import Int64s
 
 DAY_MS = 86_400_000
-#: how long after its end a day is scored [ms]: a later event is late, and sets no bit
-TICK_DELAY_MS = 86_400_000
+#: how far behind stream time an event may be and still count for the risk [ms]; a day is scored so long after its end
+MAX_BEHIND_MS = 86_400_000
 #: days that have a date with all their neighbours; events beyond count as of the first or the last of them
 FIRST_DAY, LAST_DAY = date(1, 1, 4).toordinal() - date(1970, 1, 1).toordinal(), date(9999, 12, 28).toordinal() - 719_163
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,12 +85,12 @@ class LocalDays:
 
     def tick_at(self, day: int) -> int:
         """The stream time [ms] from which on `day` is scored."""
-        return _cached(self._ticks, day, lambda: self.start(day + 1) + TICK_DELAY_MS)
+        return _cached(self._ticks, day, lambda: self.start(day + 1) + MAX_BEHIND_MS)
 
     def last_tick(self, at: int) -> int:
         """The latest day whose tick is due at stream time `at` [ms]."""
         at = min(max(at, FIRST_DAY * DAY_MS), LAST_DAY * DAY_MS)
-        day = int(self.of(np.array([at - TICK_DELAY_MS], np.int64))[0])
+        day = int(self.of(np.array([at - MAX_BEHIND_MS], np.int64))[0])
         while self.tick_at(day) > at and day > FIRST_DAY:
             day -= 1
         while self.tick_at(day + 1) <= at and day < LAST_DAY:
@@ -103,7 +103,7 @@ class LocalDays:
 
     def last_ticks(self, at: Int64s) -> Int64s:
         """The latest day whose tick is due at each stream time `at` [n] ms."""
-        near, _ = factorize(self.of(at - TICK_DELAY_MS))
+        near, _ = factorize(self.of(at - MAX_BEHIND_MS))
         # that is the day before, but for zones that have skipped a day
         days, _ = factorize(np.clip(near[:, None] + np.arange(-2, 2), FIRST_DAY, LAST_DAY).reshape(-1))
         due = np.array([self.tick_at(day) for day in days.tolist()], np.int64)

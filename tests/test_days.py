@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.days import DAY_MS, FIRST_DAY, LAST_DAY, TICK_DELAY_MS, LocalDays
+from models.days import DAY_MS, FIRST_DAY, LAST_DAY, MAX_BEHIND_MS, LocalDays
 from tests.support.effort import examples
 
 #: clock changes of an hour, at midnight, of half an hour, a minute after midnight; a day that was skipped; none
@@ -64,7 +64,7 @@ def test_a_day_that_begins_twice() -> None:
 def test_ticks(zone: str, at: int, day: int) -> None:
     """A tick is due a day after the end of its day; the last one due, and the one due when a day begins."""
     days = DAYS[zone]
-    assert days.tick_at(day) == days.start(day + 1) + TICK_DELAY_MS
+    assert days.tick_at(day) == days.start(day + 1) + MAX_BEHIND_MS
     last = days.last_tick(at)
     assert days.tick_at(last) <= at < days.tick_at(last + 1)
     assert days.last_tick(days.tick_at(day)) - day in (0, 1)  # 1: the day after was skipped

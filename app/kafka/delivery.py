@@ -58,7 +58,10 @@ class Delivery:
         if chunk.start > expected:
             earliest = (await consumer.earliest_offsets(tp)).get(tp, 0)
             if earliest <= expected:
-                consumer.log.error("%s: got offset %d instead of %d, reading again", tp, chunk.start, expected)
+                consumer.log.error(
+                    "topic %s partition %d: got offset %d instead of %d, reading again",
+                    tp.topic, tp.partition, chunk.start, expected,
+                )  # fmt: skip
                 await consumer.seek(tp, expected)
                 return False
             consumer.log.error(

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.counting import ACTED_AS, ANONYMOUS, ORIGIN, ORIGINS, SUBMITTED, CountingRules, RiskColumns, judge
+from models.days import MAX_BEHIND_MS
 from models.rules import NEVER, Bools, Int64s
 from models.visits import COUNTED, EXTRA, SUBMISSION, Visits
 from tools.replay.log_rows import LogRows
-
-#: a row so far behind the latest before it sets no bit [ms]
-MAX_BEHIND_MS = 86_400_000
 
 
 @dataclass(frozen=True)
