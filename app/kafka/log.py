@@ -87,9 +87,10 @@ class KafkaLog:
         producer = self._running(self._producer)
         sent = []
         for partition, batches in enumerate(visit_batches):
-            # one record batch each: two of the largest would not fit the broker's limit
-            for batch in batches:
-                sent += await send_rows(producer, self._visits, partition, [(None, None, batch, NO_HEADERS)])
+            # in one record batch if they fit: a second one would wait for the answer to the first, and come as a chunk
+            # of its own
+            rows = [(None, None, batch, NO_HEADERS) for batch in batches]
+            sent += await send_rows(producer, self._visits, partition, rows)
         await last_offset(sent)
         await failpoints.at("framed")
 
