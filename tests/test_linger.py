@@ -92,7 +92,7 @@ def test_predictions_wait_a_second_at_most_or_as_long_as_an_event(broker: Broker
     assert linger.longest_read(9.0) == pytest.approx(wait)
 
 
-@pytest.mark.parametrize(("count", "behind"), [(128, 0), (1, 1)])
+@pytest.mark.parametrize(("count", "behind"), [(400, 0), (1, 1)])
 def test_many_predictions_and_a_backlog_of_them_do_not_wait(
     linger: Linger, broker: Broker, count: int, behind: int
 ) -> None:
@@ -188,9 +188,9 @@ def test_each_read_brings_one_chunk_of_a_partition(linger: Linger, broker: Broke
     """The next one must begin where the one before it was delivered."""
     read(linger, broker, events(0, 5))
     broker.now, broker.answered = 100.1, True
-    assert read(linger, broker, events(0, 6, 300)) == [(SOURCE, 0, 5, 6)]
+    assert read(linger, broker, events(0, 6, 600)) == [(SOURCE, 0, 5, 6)]
     assert linger.longest_read(0.5) == 0.0
-    assert read(linger, broker) == [(SOURCE, 0, 6, 306)]
+    assert read(linger, broker) == [(SOURCE, 0, 6, 606)]
 
 
 def test_events_of_an_earlier_generation_are_dropped(linger: Linger, broker: Broker) -> None:

@@ -91,7 +91,7 @@ def test_merged_chunks_equal_one_fetch_of_both() -> None:
 def test_large_chunks_and_chunks_with_a_hole_between_them_are_not_merged() -> None:
     assert merge_small(records(4, 4), records(6, 6)) is None
     assert merge_small(records(4, 4), records(5, 5, nbytes=FULL_BYTES)) is None
-    assert merge_small(records(0, *range(200)), records(200, *range(200, 300))) is None
+    assert merge_small(records(0, *range(400)), records(400, *range(400, 600))) is None
 
 
 async def test_a_small_chunk_is_merged_into_the_last_one_of_its_partition(queue: ChunkQueue) -> None:

@@ -19,7 +19,7 @@ _MANY = 4
 #: in-risk events costs as much as one of predictions, and the predictions are there to be read meanwhile
 _PREDICTIONS, _PREDICTIONS_S = 5, 1.0
 #: number of predictions that do not wait for more: together they are still small enough to be merged
-_MANY_PREDICTIONS = 128
+_MANY_PREDICTIONS = 400
 
 
 class Holder(Protocol):

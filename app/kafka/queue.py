@@ -20,7 +20,7 @@ FULL_BYTES = 1 << 18
 #: weight of a chunk of FULL_BYTES or more; the minimum is 1
 FULL_WEIGHT = 8
 #: most records of merged chunks: they are copied one by one
-_MAX_MERGED = 256
+_MAX_MERGED = 512
 
 
 @dataclass(slots=True)

@@ -65,7 +65,7 @@ class OwnedPartitions:
         log.info("%s: taking over partitions %s (generation %d)", self._table.changelog, sorted(numbers), generation)
         transactional_id = new_id(self._prefix)
         if numbers and await self._take_over(numbers, transactional_id):
-            self._transactions = await self._start(transactional_id)
+            self._transactions = await self._start(transactional_id, pause=len(numbers) > 1)
             self._partitions = {n: self._open(n, self._transactions, generation) for n in sorted(numbers)}
         await failpoints.at("owned")
 
@@ -88,14 +88,14 @@ class OwnedPartitions:
         log.info("%s: not taken over: the group has another generation by now", self._table.changelog)
         return False
 
-    async def _start(self, transactional_id: str) -> Transactions:
+    async def _start(self, transactional_id: str, *, pause: bool) -> Transactions:
         async def new() -> AIOKafkaProducer:
             producer = new_producer(self._settings, transactional_id=transactional_id)
             await producer.start()
             return producer
 
         observe = self._table.flushes.commit.observe
-        pause_s = _PAUSE_S if self._settings.linger_ms else 0.0
+        pause_s = _PAUSE_S if pause and self._settings.linger_ms else 0.0
         return Transactions(self._table.name, await new(), new, self._claims.is_member, observe, pause_s=pause_s)
 
     def _open(self, number: int, transactions: Transactions, generation: int) -> Partition:
