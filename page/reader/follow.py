@@ -78,8 +78,11 @@ class Follower:
 
     def stop(self) -> None:
         """End after the current batch, and wait for that."""
+        with self._condition:
+            # the loop is closed only after this is set
+            if not self._stopping and self._thread.is_alive():
+                self._loop.call_soon_threadsafe(self._stopped.set)
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopped.set)
             self._thread.join()
 
     def wait_for(self, topic: str, offset: int, timeout_s: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Protocol
@@ -98,9 +98,10 @@ class Listener:
         return self._visitor.sees(course) if self._course is None else course == self._course
 
     def _wake(self) -> None:
-        if not self._awake and not self._loop.is_closed():
+        if not self._awake:
             self._awake = True
-            self._loop.call_soon_threadsafe(self._woken.set)
+            with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                self._loop.call_soon_threadsafe(self._woken.set)
 
 
 class Hub:
