@@ -24,6 +24,11 @@ WIDTH = 140
 SAME_WORK = {"RISK_MODEL": "v1"}
 
 
+def own_settings(name: str, directory: Path) -> dict[str, str]:
+    """Return the settings of a worker with group, output topics and a data directory of its own, called `name`."""
+    return {"RISK_APP_ID": name, "RISK_TOPIC_PREFIX": f"{name}.", "RISK_DATADIR": str(directory / name)}
+
+
 @contextmanager
 def temporary_servers(name: str) -> Iterator[tuple[stack.Environment, Path]]:
     """Start servers in an empty directory; stop them and delete it afterwards."""

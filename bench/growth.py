@@ -14,7 +14,7 @@ from rich.table import Table
 import stack
 from app.settings import Settings
 from bench import recovery
-from bench.environment import SAME_WORK
+from bench.environment import SAME_WORK, own_settings
 from bench.job import whole_job
 from bench.synthetic_log import backlog
 from tools.e2e.oracle import expected_tables
@@ -68,10 +68,8 @@ def _variables(servers: stack.Environment, directory: Path, name: str) -> dict[s
     return {
         **servers.settings,
         **SAME_WORK,
+        **own_settings(name, directory),
         "RISK_SOURCE_TOPIC": f"{name}.log",
-        "RISK_APP_ID": name,
-        "RISK_TOPIC_PREFIX": f"{name}.",
-        "RISK_DATADIR": str(directory / name),
     }
 
 

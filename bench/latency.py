@@ -16,7 +16,7 @@ from bench import request_counts
 from bench.child_process import ChildProcess
 from bench.environment import create_topics
 from bench.figures import Latency
-from bench.usage import Meter
+from bench.usage import Meter, Usage
 from tools.e2e.workers import Worker
 from tools.replay.log_rows import LogRows
 from tools.replay.sender import prepare
@@ -89,18 +89,30 @@ def running_bare_loop(variables: Mapping[str, str], partitions: int, directory: 
 
 def measure(target: Target, load: Load, directory: Path) -> Latency:
     """Measure a running program under a load. CPU is that of the measured part of the load."""
-    settings = Settings.from_env(target.variables)
-    file, log = directory / f"{settings.app_id}-{load.rate:g}.npz", directory / f"{settings.app_id}-load.log"
-    reader_arguments = [settings.topic_names.prediction, str(file), str(load.warm_up_events)]
+    file, log = _files(load, target, directory)
+    topic = Settings.from_env(target.variables).topic_names.prediction
+    reader_arguments = [topic, str(file), str(load.warm_up_events)]
     with ChildProcess("bench.latency_reader", reader_arguments, target.variables, log) as reader:
         reader.read()
-        with ChildProcess("bench.load", load_arguments(load, file), target.variables, log) as sender:
-            sender.read()
-            time.sleep(load.warm_up_s)
-            meter = target.meter()
-            late_ms = sender.read()["late_ms"]
-            usage = meter.read()
+        usage, late_ms = use_under(load, target, directory)
         return Latency(target.key, target.label, load.rate, usage=usage, load_late_ms=late_ms, **reader.read())
+
+
+def use_under(load: Load, target: Target, directory: Path) -> tuple[Usage, float]:
+    """Return what a running program uses in the measured part of a load, and the delay of the load, p99 [ms]."""
+    file, log = _files(load, target, directory)
+    with ChildProcess("bench.load", load_arguments(load, file), target.variables, log) as sender:
+        sender.read()
+        time.sleep(load.warm_up_s)
+        meter = target.meter()
+        late_ms = sender.read()["late_ms"]
+        return meter.read(), late_ms
+
+
+def _files(load: Load, target: Target, directory: Path) -> tuple[Path, Path]:
+    """Return the file of the times at which a load is sent, and the log of the processes that measure."""
+    app_id = Settings.from_env(target.variables).app_id
+    return directory / f"{app_id}-{load.rate:g}.npz", directory / f"{app_id}-load.log"
 
 
 def load_arguments(load: Load, file: Path) -> list[str]:

@@ -24,7 +24,7 @@ import stack
 from app.settings import Settings
 from bench import latency, rates_report, request_counts
 from bench.child_process import ChildProcess
-from bench.environment import SAME_WORK, at_least, stderr_console, temporary_servers
+from bench.environment import SAME_WORK, at_least, own_settings, stderr_console, temporary_servers
 from bench.figures import LiveCost
 from bench.latency import Load, Target
 from bench.usage import Meter
@@ -131,10 +131,8 @@ class Measurement:
         request_counts.create(counts)
         return {
             **self._common,
+            **own_settings(f"rates-{name}", self._directory),
             "RISK_SOURCE_TOPIC": f"rates-{name}.log",
-            "RISK_APP_ID": f"rates-{name}",
-            "RISK_TOPIC_PREFIX": f"rates-{name}.",
-            "RISK_DATADIR": str(self._directory / name),
             request_counts.VARIABLE: str(counts),
         }
 

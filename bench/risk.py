@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from app.settings import Settings
-from bench.environment import at_least, stderr_console, temporary_servers
+from bench.environment import at_least, own_settings, stderr_console, temporary_servers
 from bench.procfs import cpu_s, peak_mb
 from bench.synthetic_log import backlog
 from tools.e2e.workers import Worker
@@ -59,8 +59,8 @@ def measure(rows: LogRows, runs: int, partitions: int, console: Console) -> dict
         for turn in range(runs):
             for model, figures in results.items():
                 name = f"risk-{model}-{turn}"
-                own = {"RISK_APP_ID": name, "RISK_TOPIC_PREFIX": f"{name}.", "RISK_DATADIR": str(directory / name)}
-                figures.append(run({**source, **own, "RISK_MODEL": model}, directory / f"{name}.log", len(rows)))
+                variables = {**source, **own_settings(name, directory), "RISK_MODEL": model}
+                figures.append(run(variables, directory / f"{name}.log", len(rows)))
                 console.print(f"{model}: {figures[-1]}", highlight=False)
     return results
 

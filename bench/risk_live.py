@@ -11,13 +11,11 @@ import argparse
 import json
 import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import latency
-from bench.child_process import ChildProcess
-from bench.environment import at_least, stderr_console, temporary_servers
+from bench.environment import at_least, own_settings, stderr_console, temporary_servers
 from bench.latency import Load
 
 _MODELS = ("v1", "v2s")
@@ -26,17 +24,9 @@ _STUDENTS = 5_000
 
 def run(variables: Mapping[str, str], loads: Sequence[Load], directory: Path) -> dict[float, float]:
     """Return the CPU of a new worker [cores] by the rate of each of the loads."""
-    shares: dict[float, float] = {}
     with latency.running_app(variables, loads[0].partitions, directory) as target:
-        for load in loads:
-            arguments = latency.load_arguments(load, directory / "load.npz")
-            with ChildProcess("bench.load", arguments, target.variables, directory / "load.log") as sender:
-                sender.read()
-                time.sleep(load.warm_up_s)
-                meter = target.meter()
-                sender.read()
-                shares[load.rate] = round(meter.read().cpu_share, 4)
-    return shares
+        usages = {load.rate: latency.use_under(load, target, directory)[0] for load in loads}
+    return {rate: round(usage.cpu_share, 4) for rate, usage in usages.items()}
 
 
 def main() -> int:
@@ -61,9 +51,8 @@ def main() -> int:
         for turn in range(arguments.runs):
             for model, shares in results.items():
                 name = f"live-{model}-{turn}"
-                own = {"RISK_APP_ID": name, "RISK_TOPIC_PREFIX": f"{name}.", "RISK_SOURCE_TOPIC": f"{name}.log"}
-                place = {"RISK_DATADIR": str(directory / name), "RISK_MODEL": model}
-                shares.append(run({**servers.settings, **own, **place}, loads, directory))
+                work = {"RISK_SOURCE_TOPIC": f"{name}.log", "RISK_MODEL": model}
+                shares.append(run({**servers.settings, **own_settings(name, directory), **work}, loads, directory))
                 console.print(f"{model}: {shares[-1]}", highlight=False)
     print(json.dumps({"partitions": arguments.partitions, **results}))
     return 0

@@ -12,7 +12,7 @@ from rich.console import Console
 import stack
 from app.settings import Settings
 from bench import reading
-from bench.environment import SAME_WORK
+from bench.environment import SAME_WORK, own_settings
 from bench.figures import Latency, Ratio, Run, Series
 from bench.job import whole_job
 from bench.latency import Load, measure, running_app, running_bare_loop
@@ -148,12 +148,8 @@ class Session:
 
     def _worker_settings(self, source: Mapping[str, str], name: str) -> tuple[dict[str, str], Path]:
         """Return the settings of a new worker, and its log file."""
-        own = {
-            "RISK_APP_ID": f"{self._tag}-{name}",
-            "RISK_TOPIC_PREFIX": f"{self._tag}-{name}.",
-            "RISK_DATADIR": str(self._directory / f"{self._tag}-{name}"),
-        }
-        return {**source, **own}, self._directory / f"{self._tag}-{name}.log"
+        own_name = f"{self._tag}-{name}"
+        return {**source, **own_settings(own_name, self._directory)}, self._directory / f"{own_name}.log"
 
     def _print(self, key: str, run: Run) -> Run:
         self._console.print(f"{LABELS[key]}: {run}", highlight=False)

@@ -78,7 +78,7 @@ def test_a_worker_killed_between_the_sums_of_a_tick_and_its_scores(reading, cour
 def test_a_worker_killed_around_ticks(reading, course_log, point):
     """Four kills at each failpoint, at random ticks and flushes, of which there are some ninety.
 
-    Chunks that are marked as processed are fewer, since one chunk may hold several flushes.
+    Chunks that are marked as processed are fewer, since one chunk may need several flushes.
     """
     rng = random.Random(point)
     most = 4 if point == "processed" else 14

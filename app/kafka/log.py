@@ -87,6 +87,8 @@ class KafkaLog:
         producer = self._running(self._producer)
         sent = []
         for partition, batches in enumerate(visit_batches):
+            if not batches:
+                continue
             # in one record batch if they fit: a second one would wait for the answer to the first, and come as a chunk
             # of its own
             rows = [(None, None, batch, NO_HEADERS) for batch in batches]
